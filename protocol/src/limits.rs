@@ -1,0 +1,63 @@
+//! Every bound that both ends must know (BOUND). What happens at a limit is said where the limit is checked.
+
+use std::time::Duration;
+
+/// Largest WebSocket message in either direction, bytes. A larger one closes the socket with 1009.
+pub const FRAME_MAX_BYTES: usize = 64 * 1024;
+/// Longest device id, bytes.
+pub const DEVICE_ID_MAX_BYTES: usize = 64;
+/// Longest `client_message_id`, bytes.
+pub const CLIENT_MESSAGE_ID_MAX_BYTES: usize = 128;
+/// Most devices one user may have. One more is refused with `too_many_devices`.
+pub const DEVICES_PER_USER_MAX: usize = 16;
+/// Most ciphertexts in one envelope: every device of both sides of a 1:1 conversation.
+pub const CIPHERTEXTS_MAX: usize = 2 * DEVICES_PER_USER_MAX;
+/// Longest ciphertext for one device, bytes of base64.
+pub const CIPHERTEXT_MAX_BYTES: usize = 48 * 1024;
+/// Longest `media_url`, bytes.
+pub const MEDIA_URL_MAX_BYTES: usize = 2048;
+/// Longest user name, Unicode scalar values, after trimming.
+pub const NAME_MAX_CHARS: usize = 100;
+/// Password length, bytes: long enough to resist guessing (NIST SP 800-63B, section 5.1.1.1) ...
+pub const PASSWORD_MIN_BYTES: usize = 8;
+/// ... and short enough that hashing it costs what we expect.
+pub const PASSWORD_MAX_BYTES: usize = 256;
+/// One-time keys a device may have published and unclaimed.
+pub const ONE_TIME_KEYS_MAX: usize = 100;
+/// A client publishes more when fewer than this are left unclaimed.
+pub const ONE_TIME_KEYS_LOW: usize = 25;
+
+/// Messages in flight (sent, not answered) on one socket. The server stops reading a socket that has more.
+pub const SEND_WINDOW_MAX: usize = 64;
+/// How far ahead of the next expected `client_sequence` a message may arrive and be held.
+pub const REORDER_BUFFER_MAX: usize = 64;
+/// How long a message is held for the one before it; then the gap is given up and what is held goes on.
+pub const REORDER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Resume cursors one `auth` frame may carry. For other conversations the server uses the cursors it has.
+pub const RESUME_CURSORS_MAX: usize = 500;
+/// Message ids one `read_receipt` may carry.
+pub const RECEIPT_IDS_MAX: usize = 256;
+/// Longest run of numbers one `retransmit` or history request may name; more is asked for in several.
+pub const WINDOW_MAX: u64 = 100_000;
+/// Messages in one `messages` frame or one history page.
+pub const PAGE_MAX_MESSAGES: usize = 100;
+/// `retransmit` requests that may wait on one socket; one more is refused with `busy`.
+pub const RETRANSMITS_MAX: usize = 8;
+/// Users one socket may watch for presence; one more is refused with `too_many_subscriptions`.
+pub const PRESENCE_SUBSCRIPTIONS_MAX: usize = 500;
+/// A `typing` frame for the same conversation sooner than this after the last is dropped.
+pub const TYPING_THROTTLE: Duration = Duration::from_secs(2);
+/// A reader shows somebody as typing no longer than this after the last `typing` frame.
+pub const TYPING_TTL: Duration = Duration::from_secs(6);
+
+/// A socket that has not authenticated by now is closed.
+pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
+/// A socket from which nothing has come for this long is dead.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a client sends `heartbeat` unless the server says otherwise.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(25);
+/// Refused frames on one socket within [`VIOLATIONS_WINDOW`]; one more closes it with `policy_violation`.
+pub const VIOLATIONS_MAX: u32 = 100;
+/// The window of [`VIOLATIONS_MAX`].
+pub const VIOLATIONS_WINDOW: Duration = Duration::from_secs(60);
