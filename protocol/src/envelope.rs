@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::ids::{DeviceAddress, DeviceId, UserId};
 use crate::limits::{CIPHERTEXT_MAX_BYTES, CIPHERTEXTS_MAX};
@@ -165,19 +164,6 @@ impl Envelope {
             kind: own.kind,
             body: &own.body,
         })
-    }
-
-    /// Feeds everything that makes one envelope differ from another into a digest (ONCE: same key, same body?).
-    pub fn digest_into(&self, digest: &mut Sha256) {
-        digest.update(self.sender_key.as_bytes());
-        for c in &self.ciphertexts {
-            digest.update(c.user_id.0.as_bytes());
-            digest.update((c.device_id.as_str().len() as u64).to_be_bytes());
-            digest.update(c.device_id.as_str().as_bytes());
-            digest.update([c.kind as u8]);
-            digest.update((c.body.len() as u64).to_be_bytes());
-            digest.update(c.body.as_bytes());
-        }
     }
 }
 

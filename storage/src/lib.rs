@@ -1,1 +1,15 @@
-//! placeholder
+//! Where truth is kept: the ports, the records they speak of, and the adapters behind them.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ambient`] | the clock and the source of randomness, as arguments |
+//! | [`model`] | the records: messages, conversations, users, log-ins, devices |
+//! | [`ports`] | one trait per kind of truth; every adapter passes [`conformance`] |
+//! | [`embedded`] | all ports on one fjall database in a data directory |
+//! | [`conformance`] | the suite every adapter of a port has to pass |
+
+pub mod ambient;
+pub mod conformance;
+pub mod embedded;
+pub mod model;
+pub mod ports;

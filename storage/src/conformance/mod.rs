@@ -1,0 +1,1 @@
+//! The suite every adapter has to pass.

@@ -1,0 +1,1 @@
+//! All ports on one fjall database.

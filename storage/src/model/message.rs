@@ -1,0 +1,80 @@
+//! A message as it is stored: the envelope whole, for every device.
+
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::envelope::Envelope;
+use colloquy_protocol::frame::server::MessageOut;
+use colloquy_protocol::frame::{MessageStatus, MessageType};
+use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
+use serde::{Deserialize, Serialize};
+
+/// A message. Before it is appended its `sequence_number` is 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Given by the conversation's owner.
+    pub message_id: MessageId,
+    /// Given by the log: 1..n without a hole (ORDER).
+    pub sequence_number: u64,
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// Who sent it ...
+    pub sender_id: UserId,
+    /// ... and from which device.
+    pub sender_device_id: DeviceId,
+    /// The other participant.
+    pub receiver_id: UserId,
+    /// Unique together with `sender_id` (ONCE).
+    pub idempotency_key: IdempotencyKey,
+    /// What kind of thing the content is.
+    pub r#type: MessageType,
+    /// Encrypted for every recipient device (E2EE).
+    pub content: Envelope,
+    /// Where encrypted media lies.
+    pub media_url: Option<String>,
+    /// The message this one answers.
+    pub reply_to_message_id: Option<MessageId>,
+    /// The sender's clock.
+    pub sent_at: UnixMillis,
+    /// The owner's clock when it was numbered.
+    pub created_at: UnixMillis,
+}
+
+impl Message {
+    /// Would a retry with this body be the same message? Decides between an ack and `idempotency_conflict`.
+    #[must_use]
+    pub fn same_body(&self, other: &Message) -> bool {
+        self.conversation_id == other.conversation_id
+            && self.sender_device_id == other.sender_device_id
+            && self.r#type == other.r#type
+            && self.content == other.content
+            && self.media_url == other.media_url
+            && self.reply_to_message_id == other.reply_to_message_id
+    }
+
+    /// The message as one device may see it: its own ciphertext only.
+    #[must_use]
+    pub fn for_device(&self, user_id: UserId, device_id: &DeviceId, status: MessageStatus) -> MessageOut<'_> {
+        let own = self.sender_id == user_id;
+        MessageOut {
+            message_id: self.message_id,
+            sequence_number: self.sequence_number,
+            sender_id: self.sender_id,
+            sender_device_id: &self.sender_device_id,
+            receiver_id: self.receiver_id,
+            conversation_id: self.conversation_id,
+            content: self.content.sealed_for(user_id, device_id),
+            r#type: self.r#type,
+            media_url: self.media_url.as_deref(),
+            reply_to_message_id: self.reply_to_message_id,
+            timestamp: self.created_at,
+            status,
+            idempotency_key: own.then_some(self.idempotency_key),
+        }
+    }
+
+    /// About how many bytes the message takes, for queues and pages bounded by size.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let ciphertexts: usize = self.content.ciphertexts.iter().map(|c| c.body.len() + 64).sum();
+        ciphertexts + self.media_url.as_ref().map_or(0, String::len) + 256
+    }
+}

@@ -1,0 +1,8 @@
+//! The records that the ports keep.
+
+pub mod account;
+pub mod conversation;
+pub mod cursor;
+pub mod device;
+pub mod login;
+pub mod message;
