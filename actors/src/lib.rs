@@ -1,1 +1,22 @@
-//! placeholder
+//! The actors: every connection, every conversation, and what stands above them.
+//!
+//! | folder | actor |
+//! |---|---|
+//! | [`node`] | the tree: who starts whom, in which order |
+//! | [`supervision`] | restarting, counting exits, bounded mailboxes |
+//! | [`session`] | one WebSocket connection |
+//! | [`conversation`] | owner and sequencer of one conversation |
+//! | [`store_writer`] | group commit over all conversations |
+//! | [`presence`] | who is online |
+//! | [`metrics`] | what operators see of all of them |
+//!
+//! In each folder `mod.rs` holds the messages and a thin ractor shell; the machines beside it are pure: they take
+//! the time as an argument and return what is to be done.
+
+pub mod conversation;
+pub mod metrics;
+pub mod node;
+pub mod presence;
+pub mod session;
+pub mod store_writer;
+pub mod supervision;

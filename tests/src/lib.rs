@@ -1,1 +1,39 @@
-//! placeholder
+//! The harness of the black-box tests: it starts the real server and talks to it over real sockets.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`server`] | the server process: start, kill -9, restart, terminate, and its log |
+//! | [`options`] | the configuration a test's server runs with |
+//! | [`secrets`] | what must never stand in a log (PRIVATE) |
+//! | [`rest`] | the REST interface: accounts, devices, conversations, history |
+//! | [`device`] | a registered device with real keys, and the envelopes it makes |
+//! | [`raw_client`] | one WebSocket, frame by frame |
+//! | [`courier`] | a client that sends much, loses its socket often, and resends by idempotency key |
+//! | [`checker`] | ORDER, ONCE and NOLOSS over a record of what was sent, acked and shown |
+//! | [`forgery`] | access tokens that must not be believed |
+//! | [`pair`] | two registered people on a fresh server |
+//! | [`metrics`] | the text a scrape gives |
+//! | [`kosoku`] | Autobahn's WebSocket cases and their report |
+//! | [`edges`], [`habits`] | what `tidy` holds: dependency directions and habits of the source |
+//! | [`ambient`] | the wall clock and randomness, in one place |
+//!
+//! Nothing here waits by sleeping: a test waits for a frame, a line or an exit, and a deadline is a failure.
+
+pub mod ambient;
+pub mod checker;
+pub mod courier;
+pub mod device;
+pub mod edges;
+pub mod forgery;
+pub mod habits;
+pub mod kosoku;
+pub mod metrics;
+pub mod options;
+pub mod pair;
+pub mod raw_client;
+pub mod rest;
+pub mod secrets;
+pub mod server;
+
+/// How long a test waits for something that must happen. Reaching it is a failure, never a way to pass time.
+pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,0 +1,66 @@
+# Colloquy. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LISTEN ?= 127.0.0.1:8080
+DATA_DIR ?= .colloquy
+KOSOKU := $(TARGET)/kosoku
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build the server, the terminal client and the load generator
+	cargo build --workspace --bins
+
+.PHONY: run
+run: ## Start a server on the embedded store (LISTEN=127.0.0.1:8080, DATA_DIR=.colloquy)
+	cargo run -p colloquy -- serve --data-dir $(DATA_DIR) --listen $(LISTEN)
+
+.PHONY: demo
+demo: ## Start a server and two scripted clients that hold a conversation
+	cargo run -q -p colloquy -- demo
+
+.PHONY: check
+check: test-runner ## Format, clippy and the tests that start no server
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo nextest run --workspace --profile fast
+
+.PHONY: test
+test: test-tools ## Every test, with what the tests need
+	cargo build --workspace --bins
+	cargo build -p colloquy-gateway-http --example echo
+	cargo nextest run --workspace
+
+.PHONY: test-tools
+test-tools: test-runner $(KOSOKU)/bin/kosoku ## Install what the tests need
+
+.PHONY: test-runner
+test-runner:
+	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
+
+# Autobahn's WebSocket cases. A virtual environment beside the build: nothing is installed on the machine.
+$(KOSOKU)/bin/kosoku:
+	@command -v python3 >/dev/null \
+	  || { echo "python3 (3.10 or newer) with venv is needed for the WebSocket cases:" \
+	       "apt-get install python3 python3-venv" >&2; exit 1; }
+	@mkdir -p $(TARGET)
+	python3 -m venv $(KOSOKU) \
+	  || { rm -rf $(KOSOKU); echo "python3-venv is needed: apt-get install python3-venv" >&2; exit 1; }
+	$(KOSOKU)/bin/pip install --quiet --disable-pip-version-check kosoku==0.1.0
+
+.PHONY: bench
+bench: ## Measure a message's way to its durable ack, and the memory of an idle connection
+	cargo build --release -p colloquy -p colloquy-simulations
+	$(TARGET)/release/colloquy-simulations load --pairs 200 --window 16 --seconds 15
+	$(TARGET)/release/colloquy-simulations idle --connections 5000
+
+.PHONY: deny
+deny: ## Licences, advisories and bans of every dependency
+	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
+	cargo deny check

@@ -1,0 +1,243 @@
+//! The conversation directory: finds the actor of a conversation, starts it when it is first needed, and lets it
+//! go when it is idle. Parent of all conversation actors on this node.
+//!
+//! Sessions look in [`ConversationIndex`] first, without a message; only a miss comes here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::ids::ConversationId;
+use colloquy_storage::model::conversation::Conversation;
+use dashmap::DashMap;
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use tokio::sync::oneshot;
+
+use super::{ConversationActor, ConversationArguments, ConversationMessage, ConversationServices};
+use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox, exit_reason};
+
+/// Letters that may wait at the directory.
+const MAILBOX_CAPACITY: usize = 16_384;
+/// Letters that may wait at one conversation: what its participants' send windows can fill, with room.
+const CONVERSATION_MAILBOX_CAPACITY: usize = 4096;
+/// Conversations awake at once on one node; opening one more is refused with `busy` until others have gone idle.
+pub const CONVERSATIONS_MAX: usize = 200_000;
+/// How often conversations are asked whether they are idle.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The conversations awake on this node.
+#[derive(Clone, Debug, Default)]
+pub struct ConversationIndex {
+    awake: Arc<DashMap<ConversationId, Mailbox<ConversationMessage>>>,
+    directory: Address<DirectoryMessage>,
+}
+
+impl ConversationIndex {
+    /// The conversation's actor if it is awake.
+    #[must_use]
+    pub fn awake(&self, conversation_id: ConversationId) -> Option<Mailbox<ConversationMessage>> {
+        self.awake.get(&conversation_id).map(|mailbox| mailbox.clone())
+    }
+
+    /// Tells a conversation that is awake of a change it must not miss; a sleeping one reads it when it wakes. The
+    /// number of such messages is bounded by how often devices come and go.
+    pub fn tell_awake(&self, conversation_id: ConversationId, message: ConversationMessage) {
+        if let Some(mailbox) = self.awake.get(&conversation_id) {
+            // One that has just ended reads it when it wakes, too.
+            let _ = mailbox.cast_beyond_capacity(message);
+        }
+    }
+
+    /// The conversation's actor, started if need be.
+    ///
+    /// # Errors
+    /// `busy` if the directory is full or overloaded, `unavailable` while it restarts.
+    pub async fn wake(&self, conversation: Conversation) -> Result<Mailbox<ConversationMessage>, ErrorCode> {
+        let (answer, answered) = oneshot::channel();
+        let message = DirectoryMessage::Wake(conversation, answer);
+        self.directory.try_cast(message).map_err(|refused| match refused {
+            crate::supervision::Refused::Busy(_) => ErrorCode::Busy,
+            crate::supervision::Refused::Stopped(_) => ErrorCode::Unavailable,
+        })?;
+        answered.await.unwrap_or(Err(ErrorCode::Unavailable))
+    }
+
+    /// How many are awake.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.awake.len()
+    }
+
+    /// Is none awake?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.awake.is_empty()
+    }
+
+    /// One that is awake, for chaos tests to kill.
+    #[must_use]
+    pub fn any_awake(&self) -> Option<ActorCell> {
+        self.awake.iter().next().map(|entry| entry.value().cell())
+    }
+}
+
+/// What the directory is told.
+pub enum DirectoryMessage {
+    /// Find or start a conversation's actor.
+    Wake(Conversation, oneshot::Sender<Result<Mailbox<ConversationMessage>, ErrorCode>>),
+    /// The actor is idle and may be let go.
+    Passivate(ConversationId, ActorId),
+    /// Ask all conversations whether they are idle.
+    CheckIdle,
+}
+
+/// The directory's actor.
+pub struct ConversationDirectory;
+
+/// What the directory is started with.
+#[derive(Clone)]
+pub struct DirectoryArguments {
+    /// Shared with every session.
+    pub index: ConversationIndex,
+    /// Handed to every conversation.
+    pub services: ConversationServices,
+}
+
+/// State of the directory.
+pub struct DirectoryState {
+    index: ConversationIndex,
+    services: ConversationServices,
+    ids: HashMap<ActorId, ConversationId>,
+}
+
+impl ConversationDirectory {
+    /// Starts the directory under `parent` and points the index's address at it.
+    ///
+    /// # Errors
+    /// If the parent is stopping.
+    pub async fn start(arguments: DirectoryArguments, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
+        let (index, metrics) = (arguments.index.clone(), Arc::clone(&arguments.services.metrics));
+        let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
+        let depth = metrics.depth_of(ActorKind::ConversationDirectory);
+        index.directory.install(Mailbox::new(actor.clone(), depth, MAILBOX_CAPACITY));
+        metrics.actor_started(ActorKind::ConversationDirectory);
+        actor.send_interval(IDLE_CHECK_INTERVAL, || Letter::uncounted(DirectoryMessage::CheckIdle));
+        Ok(actor.get_cell())
+    }
+}
+
+impl Actor for ConversationDirectory {
+    type Msg = Letter<DirectoryMessage>;
+    type State = DirectoryState;
+    type Arguments = DirectoryArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        arguments: DirectoryArguments,
+    ) -> Result<DirectoryState, ActorProcessingErr> {
+        // What an earlier incarnation had awake has died with it.
+        arguments.index.awake.clear();
+        Ok(DirectoryState { index: arguments.index, services: arguments.services, ids: HashMap::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut DirectoryState,
+    ) -> Result<(), ActorProcessingErr> {
+        match letter.open() {
+            DirectoryMessage::Wake(conversation, answer) => {
+                let mailbox = state.wake(conversation, myself.get_cell()).await;
+                // A session that no longer waits has ended.
+                let _ = answer.send(mailbox);
+            }
+            DirectoryMessage::Passivate(conversation_id, actor_id) => {
+                let is_it = |_: &ConversationId, mailbox: &Mailbox<ConversationMessage>| {
+                    mailbox.cell().get_id() == actor_id
+                };
+                // Out of the index first: whatever was sent before now is in its mailbox before `Retire`.
+                if let Some((_, mailbox)) = state.index.awake.remove_if(&conversation_id, is_it) {
+                    let _ = mailbox.cast_beyond_capacity(ConversationMessage::Retire);
+                }
+            }
+            DirectoryMessage::CheckIdle => {
+                for conversation in state.index.awake.iter() {
+                    // A conversation with a full mailbox is not idle.
+                    let _ = conversation.try_cast(ConversationMessage::CheckIdle);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        state: &mut DirectoryState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (Some(reason), Some(cell)) = (exit_reason(&event), event.actor_cell()) else { return Ok(()) };
+        state.services.metrics.actor_exited(ActorKind::Conversation, reason);
+        if let Some(conversation_id) = state.ids.remove(&cell.get_id()) {
+            // Transient: the next message to the conversation starts it again, from the log, under a new epoch.
+            state
+                .index
+                .awake
+                .remove_if(&conversation_id, |_, mailbox| mailbox.cell().get_id() == cell.get_id());
+        }
+        if let SupervisionEvent::ActorFailed(_, error) = &event {
+            tracing::warn!(?reason, %error, "conversation ended by a fault");
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut DirectoryState,
+    ) -> Result<(), ActorProcessingErr> {
+        for cell in myself.get_cell().get_children() {
+            let stopped = cell.stop_and_wait(ExitReason::Stopped.as_stop_reason(), Some(STOP_TIMEOUT)).await;
+            let reason = if stopped.is_ok() { ExitReason::Stopped } else { ExitReason::Killed };
+            state.services.metrics.actor_exited(ActorKind::Conversation, reason);
+        }
+        state.index.awake.clear();
+        Ok(())
+    }
+}
+
+/// How long one conversation may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl DirectoryState {
+    async fn wake(
+        &mut self,
+        conversation: Conversation,
+        myself: ActorCell,
+    ) -> Result<Mailbox<ConversationMessage>, ErrorCode> {
+        let conversation_id = conversation.conversation_id;
+        if let Some(mailbox) = self.index.awake(conversation_id) {
+            return Ok(mailbox);
+        }
+        if self.index.len() >= CONVERSATIONS_MAX {
+            return Err(ErrorCode::Busy);
+        }
+        let metrics = &self.services.metrics;
+        let arguments = ConversationArguments {
+            conversation,
+            services: self.services.clone(),
+            directory: self.index.directory.clone(),
+        };
+        let spawned = Actor::spawn_linked(None, ConversationActor, arguments, myself).await;
+        let (actor, _) = spawned.map_err(|_| ErrorCode::Unavailable)?;
+        self.ids.insert(actor.get_id(), conversation_id);
+        metrics.actor_started(ActorKind::Conversation);
+        let mailbox =
+            Mailbox::new(actor, metrics.depth_of(ActorKind::Conversation), CONVERSATION_MAILBOX_CAPACITY);
+        self.index.awake.insert(conversation_id, mailbox.clone());
+        Ok(mailbox)
+    }
+}

@@ -1,0 +1,420 @@
+//! The conversation actor: owner and sequencer of one conversation.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `submission` | a message on its way in, and the answer owed for it |
+//! | `members` | who takes part on which devices: the envelope check (pure) |
+//! | `reorder` | one connection's messages back in order (pure) |
+//! | `sequencer` | batches, numbers, answers (pure) |
+//! | `progress` | delivery and read cursors (pure) |
+//! | `directory` | finds, starts and passivates conversations |
+//!
+//! The actor holds nothing that the store does not hold too. When it dies, the messages it had not answered are
+//! answered `unavailable` (see [`Reply`]), the next message starts it again from the log, and the epoch it takes
+//! then fences whatever the dead one may still have in flight (FENCE).
+
+mod directory;
+mod members;
+mod progress;
+mod reorder;
+mod sequencer;
+mod submission;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::TypingState;
+use colloquy_protocol::frame::server::{DeliveryReceipt, ReadReceipt, ServerFrame, Typing};
+use colloquy_protocol::ids::{ConversationId, MessageId, SessionId, UserId};
+use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::model::conversation::Conversation;
+use colloquy_storage::model::cursor::{Cursor, CursorKind};
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::message_log::Appended;
+use colloquy_storage::ports::{Cursors, KeyDirectory, MessageLog, StoreResult};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use crate::metrics::{Invariant, Metrics};
+use crate::session::{LiveSessions, SessionMessage};
+use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
+use crate::supervision::{Address, ExitReason, Fault, Letter};
+
+pub use directory::{
+    CONVERSATIONS_MAX, ConversationDirectory, ConversationIndex, DirectoryArguments, DirectoryMessage,
+};
+pub use members::{Members, Objection};
+pub use progress::Progress;
+pub use reorder::{Pushed, ReorderBuffer};
+pub use sequencer::{Sequencer, Settled, ack_of};
+pub use submission::{Answer, Reply, SenderOrder, Submission};
+
+/// A conversation in which nothing has happened for this long is passivated.
+const PASSIVATE_AFTER: Duration = Duration::from_secs(300);
+
+/// What a conversation uses.
+#[derive(Clone)]
+pub struct ConversationServices {
+    /// Where messages go, many conversations in one commit.
+    pub writers: StoreWriters,
+    /// To take ownership and to find a retry's first message.
+    pub log: Arc<dyn MessageLog>,
+    /// Where everybody stood when the actor starts.
+    pub cursors: Arc<dyn Cursors>,
+    /// The participants' devices.
+    pub keys: Arc<dyn KeyDirectory>,
+    /// Who is connected here.
+    pub sessions: LiveSessions,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Numbers messages in time.
+    pub clock: Clock,
+    /// Message ids.
+    pub entropy: Entropy,
+}
+
+/// What a conversation is started with.
+pub struct ConversationArguments {
+    /// Who takes part.
+    pub conversation: Conversation,
+    /// What it uses.
+    pub services: ConversationServices,
+    /// Its parent, to ask for passivation.
+    pub directory: Address<DirectoryMessage>,
+}
+
+/// What a conversation is told.
+#[derive(Debug)]
+pub enum ConversationMessage {
+    /// Put a message into the log.
+    Submit(Box<Submission>),
+    /// A message of this connection was refused for good before it came here; do not wait for it.
+    Skip(SessionId, u64),
+    /// The store has answered the batch in flight.
+    Stored(StoreResult<Appended>),
+    /// A participant has come this far.
+    Advance {
+        /// Who.
+        user_id: UserId,
+        /// On a device, or by reading.
+        kind: CursorKind,
+        /// Up to here, inclusive.
+        through: u64,
+        /// The messages named by the client, for the receipt.
+        message_ids: Vec<MessageId>,
+    },
+    /// A participant is composing, or no longer.
+    Typing(UserId, TypingState),
+    /// A participant's devices have changed.
+    DevicesChanged(UserId),
+    /// A gap may have been waited for long enough.
+    GiveUpGaps,
+    /// Is anything going on?
+    CheckIdle,
+    /// Nobody finds this actor any more: end when done.
+    Retire,
+}
+
+/// The actor.
+pub struct ConversationActor;
+
+/// Its state.
+pub struct ConversationState {
+    conversation_id: ConversationId,
+    members: Members,
+    sequencer: Sequencer,
+    progress: Progress,
+    /// The newest number known to be in the log; bounds what cursors may claim.
+    last_sequence: u64,
+    services: ConversationServices,
+    directory: Address<DirectoryMessage>,
+    rng: StdRng,
+    last_active: Instant,
+    gap_timer: Option<Instant>,
+    retiring: bool,
+}
+
+impl Actor for ConversationActor {
+    type Msg = Letter<ConversationMessage>;
+    type State = ConversationState;
+    type Arguments = ConversationArguments;
+
+    /// Reads nothing: the directory waits for this, and it starts many.
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        arguments: ConversationArguments,
+    ) -> Result<ConversationState, ActorProcessingErr> {
+        let ConversationArguments { conversation, services, directory } = arguments;
+        let conversation_id = conversation.conversation_id;
+        Ok(ConversationState {
+            conversation_id,
+            members: Members::of(conversation),
+            sequencer: Sequencer::new(conversation_id),
+            progress: Progress::default(),
+            last_sequence: 0,
+            rng: services.entropy.fork(),
+            services,
+            directory,
+            last_active: Instant::now(),
+            gap_timer: None,
+            retiring: false,
+        })
+    }
+
+    /// Reads what the conversation needs to know before its first message.
+    async fn post_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        state: &mut ConversationState,
+    ) -> Result<(), ActorProcessingErr> {
+        let unread = |error| Fault::because("the conversation cannot be read", error);
+        state.last_sequence =
+            state.services.log.end(state.conversation_id).await.map_err(unread)?.last_sequence;
+        state
+            .progress
+            .load(state.services.cursors.of_conversation(state.conversation_id).await.map_err(unread)?);
+        for user_id in state.members.participants().to_vec() {
+            state.load_devices(user_id).await.map_err(unread)?;
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut ConversationState,
+    ) -> Result<(), ActorProcessingErr> {
+        match letter.open() {
+            ConversationMessage::Submit(submission) => {
+                state.last_active = Instant::now();
+                state.submit(submission).await;
+                state.pump(&myself).await?;
+            }
+            ConversationMessage::Skip(session_id, number) => {
+                state.sequencer.skip(session_id, number, Instant::now());
+                state.pump(&myself).await?;
+            }
+            ConversationMessage::Stored(answer) => {
+                state.stored(&myself, answer);
+                state.pump(&myself).await?;
+            }
+            ConversationMessage::Advance { user_id, kind, through, message_ids } => {
+                state.last_active = Instant::now();
+                state.advance(user_id, &kind, through, message_ids);
+            }
+            ConversationMessage::Typing(user_id, typing) => state.typing(user_id, typing),
+            ConversationMessage::DevicesChanged(user_id) => {
+                let changed = state.load_devices(user_id).await;
+                changed.map_err(|error| Fault::because("a device list cannot be read", error))?;
+            }
+            ConversationMessage::GiveUpGaps => {
+                state.gap_timer = None;
+                state.sequencer.give_up_gaps(Instant::now());
+                state.pump(&myself).await?;
+            }
+            ConversationMessage::CheckIdle => state.check_idle(&myself),
+            ConversationMessage::Retire => state.retiring = true,
+        }
+        if state.retiring && state.sequencer.is_idle() {
+            // After this, messages already sent here are handled; later ones find no actor and wake a new one.
+            myself.stop(ExitReason::Passivated.as_stop_reason());
+        }
+        Ok(())
+    }
+}
+
+impl ConversationState {
+    async fn load_devices(&mut self, user_id: UserId) -> StoreResult<()> {
+        self.members.load(self.services.keys.devices(user_id).await?);
+        Ok(())
+    }
+
+    /// Checks a message and lets it into the sequencer, or answers why not.
+    async fn submit(&mut self, submission: Box<Submission>) {
+        let refused = match self.members.check(&submission.message) {
+            Ok(()) => match self.sequencer.accept(submission, Instant::now()) {
+                Ok(()) => return,
+                Err((submission, code)) => (submission, Answer::Refused(code)),
+            },
+            Err(Objection::Stale(stale)) => (submission, Answer::Stale(stale)),
+            Err(Objection::Refused(code)) => (submission, Answer::Refused(code)),
+        };
+        let (submission, answer) = refused;
+        let answer = self.unless_stored_before(&submission.message, answer).await;
+        let is_final = match &answer {
+            Answer::Acked(_) => true,
+            Answer::Refused(code) => !code.is_retryable(),
+            Answer::Stale(_) => false,
+        };
+        if let (Some(order), true) = (submission.order, is_final) {
+            self.sequencer.skip(order.session_id, order.client_sequence, Instant::now());
+        }
+        submission.reply.give(answer);
+    }
+
+    /// A retry of a stored message gets that message's ack, whatever has changed about the devices since (ONCE).
+    async fn unless_stored_before(&self, message: &Message, refusal: Answer) -> Answer {
+        if !self.members.has(message.sender_id) {
+            return refusal;
+        }
+        match self.services.log.find_by_key(message.sender_id, message.idempotency_key).await {
+            Ok(Some(first)) if first.same_body(message) => Answer::Acked(ack_of(&first)),
+            Ok(Some(_)) => Answer::Refused(ErrorCode::IdempotencyConflict),
+            Ok(None) => refusal,
+            Err(_) => Answer::Refused(ErrorCode::Unavailable),
+        }
+    }
+
+    /// Starts what can be started: ownership, the next batch, the timer for a gap.
+    async fn pump(
+        &mut self,
+        myself: &ActorRef<Letter<ConversationMessage>>,
+    ) -> Result<(), ActorProcessingErr> {
+        if self.sequencer.wants_batch() && self.sequencer.wants_ownership() {
+            match self.services.log.take_ownership(self.conversation_id).await {
+                Ok(ownership) => {
+                    self.last_sequence = self.last_sequence.max(ownership.last_sequence);
+                    self.sequencer.own(ownership);
+                }
+                Err(error) => {
+                    Reply::give_all(self.sequencer.abandon());
+                    return Err(Fault::because("ownership cannot be taken", error));
+                }
+            }
+        }
+        if let Some(append) = self.sequencer.next_batch(self.services.clock.now(), &mut self.rng) {
+            let message = StoreWriterMessage::Append { append, owner: OwedToOwner::new(myself.clone()) };
+            // Refused, the message is dropped, and with it the answer owed to us: it arrives as an error.
+            let _ = self.services.writers.of(self.conversation_id).try_cast(message);
+        }
+        if let Some(at) = self.sequencer.next_give_up()
+            && self.gap_timer.is_none_or(|set| at < set)
+        {
+            self.gap_timer = Some(at);
+            myself.send_after(at.saturating_duration_since(Instant::now()), || {
+                Letter::uncounted(ConversationMessage::GiveUpGaps)
+            });
+        }
+        Ok(())
+    }
+
+    /// Answers the senders, then shows everybody what is new (DURABLE: only now).
+    fn stored(&mut self, myself: &ActorRef<Letter<ConversationMessage>>, answer: StoreResult<Appended>) {
+        let placed = match answer {
+            Ok(Appended::Placed(placed)) => placed,
+            Ok(Appended::Fenced { epoch, .. }) => {
+                tracing::info!(epoch, "another owner has taken over; stepping down");
+                Reply::give_all(self.sequencer.abandon());
+                return myself.stop(ExitReason::Fenced.as_stop_reason());
+            }
+            Err(error) => {
+                // What the store has done is not known: forget the numbers and take ownership again.
+                tracing::warn!(%error, "append failed");
+                return Reply::give_all(self.sequencer.abandon());
+            }
+        };
+        let settled = self.sequencer.settle(placed);
+        let metrics = &self.services.metrics;
+        if settled.order_broken {
+            metrics.violated(Invariant::Order);
+        }
+        if let Some(oldest) = settled.oldest {
+            metrics.owner_seconds.observe(oldest.elapsed().as_secs_f64());
+        }
+        metrics.duplicates.inc_by(settled.duplicates);
+        metrics.messages_appended.inc_by(settled.fresh.len() as u64);
+        Reply::give_all(settled.answers);
+        self.fan_out(settled.fresh);
+    }
+
+    fn fan_out(&mut self, fresh: Vec<Arc<Message>>) {
+        let Some(last) = fresh.last() else { return };
+        self.last_sequence = last.sequence_number;
+        let mut seen = Vec::new();
+        for sender in fresh.iter().map(|message| message.sender_id).collect::<BTreeSet<_>>() {
+            let newest = fresh.iter().rfind(|message| message.sender_id == sender);
+            let through = newest.map_or(0, |message| message.sequence_number);
+            if self.progress.advance(sender, CursorKind::Sent, through) {
+                seen.push(self.cursor(sender, CursorKind::Sent, through));
+            }
+        }
+        self.services.writers.of(self.conversation_id).advance(seen);
+        let fresh: Arc<[Arc<Message>]> = fresh.into();
+        for participant in self.members.participants() {
+            self.services.sessions.of_user(*participant, |session| {
+                session.offer(SessionMessage::Delivered(Arc::clone(&fresh)));
+            });
+        }
+    }
+
+    fn advance(&mut self, user_id: UserId, kind: &CursorKind, through: u64, message_ids: Vec<MessageId>) {
+        // Nobody can hold or have seen what is not there (AUTHZ, and a cursor ahead would lose messages).
+        let through = through.min(self.last_sequence);
+        if !self.members.has(user_id) {
+            return;
+        }
+        let delivered_before = self.progress.delivered(user_id);
+        if !self.progress.advance(user_id, kind.clone(), through) {
+            return;
+        }
+        let cursor = self.cursor(user_id, kind.clone(), through);
+        self.services.writers.of(self.conversation_id).advance(vec![cursor]);
+        let (conversation_id, timestamp) = (self.conversation_id, self.services.clock.now());
+        let receipt = match kind {
+            CursorKind::Read => ServerFrame::ReadReceipt {
+                payload: ReadReceipt {
+                    message_ids,
+                    read_by: user_id,
+                    conversation_id,
+                    through_sequence: through,
+                    timestamp,
+                },
+            },
+            CursorKind::Delivered(_) if through > delivered_before => ServerFrame::DeliveryReceipt {
+                payload: DeliveryReceipt {
+                    message_ids,
+                    delivered_to: user_id,
+                    conversation_id,
+                    through_sequence: through,
+                    timestamp,
+                },
+            },
+            CursorKind::Delivered(_) | CursorKind::Sent => return,
+        };
+        self.push_to_others(user_id, &receipt);
+    }
+
+    fn typing(&self, user_id: UserId, state: TypingState) {
+        if self.members.has(user_id) {
+            let payload = Typing { conversation_id: self.conversation_id, user_id, state };
+            self.push_to_others(user_id, &ServerFrame::Typing { payload });
+        }
+    }
+
+    fn push_to_others(&self, user_id: UserId, frame: &ServerFrame) {
+        let mut text: Option<Arc<str>> = None;
+        for participant in self.members.participants().iter().filter(|participant| **participant != user_id) {
+            self.services.sessions.of_user(*participant, |session| {
+                let text = text.get_or_insert_with(|| frame.to_json().into());
+                session.offer(SessionMessage::Push(Arc::clone(text)));
+            });
+        }
+    }
+
+    fn cursor(&self, user_id: UserId, kind: CursorKind, through: u64) -> Cursor {
+        Cursor { conversation_id: self.conversation_id, user_id, kind, through }
+    }
+
+    fn check_idle(&mut self, myself: &ActorRef<Letter<ConversationMessage>>) {
+        if self.sequencer.is_idle() && self.last_active.elapsed() >= PASSIVATE_AFTER && !self.retiring {
+            let passivate = DirectoryMessage::Passivate(self.conversation_id, myself.get_id());
+            // A busy directory is asked again at the next check.
+            let _ = self.directory.try_cast(passivate);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The reorder buffer: puts one sender's messages back into the order they were composed in (ORDER). Pure.
+//!
+//! One buffer serves one connection of one sender in one conversation. A message ahead of its turn is held, at most
+//! [`REORDER_BUFFER_MAX`] of them and at most [`REORDER_TIMEOUT`]; then the gap is given up and what is held goes on.
+
+use std::collections::BTreeMap;
+
+use colloquy_protocol::limits::{REORDER_BUFFER_MAX, REORDER_TIMEOUT};
+use tokio::time::Instant;
+
+/// Messages of one sender, waiting for the ones before them.
+#[derive(Debug)]
+pub struct ReorderBuffer<T> {
+    next: u64,
+    held: BTreeMap<u64, T>,
+    /// When the oldest gap is given up; set exactly while something is held.
+    give_up_at: Option<Instant>,
+}
+
+/// What became of a message that was pushed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pushed<T> {
+    /// It, and whatever it was the missing link for, may go on, in this order.
+    Ready(Vec<T>),
+    /// It waits.
+    Held,
+    /// Another message with its number waits already; this one replaces nothing and is handed back.
+    Twice(T),
+    /// The buffer is full, or the number is absurdly far ahead; handed back.
+    Full(T),
+}
+
+impl<T> ReorderBuffer<T> {
+    /// A buffer whose first expected number is `next`.
+    #[must_use]
+    pub fn expecting(next: u64) -> Self {
+        Self { next, held: BTreeMap::new(), give_up_at: None }
+    }
+
+    /// Takes in message number `number`.
+    ///
+    /// A number below the expected one goes on at once: it is a retry, or its gap was given up; ONCE sorts it out.
+    pub fn push(&mut self, number: u64, item: T, now: Instant) -> Pushed<T> {
+        if number < self.next {
+            return Pushed::Ready(vec![item]);
+        }
+        if number == self.next {
+            self.next += 1;
+            let mut ready = vec![item];
+            self.take_run(&mut ready, now);
+            return Pushed::Ready(ready);
+        }
+        if self.held.contains_key(&number) {
+            return Pushed::Twice(item);
+        }
+        if number - self.next > REORDER_BUFFER_MAX as u64 || self.held.len() >= REORDER_BUFFER_MAX {
+            return Pushed::Full(item);
+        }
+        self.held.insert(number, item);
+        self.give_up_at.get_or_insert(now + REORDER_TIMEOUT);
+        Pushed::Held
+    }
+
+    /// Counts `number` as done without a message: it was refused for good and will not come again.
+    pub fn skip(&mut self, number: u64, now: Instant) -> Vec<T> {
+        let mut ready = Vec::new();
+        if number == self.next {
+            self.next += 1;
+            self.take_run(&mut ready, now);
+        }
+        ready
+    }
+
+    /// Gives up the gap if its time has come, and hands out everything that is held, in order.
+    pub fn give_up(&mut self, now: Instant) -> Vec<T> {
+        if self.give_up_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.give_up_at = None;
+        if let Some(last) = self.held.keys().next_back() {
+            self.next = last + 1;
+        }
+        std::mem::take(&mut self.held).into_values().collect()
+    }
+
+    /// When [`Self::give_up`] has something to do.
+    #[must_use]
+    pub fn give_up_at(&self) -> Option<Instant> {
+        self.give_up_at
+    }
+
+    fn take_run(&mut self, ready: &mut Vec<T>, now: Instant) {
+        while let Some(item) = self.held.remove(&self.next) {
+            self.next += 1;
+            ready.push(item);
+        }
+        self.give_up_at = (!self.held.is_empty()).then(|| now + REORDER_TIMEOUT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_gap_is_given_up_after_five_seconds_and_what_was_held_goes_on_in_order() {
+        let (mut buffer, start) = (ReorderBuffer::expecting(1), Instant::now());
+        assert_eq!(buffer.push(3, 3, start), Pushed::Held);
+        assert_eq!(buffer.push(2, 2, start + Duration::from_secs(1)), Pushed::Held);
+        assert!(buffer.give_up(start + Duration::from_millis(4_999)).is_empty());
+        assert_eq!(buffer.give_up(start + REORDER_TIMEOUT), [2, 3]);
+        assert_eq!(buffer.push(1, 1, start + REORDER_TIMEOUT), Pushed::Ready(vec![1]));
+        assert_eq!(buffer.push(4, 4, start + REORDER_TIMEOUT), Pushed::Ready(vec![4]));
+    }
+
+    #[test]
+    fn a_buffer_holds_no_more_than_its_bound() {
+        let (mut buffer, now) = (ReorderBuffer::expecting(1), Instant::now());
+        let furthest = 1 + REORDER_BUFFER_MAX as u64;
+        for number in 2..=furthest {
+            assert_eq!(buffer.push(number, number, now), Pushed::Held);
+        }
+        assert_eq!(buffer.push(furthest + 1, 0, now), Pushed::Full(0));
+        assert_eq!(buffer.push(u64::MAX, 0, now), Pushed::Full(0));
+        assert_eq!(buffer.push(2, 0, now), Pushed::Twice(0));
+        assert_eq!(buffer.push(1, 1, now), Pushed::Ready((1..=furthest).collect()));
+    }
+
+    #[test]
+    fn a_message_refused_for_good_does_not_hold_up_the_next() {
+        let (mut buffer, now) = (ReorderBuffer::expecting(1), Instant::now());
+        assert_eq!(buffer.push(2, 2, now), Pushed::Held);
+        assert_eq!(buffer.skip(1, now), [2]);
+        assert_eq!(buffer.give_up_at(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_order_a_window_arrives_in_it_leaves_in_order_and_whole(
+            order in Just((1..=64_u64).collect::<Vec<_>>()).prop_shuffle(), repeats in proptest::collection::vec(1..=64_u64, 0..20),
+        ) {
+            let (mut buffer, now) = (ReorderBuffer::expecting(1), Instant::now());
+            let (mut out, mut late) = (Vec::new(), 0);
+            for number in order.iter().chain(&repeats) {
+                match buffer.push(*number, *number, now) {
+                    Pushed::Ready(ready) if ready.len() == 1 && out.contains(&ready[0]) => late += 1,
+                    Pushed::Ready(ready) => out.extend(ready),
+                    Pushed::Held | Pushed::Twice(_) => {}
+                    Pushed::Full(_) => prop_assert!(false, "64 messages fit"),
+                }
+            }
+            prop_assert_eq!(out, (1..=64).collect::<Vec<_>>());
+            prop_assert_eq!(late, repeats.len());
+        }
+    }
+}

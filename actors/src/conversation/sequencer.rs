@@ -1,0 +1,224 @@
+//! The sequencer: one conversation's messages on their way to the log. Pure.
+//!
+//! ```text
+//! accept ──> reorder buffer (per connection) ──> ready ──> one batch in flight ──> placed: answers, fan-out
+//! ```
+//! One batch is in flight at a time, so what the log answers about one batch decides the numbers of the next, and
+//! no later message of a sender overtakes an earlier one (ORDER).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::MessageStatus;
+use colloquy_protocol::frame::server::MessageAck;
+use colloquy_protocol::ids::{ConversationId, MessageId, SessionId};
+use colloquy_storage::ambient::uuid_v7;
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::message_log::{Append, Ownership, Placed};
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::reorder::{Pushed, ReorderBuffer};
+use super::submission::{Answer, Reply, Submission};
+
+/// Messages that may wait for the log; more are refused with `busy`.
+const READY_MAX: usize = 4096;
+/// Messages in one batch.
+const BATCH_MAX_MESSAGES: usize = 256;
+/// Connections whose order is kept at once; beyond it, buffers that hold nothing are forgotten first.
+const REORDER_BUFFERS_MAX: usize = 256;
+
+/// Orders messages, numbers batches, and remembers who waits for which answer.
+#[derive(Debug)]
+pub struct Sequencer {
+    conversation_id: ConversationId,
+    ownership: Option<Ownership>,
+    reorder: HashMap<SessionId, ReorderBuffer<Box<Submission>>>,
+    ready: VecDeque<Box<Submission>>,
+    in_flight: Vec<(Reply, Instant)>,
+}
+
+/// What a batch became.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Every answer owed, in order.
+    pub answers: Vec<(Reply, Answer)>,
+    /// What is new in the log, in order.
+    pub fresh: Vec<Arc<Message>>,
+    /// Retries answered with their first message.
+    pub duplicates: u64,
+    /// Longest time a message of the batch spent here.
+    pub oldest: Option<Instant>,
+    /// The log's answer broke ORDER: numbers were not contiguous.
+    pub order_broken: bool,
+}
+
+impl Sequencer {
+    /// A sequencer that does not own its conversation yet.
+    #[must_use]
+    pub fn new(conversation_id: ConversationId) -> Self {
+        Self {
+            conversation_id,
+            ownership: None,
+            reorder: HashMap::new(),
+            ready: VecDeque::new(),
+            in_flight: Vec::new(),
+        }
+    }
+
+    /// Takes in a message. What cannot be taken is handed back with the reason.
+    ///
+    /// # Errors
+    /// `busy` when a bound is reached.
+    pub fn accept(
+        &mut self,
+        submission: Box<Submission>,
+        now: Instant,
+    ) -> Result<(), (Box<Submission>, ErrorCode)> {
+        if self.ready.len() >= READY_MAX {
+            return Err((submission, ErrorCode::Busy));
+        }
+        let Some(order) = submission.order else {
+            self.ready.push_back(submission);
+            return Ok(());
+        };
+        if self.reorder.len() >= REORDER_BUFFERS_MAX && !self.reorder.contains_key(&order.session_id) {
+            self.reorder.retain(|_, buffer| buffer.give_up_at().is_some());
+            if self.reorder.len() >= REORDER_BUFFERS_MAX {
+                return Err((submission, ErrorCode::Busy));
+            }
+        }
+        let buffer =
+            self.reorder.entry(order.session_id).or_insert_with(|| ReorderBuffer::expecting(order.expected));
+        match buffer.push(order.client_sequence, submission, now) {
+            Pushed::Ready(ready) => self.ready.extend(ready),
+            Pushed::Held => {}
+            Pushed::Twice(submission) | Pushed::Full(submission) => {
+                return Err((submission, ErrorCode::Busy));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a message of a connection as done without a place in the log: it was refused for good.
+    pub fn skip(&mut self, session_id: SessionId, client_sequence: u64, now: Instant) {
+        if let Some(buffer) = self.reorder.get_mut(&session_id) {
+            self.ready.extend(buffer.skip(client_sequence, now));
+        }
+    }
+
+    /// Lets go of what has waited too long for the message before it.
+    pub fn give_up_gaps(&mut self, now: Instant) {
+        for buffer in self.reorder.values_mut() {
+            self.ready.extend(buffer.give_up(now));
+        }
+    }
+
+    /// When [`Self::give_up_gaps`] next has something to do.
+    #[must_use]
+    pub fn next_give_up(&self) -> Option<Instant> {
+        self.reorder.values().filter_map(ReorderBuffer::give_up_at).min()
+    }
+
+    /// Forgets connections that hold nothing back; their order starts again at what they say they expect.
+    pub fn forget_idle(&mut self) {
+        self.reorder.retain(|_, buffer| buffer.give_up_at().is_some());
+    }
+
+    /// Does a message wait for the log, and no batch is in flight?
+    #[must_use]
+    pub fn wants_batch(&self) -> bool {
+        self.in_flight.is_empty() && !self.ready.is_empty()
+    }
+
+    /// Must ownership be taken before the next batch?
+    #[must_use]
+    pub fn wants_ownership(&self) -> bool {
+        self.ownership.is_none()
+    }
+
+    /// Ownership was taken.
+    pub fn own(&mut self, ownership: Ownership) {
+        self.ownership = Some(ownership);
+    }
+
+    /// Is nothing under way?
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.ready.is_empty() && self.next_give_up().is_none()
+    }
+
+    /// The next batch, if one may start: gives ids and times, and moves the answers owed into flight.
+    pub fn next_batch(&mut self, now: UnixMillis, rng: &mut StdRng) -> Option<Append> {
+        if !self.wants_batch() {
+            return None;
+        }
+        let ownership = self.ownership?;
+        let take = self.ready.len().min(BATCH_MAX_MESSAGES);
+        let mut messages = Vec::with_capacity(take);
+        for submission in self.ready.drain(..take) {
+            let mut message = submission.message;
+            message.message_id = MessageId(uuid_v7(rng, now));
+            message.created_at = now;
+            messages.push(message);
+            self.in_flight.push((submission.reply, submission.arrived));
+        }
+        Some(Append {
+            conversation_id: self.conversation_id,
+            epoch: ownership.epoch,
+            after_sequence: ownership.last_sequence,
+            messages,
+        })
+    }
+
+    /// The log has placed the batch in flight.
+    pub fn settle(&mut self, placed: Vec<Placed>) -> Settled {
+        let mut settled =
+            Settled { order_broken: placed.len() != self.in_flight.len(), ..Settled::default() };
+        settled.oldest = self.in_flight.iter().map(|(_, arrived)| *arrived).min();
+        for ((reply, _), placed) in self.in_flight.drain(..).zip(placed) {
+            let answer = match placed {
+                Placed::New(message) => {
+                    if let Some(ownership) = &mut self.ownership {
+                        settled.order_broken |= message.sequence_number != ownership.last_sequence + 1;
+                        ownership.last_sequence = message.sequence_number;
+                    }
+                    let answer = Answer::Acked(ack_of(&message));
+                    settled.fresh.push(message);
+                    answer
+                }
+                Placed::Duplicate { first, same_body: true } => {
+                    settled.duplicates += 1;
+                    Answer::Acked(ack_of(&first))
+                }
+                Placed::Duplicate { same_body: false, .. } => Answer::Refused(ErrorCode::IdempotencyConflict),
+            };
+            settled.answers.push((reply, answer));
+        }
+        settled
+    }
+
+    /// Gives up everything under way: the owner steps down, or does not know what the store has done. The answer
+    /// says "try again", and the idempotency key makes that safe.
+    pub fn abandon(&mut self) -> Vec<(Reply, Answer)> {
+        let answer = || Answer::Refused(ErrorCode::Unavailable);
+        let in_flight = self.in_flight.drain(..).map(|(reply, _)| reply);
+        let mut answers: Vec<(Reply, Answer)> = in_flight.map(|reply| (reply, answer())).collect();
+        answers.extend(self.ready.drain(..).map(|submission| (submission.reply, answer())));
+        self.ownership = None;
+        answers
+    }
+}
+
+/// The ack for a stored message.
+#[must_use]
+pub fn ack_of(message: &Message) -> MessageAck {
+    MessageAck {
+        message_id: message.message_id,
+        sequence_number: message.sequence_number,
+        status: MessageStatus::Sent,
+        timestamp: message.created_at,
+    }
+}

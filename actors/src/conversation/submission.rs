@@ -1,0 +1,95 @@
+//! A message on its way into a conversation, and the answer that is owed for it.
+
+use std::sync::Arc;
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::server::{DeviceListStale, MessageAck};
+use colloquy_protocol::ids::SessionId;
+use colloquy_storage::model::message::Message;
+use tokio::time::Instant;
+
+use crate::session::{SessionHandle, SessionMessage};
+
+/// A message on its way in. Its `sequence_number`, `message_id` and `created_at` are the owner's to give.
+#[derive(Debug)]
+pub struct Submission {
+    /// The message.
+    pub message: Message,
+    /// Where it stands in its sender's own order, if the client counts.
+    pub order: Option<SenderOrder>,
+    /// Who waits for the answer.
+    pub reply: Reply,
+    /// When it reached the owner.
+    pub arrived: Instant,
+}
+
+/// A message's place among those of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderOrder {
+    /// The connection.
+    pub session_id: SessionId,
+    /// The client's number for it.
+    pub client_sequence: u64,
+    /// The lowest number of this connection that has no final answer yet: what an owner that has never heard of
+    /// the connection waits for first.
+    pub expected: u64,
+}
+
+/// What a sender is told about a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is durable, now or since an earlier try.
+    Acked(MessageAck),
+    /// It was not for exactly the recipients' devices.
+    Stale(DeviceListStale),
+    /// It was refused.
+    Refused(ErrorCode),
+}
+
+/// The answer owed for one message. Dropped without an answer, because an actor on its way has died, it tells the
+/// session so: no sender is left waiting by a crash (ISOLATE).
+#[derive(Debug)]
+pub struct Reply {
+    session: Arc<SessionHandle>,
+    token: u64,
+    owed: bool,
+}
+
+impl Reply {
+    /// An answer owed to `session` under the session's own `token`.
+    #[must_use]
+    pub fn owed_to(session: Arc<SessionHandle>, token: u64) -> Self {
+        Self { session, token, owed: true }
+    }
+
+    /// Gives one answer.
+    pub fn give(mut self, answer: Answer) {
+        self.owed = false;
+        self.session.answer(SessionMessage::Answered(vec![(self.token, answer)]));
+    }
+
+    /// Gives many answers, in order, with one message to each session.
+    pub fn give_all(answers: Vec<(Reply, Answer)>) {
+        type Group = (Arc<SessionHandle>, Vec<(u64, Answer)>);
+        let mut groups: Vec<Group> = Vec::with_capacity(2);
+        for (mut reply, answer) in answers {
+            reply.owed = false;
+            let same = |(session, _): &&mut Group| Arc::ptr_eq(session, &reply.session);
+            match groups.iter_mut().find(same) {
+                Some((_, group)) => group.push((reply.token, answer)),
+                None => groups.push((Arc::clone(&reply.session), vec![(reply.token, answer)])),
+            }
+        }
+        for (session, group) in groups {
+            session.answer(SessionMessage::Answered(group));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.owed {
+            self.session.answer(SessionMessage::Lost(self.token));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What operators see: every family the actors feed. Labels hold kinds and reasons, never ids (PRIVATE).
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::supervision::{ActorKind, Depth, ExitReason};
+
+/// Labels of one kind of actor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    kind: ActorKind,
+}
+
+/// Labels of one way of ending.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExitLabel {
+    kind: ActorKind,
+    reason: ExitReason,
+}
+
+/// Labels of a close code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CloseLabel {
+    code: u16,
+}
+
+/// The invariants that a running node can see broken. Each must stay at 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Invariant {
+    /// Sequence numbers are 1..n without hole or repeat.
+    Order,
+    /// Two owners break nothing.
+    Fence,
+}
+
+/// Labels of an invariant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InvariantLabel {
+    invariant: Invariant,
+}
+
+/// Every metric of the actors.
+#[derive(Debug)]
+pub struct Metrics {
+    exits: Family<ExitLabel, Counter>,
+    restarts: Family<KindLabel, Counter>,
+    alive: Family<KindLabel, Gauge>,
+    mailbox_depth: Family<KindLabel, Gauge>,
+    mailbox_refused: Family<KindLabel, Counter>,
+    violations: Family<InvariantLabel, Counter>,
+    closes: Family<CloseLabel, Counter>,
+    /// Frames read from clients.
+    pub frames_received: Counter,
+    /// Frames handed to sockets.
+    pub frames_sent: Counter,
+    /// Frames refused with an `error` frame.
+    pub frames_refused: Counter,
+    /// Messages made durable.
+    pub messages_appended: Counter,
+    /// Retries answered with their first message (ONCE).
+    pub duplicates: Counter,
+    /// Messages in one commit.
+    pub commit_messages: Histogram,
+    /// From handing a commit to the store until its answer.
+    pub commit_seconds: Histogram,
+    /// From a message's arrival at its owner until its ack leaves the owner.
+    pub owner_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers every family under `registry`.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.000_05, 2.0, 18));
+        let metrics = Self {
+            exits: Family::default(),
+            restarts: Family::default(),
+            alive: Family::default(),
+            mailbox_depth: Family::default(),
+            mailbox_refused: Family::default(),
+            violations: Family::default(),
+            closes: Family::default(),
+            frames_received: Counter::default(),
+            frames_sent: Counter::default(),
+            frames_refused: Counter::default(),
+            messages_appended: Counter::default(),
+            duplicates: Counter::default(),
+            commit_messages: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
+            commit_seconds: seconds(),
+            owner_seconds: seconds(),
+        };
+        metrics.describe(registry);
+        for kind in ActorKind::ALL {
+            drop(metrics.alive.get_or_create(&KindLabel { kind: *kind }));
+            drop(metrics.restarts.get_or_create(&KindLabel { kind: *kind }));
+        }
+        for invariant in [Invariant::Order, Invariant::Fence] {
+            drop(metrics.violations.get_or_create(&InvariantLabel { invariant }));
+        }
+        metrics
+    }
+
+    fn describe(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("colloquy");
+        r.register("actor_exits", "Actors that ended, by kind and reason", self.exits.clone());
+        r.register("actor_restarts", "Actors started again by a supervisor", self.restarts.clone());
+        r.register("actors", "Actors alive", self.alive.clone());
+        r.register("mailbox_depth", "Letters waiting in mailboxes", self.mailbox_depth.clone());
+        r.register("mailbox_refused", "Messages refused by a full mailbox", self.mailbox_refused.clone());
+        r.register("invariant_violations", "Broken invariants; must be 0", self.violations.clone());
+        r.register("session_closes", "Sockets closed by the server, by code", self.closes.clone());
+        r.register("frames_received", "Frames read from clients", self.frames_received.clone());
+        r.register("frames_sent", "Frames handed to sockets", self.frames_sent.clone());
+        r.register("frames_refused", "Frames answered with an error", self.frames_refused.clone());
+        r.register("messages_appended", "Messages made durable", self.messages_appended.clone());
+        r.register("duplicates", "Retries answered with their first message", self.duplicates.clone());
+        r.register("commit_messages", "Messages in one commit", self.commit_messages.clone());
+        r.register_with_unit(
+            "commit",
+            "From handing a commit to the store until its answer",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        r.register_with_unit(
+            "owner",
+            "From a message's arrival at its owner until its ack",
+            Unit::Seconds,
+            self.owner_seconds.clone(),
+        );
+    }
+
+    /// Counts an exit.
+    pub fn actor_exited(&self, kind: ActorKind, reason: ExitReason) {
+        self.exits.get_or_create(&ExitLabel { kind, reason }).inc();
+        self.alive.get_or_create(&KindLabel { kind }).dec();
+    }
+
+    /// Counts a start.
+    pub fn actor_started(&self, kind: ActorKind) {
+        self.alive.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Counts a restart.
+    pub fn actor_restarted(&self, kind: ActorKind) {
+        self.restarts.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Exits so far of one kind and reason.
+    #[must_use]
+    pub fn exits_of(&self, kind: ActorKind, reason: ExitReason) -> u64 {
+        self.exits.get_or_create(&ExitLabel { kind, reason }).get()
+    }
+
+    /// Actors of a kind alive now.
+    #[must_use]
+    pub fn alive_of(&self, kind: ActorKind) -> i64 {
+        self.alive.get_or_create(&KindLabel { kind }).get()
+    }
+
+    /// A new mailbox's depth, counted with its kind's.
+    #[must_use]
+    pub fn depth_of(&self, kind: ActorKind) -> Depth {
+        Depth::counted_in(self.mailbox_depth.get_or_create(&KindLabel { kind }).clone())
+    }
+
+    /// Counts a message refused by a full mailbox.
+    pub fn mailbox_refused(&self, kind: ActorKind) {
+        self.mailbox_refused.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Counts a broken invariant, and says so in the log.
+    pub fn violated(&self, invariant: Invariant) {
+        tracing::error!(?invariant, "invariant violated");
+        self.violations.get_or_create(&InvariantLabel { invariant }).inc();
+    }
+
+    /// Counts a socket closed by the server.
+    pub fn closed(&self, code: u16) {
+        self.closes.get_or_create(&CloseLabel { code }).inc();
+    }
+}

@@ -1,0 +1,214 @@
+//! Presence trackers: who is online, each for a share of the users.
+//!
+//! A tracker knows only what sessions have told it, so one that has crashed asks every session on the node to
+//! announce itself again and is whole when they have.
+
+mod roster;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::frame::server::{Presence, ServerFrame};
+use colloquy_protocol::ids::{SessionId, UserId};
+use colloquy_storage::ambient::Clock;
+use colloquy_storage::ports::Accounts;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+
+pub use roster::{Notice, Roster};
+
+use crate::metrics::Metrics;
+use crate::session::{LiveSessions, SessionHandle, SessionMessage};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox};
+
+/// Letters that may wait at one tracker. A refused announcement is made again at the session's next tick.
+const MAILBOX_CAPACITY: usize = 65_536;
+/// How often "last seen" goes to the store, in bulk.
+const SEEN_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a tracker is told.
+#[derive(Debug)]
+pub enum TrackerMessage {
+    /// A session is open.
+    Join(Arc<SessionHandle>),
+    /// A session has ended.
+    Leave(UserId, SessionId),
+    /// Tell this session about these users, now and whenever they come or go.
+    Watch(Arc<SessionHandle>, Vec<UserId>),
+    /// No longer.
+    Unwatch(SessionId, Vec<UserId>),
+    /// Write when users were last seen.
+    FlushSeen,
+}
+
+/// The trackers of this node.
+#[derive(Clone, Debug)]
+pub struct Trackers(Arc<[Address<TrackerMessage>]>);
+
+impl Trackers {
+    /// Addresses for `count` trackers (at least one), still to be started.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        Self((0..count.max(1)).map(|_| Address::default()).collect())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Which tracker a user belongs to.
+    #[must_use]
+    pub fn share_of(&self, user_id: UserId) -> usize {
+        // The last bits of a UUID v7 are random.
+        (user_id.0.as_u128() % self.0.len() as u128) as usize
+    }
+
+    /// Tells a user's tracker; says whether it took the message.
+    pub fn tell(&self, user_id: UserId, message: TrackerMessage) -> bool {
+        self.tell_share(self.share_of(user_id), message)
+    }
+
+    /// Tells one tracker; says whether it took the message.
+    pub fn tell_share(&self, share: usize, message: TrackerMessage) -> bool {
+        self.0[share].try_cast(message).is_ok()
+    }
+
+    /// Splits users by their trackers.
+    #[must_use]
+    pub fn by_share(&self, users: impl IntoIterator<Item = UserId>) -> Vec<Vec<UserId>> {
+        let mut shares = vec![Vec::new(); self.count()];
+        for user_id in users {
+            shares[self.share_of(user_id)].push(user_id);
+        }
+        shares
+    }
+}
+
+/// The actor.
+pub struct PresenceTracker;
+
+/// What a tracker is started with.
+#[derive(Clone)]
+pub struct TrackerArguments {
+    /// Which one it is.
+    pub share: usize,
+    /// All of them.
+    pub trackers: Trackers,
+    /// Whom to ask to announce themselves.
+    pub sessions: LiveSessions,
+    /// Where "last seen" is kept.
+    pub accounts: Arc<dyn Accounts>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// State of a tracker.
+pub struct TrackerState {
+    roster: Roster,
+    seen: Vec<(UserId, UnixMillis)>,
+    services: TrackerArguments,
+}
+
+impl PresenceTracker {
+    /// Starts a tracker under `parent` and points its address at it.
+    ///
+    /// # Errors
+    /// If the parent is stopping.
+    pub async fn start(arguments: TrackerArguments, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
+        let (metrics, sessions) = (Arc::clone(&arguments.metrics), arguments.sessions.clone());
+        let (address, share) = (arguments.trackers.0[arguments.share].clone(), arguments.share);
+        let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
+        address.install(Mailbox::new(
+            actor.clone(),
+            metrics.depth_of(ActorKind::PresenceTracker),
+            MAILBOX_CAPACITY,
+        ));
+        metrics.actor_started(ActorKind::PresenceTracker);
+        actor.send_interval(SEEN_FLUSH_INTERVAL, || Letter::uncounted(TrackerMessage::FlushSeen));
+        sessions.for_each(|session| session.answer(SessionMessage::Announce(share)));
+        Ok(actor.get_cell())
+    }
+}
+
+impl Actor for PresenceTracker {
+    type Msg = Letter<TrackerMessage>;
+    type State = TrackerState;
+    type Arguments = TrackerArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        services: TrackerArguments,
+    ) -> Result<TrackerState, ActorProcessingErr> {
+        Ok(TrackerState { roster: Roster::default(), seen: Vec::new(), services })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut TrackerState,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = state.services.clock.now();
+        match letter.open() {
+            TrackerMessage::Join(session) => {
+                let notices = state.roster.join(session.user_id, session.session_id);
+                send(notices);
+            }
+            TrackerMessage::Leave(user_id, session_id) => {
+                let notices = state.roster.leave(user_id, session_id, now);
+                if state.roster.is_offline(user_id) {
+                    state.seen.push((user_id, now));
+                }
+                send(notices);
+            }
+            TrackerMessage::Watch(session, users) => state.watch(&session, users).await,
+            TrackerMessage::Unwatch(session_id, users) => state.roster.unwatch(session_id, &users),
+            TrackerMessage::FlushSeen => state.flush_seen().await,
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Self::Msg>,
+        state: &mut TrackerState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.flush_seen().await;
+        Ok(())
+    }
+}
+
+impl TrackerState {
+    async fn watch(&mut self, session: &Arc<SessionHandle>, users: Vec<UserId>) {
+        for user_id in users {
+            if self.roster.last_seen_unknown(user_id)
+                && let Ok(Some(user)) = self.services.accounts.get(user_id).await
+            {
+                self.roster.know_last_seen(user_id, user.last_seen);
+            }
+            let notice = self.roster.watch(Arc::clone(session), user_id);
+            send(vec![notice]);
+        }
+    }
+
+    async fn flush_seen(&mut self) {
+        if self.seen.is_empty() {
+            return;
+        }
+        if let Err(error) = self.services.accounts.seen(std::mem::take(&mut self.seen)).await {
+            tracing::warn!(%error, "last seen not written");
+        }
+    }
+}
+
+fn send(notices: Vec<Notice>) {
+    for Notice { watcher, user_id, status, last_seen } in notices {
+        let frame = ServerFrame::Presence { payload: Presence { user_id, status, last_seen } };
+        watcher.offer(SessionMessage::Push(frame.to_json().into()));
+    }
+}

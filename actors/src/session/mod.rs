@@ -1,0 +1,399 @@
+//! The session actor: one WebSocket connection of one device.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `line` | what passes between the actor and the task that owns the socket |
+//! | `opening` | from `auth` to `auth_success`, and what the device has missed |
+//! | `frames` | what an authenticated client may ask |
+//! | `deliver` | messages, live and from the log, on their way to the device |
+//! | `delivery` | where the device stands in each conversation (pure) |
+//! | `counting` | which of its own numbers have a final answer (pure) |
+//! | `patience` | how many refused frames are borne (pure) |
+//! | `handle` | how the rest of the node reaches a session |
+//! | `live` | the sessions that are open on this node |
+//! | `supervisor` | the parent of all sessions |
+//!
+//! All states of a connection stand in [`Phase`]. A session holds no truth: whatever it is when it ends, by whatever
+//! end, its client reconnects and resumes from its cursors (NOLOSS).
+
+mod counting;
+mod deliver;
+mod delivery;
+mod frames;
+mod handle;
+mod line;
+mod live;
+mod opening;
+mod patience;
+mod supervisor;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy_accounts::access_token::TokenIssuer;
+use colloquy_accounts::authenticate::Authenticator;
+use colloquy_protocol::close::CloseCode;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::{ClientFrame, RefusedFrame};
+use colloquy_protocol::frame::server::{ErrorPayload, Migration, ServerFrame};
+use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
+use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::{Accounts, Conversations, Cursors, KeyDirectory, MessageLog};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::time::Instant;
+
+use crate::conversation::{Answer, ConversationIndex};
+use crate::metrics::Metrics;
+use crate::presence::{TrackerMessage, Trackers};
+use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox};
+
+pub use counting::Counting;
+pub use delivery::{Delivery, Live, Run};
+pub use handle::{Closing, SessionHandle};
+pub use line::{Credit, Line, OUTBOUND_MAX_FRAMES, Outlet, SocketEnd};
+pub use live::LiveSessions;
+pub use patience::Patience;
+pub use supervisor::{Nothing, SessionSupervisor, SessionSupervisorArguments};
+
+use delivery::Run as LogRun;
+
+/// Letters that may wait at one session. One more and the session is closed as a slow consumer.
+const MAILBOX_CAPACITY: usize = 1024;
+/// Message ids a session remembers the place of, so that an ack by id needs no look-up.
+const RECENT_IDS_MAX: usize = 256;
+/// Wait this long, the client is told, before it sends a message again that met a full queue or a dead actor.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// What sessions use.
+#[derive(Clone)]
+pub struct SessionServices {
+    /// Who is asking.
+    pub authenticator: Authenticator,
+    /// Tokens for a client that has to move.
+    pub issuer: Arc<TokenIssuer>,
+    /// Who else is connected here.
+    pub sessions: LiveSessions,
+    /// The conversations' actors.
+    pub conversations: ConversationIndex,
+    /// The presence trackers.
+    pub trackers: Trackers,
+    /// Who talks with whom.
+    pub directory: Arc<dyn Conversations>,
+    /// What was said.
+    pub log: Arc<dyn MessageLog>,
+    /// Where everybody stands.
+    pub cursors: Arc<dyn Cursors>,
+    /// Devices.
+    pub keys: Arc<dyn KeyDirectory>,
+    /// Users.
+    pub accounts: Arc<dyn Accounts>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Session ids.
+    pub entropy: Entropy,
+    /// Where a new session finds its parent.
+    pub supervisor: Address<Nothing>,
+    /// How often a client is told to send `heartbeat`.
+    pub heartbeat_interval: Duration,
+}
+
+/// What a session is told.
+#[derive(Debug)]
+pub enum SessionMessage {
+    /// The socket brought a frame.
+    Received(Result<ClientFrame, RefusedFrame>, Credit),
+    /// The handshake carried a token.
+    Preauthenticated(Preauthentication),
+    /// The socket is gone.
+    SocketEnded,
+    /// Go on reading from the log: there is room, or it is our turn again.
+    Continue,
+    /// Messages were stored in a conversation, in order.
+    Delivered(Arc<[Arc<Message>]>),
+    /// Messages of this session have their answers.
+    Answered(Vec<(u64, Answer)>),
+    /// An actor died with a message of this session.
+    Lost(u64),
+    /// A text to pass on as it is.
+    Push(Arc<str>),
+    /// A presence tracker starts over; announce yourself to it.
+    Announce(usize),
+    /// The node is going away.
+    Migrate {
+        /// Where to connect next.
+        new_endpoint: Arc<str>,
+        /// When.
+        reconnect_after: Duration,
+    },
+}
+
+/// A token that came with the handshake instead of an `auth` frame.
+#[derive(Clone)]
+pub struct Preauthentication {
+    /// The access token.
+    pub token: String,
+    /// The device.
+    pub device_id: DeviceId,
+}
+
+impl std::fmt::Debug for Preauthentication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Preauthentication(..)")
+    }
+}
+
+/// The actor.
+pub struct SessionActor;
+
+/// What a session is started with.
+pub struct SessionArguments {
+    services: Arc<SessionServices>,
+    outlet: Outlet,
+}
+
+/// Its state.
+pub struct SessionState {
+    services: Arc<SessionServices>,
+    outlet: Outlet,
+    patience: Patience,
+    phase: Phase,
+}
+
+/// Every state of a connection.
+enum Phase {
+    /// Nobody knows yet who this is.
+    Opening,
+    /// Authenticated.
+    Open(Box<OpenSession>),
+}
+
+/// An authenticated session.
+struct OpenSession {
+    attendance: Attendance,
+    delivery: Delivery,
+    /// A `Continue` is on its way to ourselves.
+    continuing: bool,
+    retransmits: VecDeque<LogRun>,
+    counting: Counting,
+    pending: HashMap<u64, PendingSend>,
+    next_token: u64,
+    recent: VecDeque<(MessageId, ConversationId, u64)>,
+    typing: HashMap<ConversationId, Instant>,
+}
+
+/// A message of this session that has no answer yet.
+struct PendingSend {
+    client_message_id: String,
+    conversation_id: ConversationId,
+    client_sequence: Option<u64>,
+    _credit: Credit,
+}
+
+/// Being found by others. Dropped, however the session ends, it takes the session out everywhere.
+struct Attendance {
+    handle: Arc<SessionHandle>,
+    sessions: LiveSessions,
+    trackers: Trackers,
+    watched: BTreeSet<UserId>,
+}
+
+impl Attendance {
+    fn begin(handle: Arc<SessionHandle>, services: &SessionServices) -> Self {
+        services.sessions.enter(Arc::clone(&handle));
+        let attendance = Self {
+            handle,
+            sessions: services.sessions.clone(),
+            trackers: services.trackers.clone(),
+            watched: BTreeSet::new(),
+        };
+        attendance.join();
+        attendance
+    }
+
+    fn join(&self) {
+        self.trackers.tell(self.handle.user_id, TrackerMessage::Join(Arc::clone(&self.handle)));
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.sessions.leave(&self.handle);
+        let (user_id, session_id) = (self.handle.user_id, self.handle.session_id);
+        self.trackers.tell(user_id, TrackerMessage::Leave(user_id, session_id));
+        for (share, users) in self.trackers.by_share(self.watched.iter().copied()).into_iter().enumerate() {
+            if !users.is_empty() {
+                self.trackers.tell_share(share, TrackerMessage::Unwatch(session_id, users));
+            }
+        }
+    }
+}
+
+/// Why a session could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The sessions' parent is being restarted, or the node is stopping.
+    #[error("no session can be started now")]
+    NoSupervisor,
+    /// The actor did not start.
+    #[error(transparent)]
+    Spawn(#[from] SpawnErr),
+}
+
+/// Starts the session of a socket that has just been upgraded.
+///
+/// # Errors
+/// [`StartError`]; the socket is then closed with [`CloseCode::Internal`].
+pub async fn start(
+    services: Arc<SessionServices>,
+    preauthentication: Option<Preauthentication>,
+) -> Result<SocketEnd, StartError> {
+    let supervisor = services.supervisor.mailbox().ok_or(StartError::NoSupervisor)?;
+    let (outlet, outbound, line) = line::lay();
+    let metrics = Arc::clone(&services.metrics);
+    let arguments = SessionArguments { services, outlet };
+    let (actor, _) = Actor::spawn_linked(None, SessionActor, arguments, supervisor.cell()).await?;
+    metrics.actor_started(ActorKind::Session);
+    let mailbox = Mailbox::new(actor, metrics.depth_of(ActorKind::Session), MAILBOX_CAPACITY);
+    if let Some(preauthentication) = preauthentication {
+        let _ = mailbox.cast_beyond_capacity(SessionMessage::Preauthenticated(preauthentication));
+    }
+    Ok(SocketEnd::new(mailbox, outbound, line))
+}
+
+impl Actor for SessionActor {
+    type Msg = Letter<SessionMessage>;
+    type State = SessionState;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        arguments: SessionArguments,
+    ) -> Result<SessionState, ActorProcessingErr> {
+        let SessionArguments { services, outlet } = arguments;
+        Ok(SessionState { services, outlet, patience: Patience::new(Instant::now()), phase: Phase::Opening })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        match letter.open() {
+            SessionMessage::Received(frame, credit) => state.received(&myself, frame, credit).await,
+            SessionMessage::Preauthenticated(preauthentication) => {
+                state.preauthenticated(&myself, preauthentication).await;
+            }
+            SessionMessage::SocketEnded => myself.stop(ExitReason::Done.as_stop_reason()),
+            SessionMessage::Continue => {
+                if let Phase::Open(open) = &mut state.phase {
+                    open.continuing = false;
+                }
+                state.read_on(&myself).await;
+            }
+            SessionMessage::Delivered(messages) => state.delivered(&myself, &messages),
+            SessionMessage::Answered(answers) => state.answered(answers),
+            SessionMessage::Lost(token) => {
+                state.answered(vec![(token, Answer::Refused(ErrorCode::Unavailable))]);
+            }
+            SessionMessage::Push(text) => {
+                state.services.metrics.frames_sent.inc();
+                state.outlet.control(String::from(&*text));
+            }
+            SessionMessage::Announce(share) => state.announce(share),
+            SessionMessage::Migrate { new_endpoint, reconnect_after } => {
+                state.migrate(&new_endpoint, reconnect_after);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SessionState {
+    async fn received(
+        &mut self,
+        myself: &ActorRef<Letter<SessionMessage>>,
+        frame: Result<ClientFrame, RefusedFrame>,
+        credit: Credit,
+    ) {
+        self.services.metrics.frames_received.inc();
+        match (frame, &self.phase) {
+            (Err(refused), _) => self.refuse(refused),
+            (Ok(ClientFrame::Auth(auth)), Phase::Opening) => self.open(myself, auth).await,
+            (Ok(ClientFrame::Auth(_)), Phase::Open(_)) => {
+                self.refuse(refusal(ErrorCode::AlreadyAuthenticated, "this socket is authenticated"));
+            }
+            (Ok(_), Phase::Opening) => {
+                self.refuse(refusal(ErrorCode::NotAuthenticated, "the first frame must be auth"));
+            }
+            (Ok(frame), Phase::Open(_)) => self.asked(myself, frame, credit).await,
+        }
+    }
+
+    fn announce(&mut self, share: usize) {
+        let Phase::Open(open) = &self.phase else { return };
+        let attendance = &open.attendance;
+        if attendance.trackers.share_of(attendance.handle.user_id) == share {
+            attendance.join();
+        }
+        let mut shares = attendance.trackers.by_share(attendance.watched.iter().copied());
+        let watched = std::mem::take(&mut shares[share]);
+        if !watched.is_empty() {
+            let watch = TrackerMessage::Watch(Arc::clone(&attendance.handle), watched);
+            attendance.trackers.tell_share(share, watch);
+        }
+    }
+
+    fn migrate(&mut self, new_endpoint: &str, reconnect_after: Duration) {
+        let Phase::Open(open) = &self.phase else {
+            return self.outlet.line().closing().request(CloseCode::Draining);
+        };
+        let handle = &open.attendance.handle;
+        let now = self.services.clock.now();
+        let Ok(token) = self.services.issuer.issue(handle.user_id, handle.login_id, now) else {
+            return self.outlet.line().closing().request(CloseCode::Draining);
+        };
+        self.send(&ServerFrame::Migration {
+            payload: Migration {
+                new_endpoint: new_endpoint.to_owned(),
+                session_token: token.token,
+                reconnect_after_ms: millis(reconnect_after),
+            },
+        });
+    }
+
+    fn send(&self, frame: &ServerFrame) {
+        self.services.metrics.frames_sent.inc();
+        self.outlet.control(frame.to_json());
+    }
+
+    /// Answers a refused frame. Before authentication, and after too many, the socket is closed as well.
+    fn refuse(&mut self, refused: RefusedFrame) {
+        self.services.metrics.frames_refused.inc();
+        self.send(&error_frame(refused.code, refused.detail, refused.client_message_id));
+        if self.patience.exhausted_by_refusal(Instant::now()) {
+            self.outlet.line().closing().request(CloseCode::PolicyViolation);
+        }
+    }
+}
+
+fn refusal(code: ErrorCode, detail: &str) -> RefusedFrame {
+    RefusedFrame { code, detail: detail.to_owned(), client_message_id: None }
+}
+
+fn error_frame(code: ErrorCode, message: String, client_message_id: Option<String>) -> ServerFrame {
+    let retry_after_ms = code.is_retryable().then(|| millis(RETRY_AFTER));
+    ServerFrame::Error {
+        client_message_id,
+        payload: ErrorPayload { code, message, retryable: code.is_retryable(), retry_after_ms },
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

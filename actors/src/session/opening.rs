@@ -1,0 +1,219 @@
+//! From `auth` to `auth_success`, and the list of what the device has missed.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use colloquy_accounts::authenticate::{AuthError, Authenticated};
+use colloquy_protocol::close::CloseCode;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::{Auth, TokenRefresh};
+use colloquy_protocol::frame::server::{AuthSuccess, ServerFrame, TokenRefreshed};
+use colloquy_protocol::ids::{ConversationId, DeviceId, SessionId, UserId};
+use colloquy_storage::model::cursor::CursorKind;
+use colloquy_storage::model::device::DeviceList;
+use colloquy_storage::ports::{StoreError, StoreResult};
+use ractor::ActorRef;
+
+use super::{
+    Attendance, Counting, Delivery, MAILBOX_CAPACITY, OpenSession, Phase, Preauthentication, SessionHandle,
+    SessionMessage, SessionState, millis, refusal,
+};
+use crate::supervision::{ActorKind, Letter, Mailbox};
+
+/// Conversations read at once while looking for what was missed.
+const WALK_PAGE: usize = 500;
+
+/// Why a device is not let in: what it is told, and how its socket is closed.
+#[derive(Debug)]
+struct NotLetIn {
+    code: ErrorCode,
+    close: CloseCode,
+}
+
+impl From<AuthError> for NotLetIn {
+    fn from(error: AuthError) -> Self {
+        let (code, close) = match error {
+            AuthError::Invalid => (ErrorCode::InvalidToken, CloseCode::InvalidToken),
+            AuthError::Expired => (ErrorCode::TokenExpired, CloseCode::TokenExpired),
+            AuthError::Revoked => (ErrorCode::TokenRevoked, CloseCode::TokenRevoked),
+            AuthError::Unavailable(_) => (ErrorCode::Unavailable, CloseCode::Internal),
+        };
+        Self { code, close }
+    }
+}
+
+impl From<StoreError> for NotLetIn {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "a session could not be opened");
+        Self { code: ErrorCode::Unavailable, close: CloseCode::Internal }
+    }
+}
+
+impl SessionState {
+    pub(super) async fn preauthenticated(
+        &mut self,
+        myself: &ActorRef<Letter<SessionMessage>>,
+        preauthentication: Preauthentication,
+    ) {
+        let Preauthentication { token, device_id } = preauthentication;
+        if let Err(why) = self.let_in(myself, &token, None, &device_id, HashMap::new()).await {
+            self.turn_away(&why);
+        }
+    }
+
+    pub(super) async fn open(&mut self, myself: &ActorRef<Letter<SessionMessage>>, auth: Auth) {
+        let resume =
+            auth.resume.iter().map(|cursor| (cursor.conversation_id, cursor.after_sequence)).collect();
+        let let_in = self.let_in(myself, &auth.auth_token, Some(auth.user_id), &auth.device_id, resume).await;
+        if let Err(why) = let_in {
+            self.turn_away(&why);
+        }
+    }
+
+    fn turn_away(&mut self, why: &NotLetIn) {
+        self.refuse(refusal(why.code, why.close.reason()));
+        self.outlet.line().closing().request(why.close);
+    }
+
+    async fn let_in(
+        &mut self,
+        myself: &ActorRef<Letter<SessionMessage>>,
+        token: &str,
+        claimed: Option<UserId>,
+        device_id: &DeviceId,
+        resume: HashMap<ConversationId, u64>,
+    ) -> Result<(), NotLetIn> {
+        let who = self.services.authenticator.authenticate(token).await?;
+        if claimed.is_some_and(|claimed| claimed != who.user_id) {
+            return Err(AuthError::Invalid.into());
+        }
+        if who.device_id.as_ref().is_some_and(|bound| bound != device_id) {
+            return Err(NotLetIn { code: ErrorCode::DeviceMismatch, close: CloseCode::UnknownDevice });
+        }
+        let devices = self.services.keys.devices(who.user_id).await?;
+        if !devices.devices.iter().any(|device| device.device_id == *device_id) {
+            return Err(NotLetIn { code: ErrorCode::UnknownDevice, close: CloseCode::UnknownDevice });
+        }
+        let handle = self.handle_for(myself, &who, device_id);
+        // Found by others first, then what was missed is listed: a message stored in between is in both, and
+        // `Delivery` drops the second (NOLOSS).
+        let attendance = Attendance::begin(Arc::clone(&handle), &self.services);
+        let (delivery, unread_count) = self.missed(&handle, &resume).await?;
+        self.outlet.line().authenticated_until(who.expires_at);
+        self.phase = Phase::Open(Box::new(OpenSession {
+            attendance,
+            delivery,
+            continuing: false,
+            retransmits: VecDeque::new(),
+            counting: Counting::default(),
+            pending: HashMap::new(),
+            next_token: 0,
+            recent: VecDeque::new(),
+            typing: HashMap::new(),
+        }));
+        self.welcome(&handle, &who, &devices, unread_count).await?;
+        self.keep_reading(myself);
+        Ok(())
+    }
+
+    fn handle_for(
+        &self,
+        myself: &ActorRef<Letter<SessionMessage>>,
+        who: &Authenticated,
+        device_id: &DeviceId,
+    ) -> Arc<SessionHandle> {
+        let services = &self.services;
+        let depth = services.metrics.depth_of(ActorKind::Session);
+        Arc::new(SessionHandle {
+            session_id: SessionId(services.entropy.uuid_v7(services.clock.now())),
+            user_id: who.user_id,
+            device_id: device_id.clone(),
+            login_id: who.login_id,
+            mailbox: Mailbox::new(myself.clone(), depth, MAILBOX_CAPACITY),
+            closing: self.outlet.line().closing().clone(),
+        })
+    }
+
+    /// Lists what the device does not hold, and counts what its user has not read.
+    async fn missed(
+        &self,
+        handle: &SessionHandle,
+        resume: &HashMap<ConversationId, u64>,
+    ) -> StoreResult<(Delivery, u64)> {
+        let (user_id, own) = (handle.user_id, CursorKind::Delivered(handle.device_id.clone()));
+        let mut held: HashMap<ConversationId, u64> = HashMap::new();
+        let mut seen: HashMap<ConversationId, u64> = HashMap::new();
+        for cursor in self.services.cursors.of_user(user_id).await? {
+            if cursor.kind == own {
+                held.insert(cursor.conversation_id, cursor.through);
+            } else if matches!(cursor.kind, CursorKind::Read | CursorKind::Sent) {
+                let through = seen.entry(cursor.conversation_id).or_default();
+                *through = cursor.through.max(*through);
+            }
+        }
+        let (mut delivery, mut unread, mut after) = (Delivery::default(), 0, None);
+        loop {
+            let page = self.services.directory.walk(user_id, after, WALK_PAGE).await?;
+            for at_end in &page {
+                let id = at_end.conversation.conversation_id;
+                let end = at_end.end.last_sequence;
+                // The client knows best what it holds: it may have lost its store, or not have acked yet.
+                let holds = resume.get(&id).or_else(|| held.get(&id)).copied().unwrap_or(0);
+                delivery.resume(id, holds, end);
+                unread += end.saturating_sub(seen.get(&id).copied().unwrap_or(0));
+            }
+            match page.last() {
+                Some(last) if page.len() == WALK_PAGE => after = Some(last.conversation.conversation_id),
+                _ => return Ok((delivery, unread)),
+            }
+        }
+    }
+
+    async fn welcome(
+        &self,
+        handle: &SessionHandle,
+        who: &Authenticated,
+        devices: &DeviceList,
+        unread_count: u64,
+    ) -> StoreResult<()> {
+        let services = &self.services;
+        let one_time_key_count = services.keys.one_time_keys(handle.user_id, &handle.device_id).await?;
+        self.send(&ServerFrame::AuthSuccess {
+            payload: AuthSuccess {
+                session_id: handle.session_id,
+                server_time: services.clock.now(),
+                unread_count,
+                heartbeat_interval_ms: millis(services.heartbeat_interval),
+                token_expires_at: who.expires_at,
+                device_list_version: devices.version,
+                one_time_key_count,
+            },
+        });
+        Ok(())
+    }
+
+    /// A fresh token on the open socket: of the same user and log-in, or the socket is closed.
+    pub(super) async fn token_refreshed(&mut self, refresh: TokenRefresh) {
+        let Phase::Open(open) = &self.phase else { return };
+        let handle = Arc::clone(&open.attendance.handle);
+        let why = match self.services.authenticator.authenticate(&refresh.auth_token).await {
+            Ok(who) if (who.user_id, who.login_id) == (handle.user_id, handle.login_id) => {
+                self.outlet.line().authenticated_until(who.expires_at);
+                let payload = TokenRefreshed { token_expires_at: who.expires_at };
+                return self.send(&ServerFrame::TokenRefreshed { payload });
+            }
+            Ok(_) => NotLetIn::from(AuthError::Invalid),
+            Err(error) => NotLetIn::from(error),
+        };
+        if matches!(why.code, ErrorCode::TokenRevoked) {
+            return self.turn_away(&why);
+        }
+        // The old token still counts until it runs out; the client may try again.
+        self.refuse(refusal(why.code, why.close.reason()));
+    }
+}
+
+/// Users, each once.
+pub(super) fn distinct(users: Vec<UserId>) -> BTreeSet<UserId> {
+    users.into_iter().collect()
+}

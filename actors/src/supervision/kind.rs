@@ -1,0 +1,35 @@
+//! The kinds of actor there are: the label under which exits, restarts and mailboxes are counted.
+
+use prometheus_client::encoding::EncodeLabelValue;
+
+/// A kind of actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelValue)]
+pub enum ActorKind {
+    /// The root of the tree.
+    Node,
+    /// Group commit.
+    StoreWriter,
+    /// Who is online, for a share of the users.
+    PresenceTracker,
+    /// Finds, starts and passivates conversations.
+    ConversationDirectory,
+    /// Owner and sequencer of one conversation.
+    Conversation,
+    /// Parent of all sessions.
+    SessionSupervisor,
+    /// One WebSocket connection.
+    Session,
+}
+
+impl ActorKind {
+    /// Every kind, from the root down.
+    pub const ALL: &[ActorKind] = &[
+        Self::Node,
+        Self::StoreWriter,
+        Self::PresenceTracker,
+        Self::ConversationDirectory,
+        Self::Conversation,
+        Self::SessionSupervisor,
+        Self::Session,
+    ];
+}

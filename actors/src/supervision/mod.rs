@@ -1,0 +1,24 @@
+//! Supervision: who restarts whom, how often, and what is counted when an actor ends.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `kind` | the kinds of actor there are |
+//! | `exit` | why an actor ended |
+//! | `intensity` | how many restarts in how long, and how long to wait before each (pure) |
+//! | `mailbox` | a bounded mailbox with a depth counter and a `Busy` answer |
+//! | `address` | a name for a permanent actor that outlives its restarts |
+//! | `supervisor` | one_for_one over an ordered list of children |
+
+mod address;
+mod exit;
+mod intensity;
+mod kind;
+mod mailbox;
+mod supervisor;
+
+pub use address::Address;
+pub use exit::{ExitReason, Fault, exit_reason};
+pub use intensity::{RestartDecision, RestartIntensity, RestartPolicy};
+pub use kind::ActorKind;
+pub use mailbox::{Depth, Letter, Mailbox, Refused};
+pub use supervisor::{ChildSpec, StartChild, Supervisor, SupervisorArguments, SupervisorMessage};

@@ -1,0 +1,154 @@
+//! Writing, marking as read, typing, watching: what a person does.
+
+use colloquy_protocol::frame::TypingState;
+use colloquy_protocol::ids::{ConversationId, UserId};
+
+use super::{Client, ClientError, Recipient};
+use crate::ambient;
+use crate::connection::engine::Command;
+use crate::crypto::Body;
+use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::store::outbox::NewMessage;
+use crate::store::{ConversationRecord, LocalMessageId, OutboxRecord, OutboxState, Transaction};
+
+impl Client {
+    /// Puts a text into the outbox. It is on disk when this returns, and is sent as soon as it can be; the events
+    /// [`crate::Event::MessageSent`] or [`crate::Event::MessageFailed`] name the id returned here.
+    ///
+    /// # Errors
+    /// [`ClientError::BadText`], [`StoreError::OutboxFull`], [`ClientError::UnknownConversation`],
+    /// [`ClientError::NoRecipient`], [`ClientError::LoggedOut`] before the first log-in.
+    pub async fn send_text(
+        &self,
+        to: impl Into<Recipient>,
+        text: impl Into<String>,
+    ) -> Result<LocalMessageId, ClientError> {
+        let (to, text) = (to.into(), text.into());
+        if text.is_empty() || text.len() > TEXT_MAX_BYTES {
+            return Err(ClientError::BadText);
+        }
+        let own = self.own()?.user_id;
+        let now = ambient::now();
+        let (id, conversation) = self
+            .shared()
+            .store
+            .update_off_thread(move |tx| {
+                let mut conversation = resolve(tx, own, to)?;
+                let record = tx.enqueue(
+                    NewMessage {
+                        idempotency_key: ambient::idempotency_key(),
+                        conversation_id: conversation.conversation_id,
+                        receiver_id: conversation.peer,
+                        body: Body::Text(text),
+                        only_for: None,
+                    },
+                    now,
+                )?;
+                conversation.last_activity_at = conversation.last_activity_at.max(now);
+                tx.put_conversation(&conversation);
+                Ok::<_, ClientError>((record.local_id, record.conversation_id))
+            })
+            .await?;
+        self.shared().unsent.send_modify(|count| *count += 1);
+        self.tell(Command::Enqueued(id, conversation)).await;
+        Ok(id)
+    }
+
+    /// Sends a failed message again, under a new idempotency key: the old one may name another body by now.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownMessage`] unless it is a failed message of the outbox.
+    pub async fn retry(&self, id: LocalMessageId) -> Result<LocalMessageId, ClientError> {
+        let now = ambient::now();
+        let record = self
+            .shared()
+            .store
+            .update_off_thread(move |tx| {
+                let failed = failed_message(tx, id)?;
+                tx.remove_outbox(id)?;
+                let message = NewMessage {
+                    idempotency_key: ambient::idempotency_key(),
+                    conversation_id: failed.conversation_id,
+                    receiver_id: failed.receiver_id,
+                    body: failed.body,
+                    only_for: failed.only_for,
+                };
+                Ok::<_, ClientError>(tx.enqueue(message, now)?)
+            })
+            .await?;
+        self.shared().unsent.send_modify(|count| *count += 1);
+        self.tell(Command::Enqueued(record.local_id, record.conversation_id)).await;
+        Ok(record.local_id)
+    }
+
+    /// Deletes a failed message.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownMessage`] unless it is a failed message of the outbox.
+    pub async fn discard(&self, id: LocalMessageId) -> Result<(), ClientError> {
+        self.shared()
+            .store
+            .update_off_thread(move |tx| {
+                failed_message(tx, id)?;
+                Ok(tx.remove_outbox(id)?)
+            })
+            .await
+    }
+
+    /// The user has seen everything in a conversation that this device holds.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownConversation`].
+    pub async fn mark_read(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        self.shared()
+            .store
+            .update_off_thread(move |tx| {
+                let mut record = tx.conversation(conversation)?.ok_or(ClientError::UnknownConversation)?;
+                record.own_read_through = record.cursor;
+                record.unread = 0;
+                tx.put_conversation(&record);
+                Ok::<_, ClientError>(())
+            })
+            .await?;
+        self.tell(Command::MarkRead(conversation)).await;
+        Ok(())
+    }
+
+    /// The user is composing, or no longer. Forgotten if there is no connection; call it at most every
+    /// [`colloquy_protocol::limits::TYPING_THROTTLE`].
+    pub async fn set_typing(&self, conversation: ConversationId, is_typing: bool) {
+        let state = if is_typing { TypingState::Started } else { TypingState::Stopped };
+        self.tell(Command::Typing(conversation, state)).await;
+    }
+
+    /// Tells when these users come and go, for as long as the engine runs; at most
+    /// [`colloquy_protocol::limits::PRESENCE_SUBSCRIPTIONS_MAX`] in all, those beyond are not watched.
+    pub async fn watch_presence(&self, users: Vec<UserId>) {
+        self.tell(Command::Watch(users)).await;
+    }
+
+    /// No longer.
+    pub async fn unwatch_presence(&self, users: Vec<UserId>) {
+        self.tell(Command::Unwatch(users)).await;
+    }
+}
+
+fn resolve(tx: &Transaction<'_>, own: UserId, to: Recipient) -> Result<ConversationRecord, ClientError> {
+    match to {
+        Recipient::User(user) if user == own => Err(ClientError::NoRecipient),
+        Recipient::User(user) => {
+            let id = ConversationId::of_pair(own, user);
+            Ok(tx.conversation(id)?.unwrap_or_else(|| ConversationRecord::new(id, user)))
+        }
+        Recipient::Conversation(id) => tx.conversation(id)?.ok_or(ClientError::UnknownConversation),
+    }
+}
+
+fn failed_message(
+    tx: &Transaction<'_>,
+    id: LocalMessageId,
+) -> Result<OutboxRecord, ClientError> {
+    tx.outbox(id)?
+        .filter(|record| matches!(record.state, OutboxState::Failed(_)))
+        .ok_or(ClientError::UnknownMessage)
+}

@@ -1,0 +1,148 @@
+//! Looking at conversations, history, users and safety numbers: what a person sees.
+
+use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::rest::accounts::UserCard;
+
+use super::{Client, ClientError};
+use crate::ambient;
+use crate::api::accounts::UserQuery;
+use crate::connection::dispatch;
+use crate::crypto::SafetyNumber;
+use crate::crypto::safety_number::DeviceFingerprint;
+use crate::event::Event;
+use crate::message::{ConversationSummary, Message};
+use crate::store::{StoreError, Transaction};
+
+/// Messages looked through for the newest one that can be shown.
+const LAST_MESSAGE_SCAN_MAX: usize = 16;
+
+impl Client {
+    /// All conversations, the liveliest first.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub fn conversations(&self) -> Result<Vec<ConversationSummary>, ClientError> {
+        let Ok(own) = self.own() else { return Ok(Vec::new()) };
+        self.shared().store.read(|tx| {
+            let queued = tx.outbox_all()?;
+            let mut summaries = Vec::new();
+            for record in tx.conversations()? {
+                let id = record.conversation_id;
+                let newest_queued = queued
+                    .iter()
+                    .rev()
+                    .filter(|queued| queued.conversation_id == id)
+                    .find_map(|queued| Message::queued(queued, own.user_id, &own.device_id));
+                let last_message = match newest_queued {
+                    Some(message) => Some(message),
+                    None => tx
+                        .messages_before(id, None, LAST_MESSAGE_SCAN_MAX)?
+                        .iter()
+                        .rev()
+                        .find_map(|message| Message::stored(message, own.user_id, &record)),
+                };
+                summaries.push(ConversationSummary {
+                    conversation_id: id,
+                    peer: record.peer,
+                    peer_name: tx.user_card(record.peer)?.map(|card| card.name),
+                    last_message,
+                    unread: record.unread,
+                    last_activity_at: record.last_activity_at,
+                });
+            }
+            summaries.sort_by_key(|summary| std::cmp::Reverse(summary.last_activity_at));
+            Ok(summaries)
+        })
+    }
+
+    /// A page of a conversation, oldest first: at most `limit` messages (and
+    /// [`crate::store::messages::HISTORY_PAGE_MAX`]) numbered below `before`. Without `before` it is the newest,
+    /// followed by what waits in the outbox. Control messages are left out, so a page may be shorter; it is the
+    /// last one when empty, or when its first message has number 1.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub fn history(
+        &self,
+        conversation: ConversationId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Message>, ClientError> {
+        let own = self.own()?;
+        self.shared().store.read(|tx| {
+            let Some(record) = tx.conversation(conversation)? else { return Ok(Vec::new()) };
+            let mut page: Vec<Message> = Vec::new();
+            let mut below = before;
+            // A run of control messages must not look like the end of the history.
+            while page.is_empty() {
+                let messages = tx.messages_before(conversation, below, limit)?;
+                let Some(first) = messages.first() else { break };
+                below = Some(first.sequence_number);
+                page.extend(messages.iter().filter_map(|m| Message::stored(m, own.user_id, &record)));
+            }
+            if before.is_none() {
+                let queued = tx.outbox_all()?;
+                let queued = queued.iter().filter(|queued| queued.conversation_id == conversation);
+                page.extend(queued.filter_map(|q| Message::queued(q, own.user_id, &own.device_id)));
+            }
+            Ok(page)
+        })
+    }
+
+    /// Looks a user up at the server, and remembers the name.
+    ///
+    /// # Errors
+    /// [`ApiError::Refused`] with `unknown_user`; [`ClientError::LoggedOut`].
+    pub async fn find_user(&self, query: UserQuery) -> Result<UserCard, ClientError> {
+        let card = self
+            .call(|api, token| {
+                let query = query.clone();
+                async move { api.find_user(&token, &query).await }
+            })
+            .await?;
+        let stored = card.clone();
+        self.shared()
+            .store
+            .update_off_thread(move |tx| {
+                tx.put_user_card(&stored);
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        Ok(card)
+    }
+
+    /// The safety number of this user and another, of the devices both have now.
+    ///
+    /// # Errors
+    /// [`ApiError`] if the device lists cannot be fetched; [`ClientError::LoggedOut`].
+    pub async fn safety_number(&self, user: UserId) -> Result<SafetyNumber, ClientError> {
+        let own = self.own()?;
+        for id in [own.user_id, user] {
+            let list = self.call(|api, token| async move { api.devices(&token, id).await }).await?;
+            let now = ambient::now();
+            let changes = self
+                .shared()
+                .store
+                .update_off_thread(move |tx| dispatch::learn_devices(tx, &list, now))
+                .await?;
+            for change in changes {
+                self.shared().tell(Event::IdentityChanged(change));
+            }
+        }
+        self.shared().store.read(|tx| {
+            let account = tx.account()?.ok_or(ClientError::LoggedOut)?;
+            let keys = account.identity_keys();
+            let mut ours = fingerprints(tx, own.user_id)?;
+            ours.push(DeviceFingerprint { identity_key: keys.curve25519, signing_key: keys.ed25519 });
+            let theirs = fingerprints(tx, user)?;
+            Ok(SafetyNumber::between((own.user_id, &ours), (user, &theirs)))
+        })
+    }
+}
+
+fn fingerprints(tx: &Transaction<'_>, user: UserId) -> Result<Vec<DeviceFingerprint>, StoreError> {
+    let current = tx.peers(user)?.into_iter().filter(|peer| !peer.is_removed());
+    Ok(current
+        .map(|peer| DeviceFingerprint { identity_key: peer.identity_key(), signing_key: peer.signing_key() })
+        .collect())
+}

@@ -1,0 +1,188 @@
+//! What is to be sent, encrypted: ratchets and envelope in one batch, before the envelope leaves (ONCE).
+
+use std::collections::BTreeMap;
+
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::frame::MessageType;
+use colloquy_protocol::frame::client::{ClientFrame, SendMessage, SendPayload};
+use colloquy_protocol::ids::{DeviceAddress, DeviceId, UserId};
+use colloquy_protocol::limits::FRAME_MAX_BYTES;
+use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList};
+
+use crate::crypto::sealing::Draft;
+use crate::crypto::{IdentityChange, PeerDevice, SealError, reconcile, seal};
+use crate::store::{
+    DeviceListRecord, LocalMessageId, OutboxRecord, OutboxState, SendFailure, StoreError, Transaction,
+};
+
+/// Times a message is encrypted for a device list that turns out stale before it is given up.
+pub(crate) const SEAL_ATTEMPTS_MAX: u32 = 8;
+
+/// What came of trying to encrypt a message.
+#[derive(Debug)]
+pub(crate) enum Sealing {
+    /// It is encrypted and stored so.
+    Sealed,
+    /// These device lists are needed first.
+    NeedDevices(Vec<UserId>),
+    /// Keys of these devices are needed first.
+    NeedKeys(BTreeMap<UserId, Vec<DeviceId>>),
+    /// It will not be sent.
+    Failed(SendFailure),
+    /// It is no longer in the outbox.
+    Gone,
+}
+
+/// Encrypts a message of the outbox for all devices it concerns, as they are known now.
+pub(crate) fn seal_message(
+    tx: &mut Transaction<'_>,
+    id: LocalMessageId,
+    now: UnixMillis,
+) -> Result<Sealing, StoreError> {
+    let Some(mut record) = tx.outbox(id)? else { return Ok(Sealing::Gone) };
+    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+    let users = [account.user_id(), record.receiver_id];
+    let mut unknown = Vec::new();
+    for user in users {
+        if tx.device_list(user)?.is_none_or(|list| list.stale) {
+            unknown.push(user);
+        }
+    }
+    if !unknown.is_empty() {
+        return Ok(Sealing::NeedDevices(unknown));
+    }
+    let mut peers: Vec<PeerDevice> = Vec::new();
+    for user in users {
+        peers.extend(tx.peers(user)?.into_iter().filter(|peer| !peer.is_removed()));
+    }
+    if !peers.iter().any(|peer| peer.address().user_id == record.receiver_id) {
+        return fail(tx, record, SendFailure::RecipientHasNoDevice);
+    }
+    let draft = Draft {
+        conversation_id: record.conversation_id,
+        idempotency_key: record.idempotency_key,
+        body: &record.body,
+        only_for: record.only_for.as_ref(),
+    };
+    let content = match seal(&account, &mut peers, draft) {
+        Ok(envelope) => envelope,
+        Err(SealError::NeedKeys(devices)) => {
+            let mut needed: BTreeMap<UserId, Vec<DeviceId>> = BTreeMap::new();
+            for DeviceAddress { user_id, device_id } in devices {
+                needed.entry(user_id).or_default().push(device_id);
+            }
+            return Ok(Sealing::NeedKeys(needed));
+        }
+        Err(SealError::TooManyDevices) => return fail(tx, record, SendFailure::TooLong),
+    };
+    let payload = SendPayload {
+        conversation_id: record.conversation_id,
+        receiver_id: record.receiver_id,
+        content,
+        r#type: MessageType::Text,
+        media_url: None,
+        reply_to_message_id: None,
+        timestamp: now,
+    };
+    record.state = OutboxState::Sealed(Box::new(payload));
+    let frame = frame(&record, u64::MAX).expect("the message was just sealed");
+    if frame.to_json().len() > FRAME_MAX_BYTES {
+        return fail(tx, record, SendFailure::TooLong);
+    }
+    for peer in &peers {
+        tx.put_peer(peer);
+    }
+    tx.put_outbox(&record);
+    Ok(Sealing::Sealed)
+}
+
+/// The frame of an encrypted message; nothing if it is not encrypted.
+pub(crate) fn frame(record: &OutboxRecord, client_sequence: u64) -> Option<ClientFrame> {
+    let OutboxState::Sealed(payload) = &record.state else { return None };
+    Some(ClientFrame::Message(Box::new(SendMessage {
+        client_message_id: record.local_id.to_string(),
+        idempotency_key: record.idempotency_key,
+        client_sequence: Some(client_sequence),
+        payload: (**payload).clone(),
+    })))
+}
+
+/// The server says that a message was not for exactly the recipients' devices.
+pub(crate) fn unseal(
+    tx: &mut Transaction<'_>,
+    id: LocalMessageId,
+) -> Result<Option<SendFailure>, StoreError> {
+    let Some(mut record) = tx.outbox(id)? else { return Ok(None) };
+    let own = tx.profile()?.ok_or(StoreError::Damaged("the profile is missing"))?.user_id;
+    tx.mark_device_list_stale(own)?;
+    tx.mark_device_list_stale(record.receiver_id)?;
+    record.attempts += 1;
+    if record.attempts >= SEAL_ATTEMPTS_MAX {
+        fail(tx, record, SendFailure::TooManyAttempts)?;
+        return Ok(Some(SendFailure::TooManyAttempts));
+    }
+    record.state = OutboxState::Written;
+    tx.put_outbox(&record);
+    Ok(None)
+}
+
+/// Gives a message up. A control message is dropped: there is nobody to tell.
+pub(crate) fn fail(
+    tx: &mut Transaction<'_>,
+    mut record: OutboxRecord,
+    why: SendFailure,
+) -> Result<Sealing, StoreError> {
+    if record.body.text().is_some() {
+        record.state = OutboxState::Failed(why);
+        tx.put_outbox(&record);
+    } else {
+        tx.remove_outbox(record.local_id)?;
+    }
+    Ok(Sealing::Failed(why))
+}
+
+/// A device list has come: pins what is new, and says what changed.
+pub(crate) fn learn_devices(
+    tx: &mut Transaction<'_>,
+    list: &DeviceList,
+    now: UnixMillis,
+) -> Result<Vec<IdentityChange>, StoreError> {
+    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+    let known = tx.peers(list.user_id)?;
+    let reconciled = reconcile(known, list, account.address());
+    for peer in &reconciled.peers {
+        tx.put_peer(peer);
+    }
+    // For the user's own devices, the first list is no surprise even though others were there before.
+    let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false };
+    tx.put_device_list(list.user_id, &record);
+    Ok(reconciled.changes)
+}
+
+/// Keys have come: opens a session with each device. `false` if a key is not what its device signed.
+pub(crate) fn learn_keys(
+    tx: &mut Transaction<'_>,
+    user: UserId,
+    claimed: &ClaimedKeys,
+) -> Result<bool, StoreError> {
+    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+    let mut all_trusted = true;
+    for key in &claimed.keys {
+        let address = DeviceAddress { user_id: user, device_id: key.device_id.clone() };
+        let Some(mut peer) = tx.peer(&address)? else { continue };
+        // It may have opened a session itself while the key was on its way.
+        if !peer.needs_key() {
+            continue;
+        }
+        match peer.open_session(&account, key) {
+            Ok(()) => tx.put_peer(&peer),
+            Err(_) => all_trusted = false,
+        }
+    }
+    // A device that was left out exists no longer: the list is to be read again.
+    let named = |peer: &PeerDevice| claimed.keys.iter().any(|key| key.device_id == peer.address().device_id);
+    if tx.peers(user)?.iter().any(|peer| !peer.is_removed() && peer.needs_key() && !named(peer)) {
+        tx.mark_device_list_stale(user)?;
+    }
+    Ok(all_trusted)
+}

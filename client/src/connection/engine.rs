@@ -1,0 +1,331 @@
+//! The task: connects, waits, connects again, until it is told to stop or the server says to stay away.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy_protocol::close::CloseCode;
+use colloquy_protocol::frame::TypingState;
+use colloquy_protocol::frame::client::ResumeCursor;
+use colloquy_protocol::frame::server::{MessageAck, Migration};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, UserId};
+use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RESUME_CURSORS_MAX};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+use super::credentials::{CredentialError, Credentials};
+use super::errand::Errands;
+use super::ingest::{Arrival, MarkMove};
+use super::socket::Socket;
+use crate::ambient;
+use crate::api::Api;
+use crate::event::{DisconnectReason, Event};
+use crate::store::{LocalMessageId, OutboxState, SendFailure, Store, StoreError};
+use crate::sync::{Backoff, BackoffPolicy, Inbound, Outbound, Reconnect, outbound};
+
+/// Commands that may wait for the engine. Whoever gives one more waits for room.
+pub(crate) const COMMANDS_MAX: usize = 256;
+
+/// What the engine shares with the client's handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) api: Api,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// Messages in the outbox that have not failed.
+    pub(crate) unsent: watch::Sender<usize>,
+    pub(crate) platform: String,
+    pub(crate) backoff: BackoffPolicy,
+}
+
+impl Shared {
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody listening is no fault: everything told is in the store.
+        let _ = self.events.send(event);
+    }
+}
+
+/// What the client's handle asks of the engine. What must survive a crash is in the store before it is asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Enqueued(LocalMessageId, ConversationId),
+    MarkRead(ConversationId),
+    Typing(ConversationId, TypingState),
+    Watch(Vec<UserId>),
+    Unwatch(Vec<UserId>),
+    Shutdown,
+}
+
+/// How one connection ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Closed(Option<u16>),
+    Unreachable,
+    Unresponsive,
+    Migrating(Migration),
+    Credentials(CredentialError),
+    Store(StoreError),
+    Shutdown,
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The engine's state. What is in `ready` has its number, and waits to be stored.
+pub(crate) struct Engine {
+    pub(super) shared: Arc<Shared>,
+    pub(super) own: DeviceAddress,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) inbound: Inbound<Arrival>,
+    pub(super) outbound: Outbound,
+    pub(super) ready: VecDeque<Arrival>,
+    pub(super) acks: Vec<(LocalMessageId, MessageAck)>,
+    pub(super) marks: Vec<MarkMove>,
+    /// Messages the server did not store: for an outdated device list ...
+    pub(super) stale: Vec<LocalMessageId>,
+    /// ... or for good.
+    pub(super) rejected: Vec<(LocalMessageId, SendFailure)>,
+    pub(super) errands: Errands,
+    /// Nothing is taken in before this user's device list has come, or this time.
+    pub(super) blocked_on: Option<UserId>,
+    pub(super) blocked_until: u64,
+    pub(super) refetched: Option<UserId>,
+    /// Errands made for a message that could not be encrypted since it last could.
+    pub(super) rounds: BTreeMap<LocalMessageId, u32>,
+    /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
+    pub(super) watched: BTreeSet<UserId>,
+    pub(super) one_time_keys_left: u64,
+    backoff: Backoff,
+    started: Instant,
+}
+
+impl Engine {
+    pub(crate) fn new(shared: Arc<Shared>, own: DeviceAddress, commands: mpsc::Receiver<Command>) -> Self {
+        Self {
+            own,
+            commands,
+            inbound: Inbound::default(),
+            outbound: Outbound::new(outbound::WINDOW),
+            ready: VecDeque::new(),
+            acks: Vec::new(),
+            marks: Vec::new(),
+            stale: Vec::new(),
+            rejected: Vec::new(),
+            errands: Errands::new(shared.api.clone(), shared.credentials.clone()),
+            blocked_on: None,
+            blocked_until: 0,
+            refetched: None,
+            rounds: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            one_time_keys_left: u64::MAX,
+            backoff: Backoff::new(shared.backoff),
+            started: Instant::now(),
+            shared,
+        }
+    }
+
+    /// Milliseconds since the engine was made, on a clock that does not go back.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Runs until told to stop, or until something has to be changed first.
+    pub(crate) async fn run(mut self) {
+        let mut migration = None;
+        let mut spent_token = None;
+        loop {
+            let ended = match self.connect(migration.take(), &mut spent_token).await {
+                Ok((socket, token)) => {
+                    let ended = self.live(socket, token.clone()).await;
+                    if matches!(ended, Ended::Closed(Some(code)) if code == CloseCode::TokenExpired.number())
+                    {
+                        spent_token = Some(token);
+                    }
+                    ended
+                }
+                Err(ended) => ended,
+            };
+            self.outbound.connection_lost();
+            let draw = ambient::below(u64::MAX);
+            let (reason, wait) = match ended {
+                Ended::Shutdown => return,
+                Ended::Store(error) => {
+                    tracing::error!(%error, "the client's store failed");
+                    self.shared.tell(Event::StoreFailed);
+                    return;
+                }
+                Ended::Credentials(CredentialError::LoggedOut) => {
+                    self.shared.tell(Event::LoggedOut);
+                    return;
+                }
+                Ended::Migrating(target) => {
+                    let wait = self.backoff.migrated(target.reconnect_after_ms);
+                    migration = Some(target);
+                    (DisconnectReason::Migrating, Some(wait))
+                }
+                Ended::Closed(code) => {
+                    let reason = code.map_or(DisconnectReason::Lost, DisconnectReason::Closed);
+                    (reason, self.after(code, draw))
+                }
+                Ended::Unreachable => (DisconnectReason::Unreachable, self.after(None, draw)),
+                Ended::Unresponsive => (DisconnectReason::Unresponsive, self.after(None, draw)),
+                Ended::Credentials(_) => (DisconnectReason::NotAuthenticated, self.after(None, draw)),
+            };
+            self.shared.tell(Event::Disconnected { reason, retry_in: wait });
+            let Some(wait) = wait else {
+                if let DisconnectReason::Closed(4500..=4502) = reason {
+                    let _ = self.shared.credentials.forget().await;
+                    self.shared.tell(Event::LoggedOut);
+                }
+                return;
+            };
+            if !self.wait(wait).await {
+                return;
+            }
+        }
+    }
+
+    fn after(&mut self, close: Option<u16>, draw: u64) -> Option<Duration> {
+        let now = self.now();
+        match self.backoff.lost(close, now, draw) {
+            Reconnect::After(wait) | Reconnect::RefreshAfter(wait) => Some(wait),
+            Reconnect::Never => None,
+        }
+    }
+
+    pub(super) fn connected(&mut self) {
+        let now = self.now();
+        self.backoff.connected(now);
+    }
+
+    /// Opens a socket with a good token, at the place a migration named if there was one.
+    async fn connect(
+        &mut self,
+        migration: Option<Migration>,
+        spent_token: &mut Option<String>,
+    ) -> Result<(Socket, String), Ended> {
+        let home = self.shared.api.socket_url();
+        let (url, token) = match migration {
+            Some(target) => (migrated_url(&target.new_endpoint, &home), Some(target.session_token)),
+            None => (home.to_string(), None),
+        };
+        let token = match (token, spent_token.take()) {
+            (Some(token), _) => token,
+            (None, Some(spent)) => {
+                self.shared.credentials.refresh(&spent).await.map_err(Ended::Credentials)?.access_token
+            }
+            (None, None) => self.shared.credentials.current().await.map_err(Ended::Credentials)?.access_token,
+        };
+        let connecting = Socket::connect(&url);
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                socket = &mut connecting => return Ok((socket.ok_or(Ended::Unreachable)?, token)),
+                command = self.commands.recv() => {
+                    if !note(&mut self.outbound, &mut self.watched, command) { return Err(Ended::Shutdown) }
+                }
+            }
+        }
+    }
+
+    /// Waits, and notes what is asked for meanwhile. `false` when told to stop.
+    async fn wait(&mut self, wait: Duration) -> bool {
+        let sleep = tokio::time::sleep(wait);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                () = &mut sleep => return true,
+                command = self.commands.recv() => {
+                    if !note(&mut self.outbound, &mut self.watched, command) { return false }
+                }
+            }
+        }
+    }
+
+    /// Takes every position from the store, which alone knows what is really held, and what is to be sent.
+    /// Returns the cursors to resume from, those of the liveliest conversations.
+    pub(super) fn restore(&mut self) -> Result<Vec<ResumeCursor>, StoreError> {
+        self.inbound.connection_lost();
+        self.ready.clear();
+        self.acks.clear();
+        self.marks.clear();
+        self.stale.clear();
+        self.rejected.clear();
+        self.blocked_on = None;
+        self.refetched = None;
+        let (mut conversations, outbox) =
+            self.shared.store.read(|tx| Ok::<_, StoreError>((tx.conversations()?, tx.outbox_all()?)))?;
+        for record in &outbox {
+            if !matches!(record.state, OutboxState::Failed(_)) {
+                let is_sealed = matches!(record.state, OutboxState::Sealed(_));
+                self.outbound.add(record.local_id, record.conversation_id, is_sealed);
+            }
+        }
+        for conversation in &conversations {
+            self.inbound.restore(conversation.conversation_id, conversation.cursor);
+        }
+        conversations.sort_unstable_by_key(|conversation| std::cmp::Reverse(conversation.last_activity_at));
+        Ok(conversations
+            .iter()
+            .take(RESUME_CURSORS_MAX)
+            .map(|c| ResumeCursor { conversation_id: c.conversation_id, after_sequence: c.cursor })
+            .collect())
+    }
+}
+
+/// Notes a command while there is no connection; `false` if it is to stop.
+fn note(outbound: &mut Outbound, watched: &mut BTreeSet<UserId>, command: Option<Command>) -> bool {
+    match command {
+        None | Some(Command::Shutdown) => return false,
+        Some(Command::Enqueued(id, conversation)) => outbound.add(id, conversation, false),
+        Some(Command::Watch(users)) => watch_more(watched, users),
+        Some(Command::Unwatch(users)) => users.iter().for_each(|user| {
+            watched.remove(user);
+        }),
+        // What was read is in the store and told on the next connection; typing is for now or never.
+        Some(Command::MarkRead(_) | Command::Typing(..)) => {}
+    }
+    true
+}
+
+pub(super) fn watch_more(watched: &mut BTreeSet<UserId>, users: Vec<UserId>) {
+    for user in users {
+        if watched.len() < PRESENCE_SUBSCRIPTIONS_MAX {
+            watched.insert(user);
+        }
+    }
+}
+
+/// Where a migration leads: a WebSocket address, or a base URL. Never from an encrypted connection to a plain one.
+fn migrated_url(endpoint: &str, home: &reqwest::Url) -> String {
+    let target = match reqwest::Url::parse(endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => {
+            Api::new(endpoint).ok().map(|api| api.socket_url())
+        }
+        Ok(url) if matches!(url.scheme(), "ws" | "wss") => Some(url),
+        _ => None,
+    };
+    match target {
+        Some(url) if home.scheme() == "ws" || url.scheme() == "wss" => url.to_string(),
+        _ => home.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_never_leads_to_an_unencrypted_connection() {
+        let home = reqwest::Url::parse("wss://a.example/ws").unwrap();
+        assert_eq!(migrated_url("https://b.example", &home), "wss://b.example/ws");
+        assert_eq!(migrated_url("wss://b.example/ws", &home), "wss://b.example/ws");
+        for bad in ["ws://b.example/ws", "http://b.example", "nonsense", ""] {
+            assert_eq!(migrated_url(bad, &home), home.as_str(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! REST calls beside the loop: device lists, keys, tokens. Each at most once at a time; the loop goes on meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::ids::{DeviceId, UserId};
+use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, PublishKeys};
+use tokio::task::JoinSet;
+
+use super::credentials::{CredentialError, Credentials};
+use crate::api::{Api, ApiError};
+use crate::store::LogInRecord;
+
+/// Errands running at once. What is needed beyond it is asked for again when one is done.
+pub(super) const ERRANDS_MAX: usize = 8;
+
+/// Something to fetch or to publish.
+#[derive(Clone, Debug)]
+pub(super) enum Errand {
+    FetchDevices(UserId),
+    ClaimKeys(UserId, Vec<DeviceId>),
+    PublishKeys(DeviceId, Box<PublishKeys>),
+    RefreshTokens(String),
+}
+
+/// What an errand is about: no two for the same at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Devices(UserId),
+    Keys(UserId),
+    OwnKeys,
+    Tokens,
+}
+
+/// What came of an errand.
+#[derive(Debug)]
+pub(super) enum Done {
+    Devices(UserId, Result<DeviceList, CredentialError>),
+    Claimed(UserId, Result<ClaimedKeys, CredentialError>),
+    Published(Result<(), CredentialError>),
+    Refreshed(Result<LogInRecord, CredentialError>),
+}
+
+/// The errands that are running.
+pub(super) struct Errands {
+    api: Api,
+    credentials: Arc<Credentials>,
+    running: JoinSet<(Subject, Done)>,
+    subjects: BTreeSet<Subject>,
+}
+
+impl Errands {
+    pub(super) fn new(api: Api, credentials: Arc<Credentials>) -> Self {
+        Self { api, credentials, running: JoinSet::new(), subjects: BTreeSet::new() }
+    }
+
+    /// Starts an errand unless one about the same is running, or too many are.
+    pub(super) fn start(&mut self, errand: Errand) {
+        let subject = match &errand {
+            Errand::FetchDevices(user) => Subject::Devices(*user),
+            Errand::ClaimKeys(user, _) => Subject::Keys(*user),
+            Errand::PublishKeys(..) => Subject::OwnKeys,
+            Errand::RefreshTokens(_) => Subject::Tokens,
+        };
+        if self.running.len() >= ERRANDS_MAX || !self.subjects.insert(subject) {
+            return;
+        }
+        let (api, credentials) = (self.api.clone(), self.credentials.clone());
+        self.running.spawn(async move { (subject, run(errand, api, &credentials).await) });
+    }
+
+    /// Is anything running?
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Waits for the next one to be done; nothing if none is running. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<Done> {
+        loop {
+            match self.running.join_next().await? {
+                Ok((subject, done)) => {
+                    self.subjects.remove(&subject);
+                    return Some(done);
+                }
+                // An errand that panicked fetched nothing: whoever needs it asks again.
+                Err(_) if self.running.is_empty() => self.subjects.clear(),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+async fn run(errand: Errand, api: Api, credentials: &Credentials) -> Done {
+    match errand {
+        Errand::FetchDevices(user) => {
+            let call = |token: String| {
+                let api = api.clone();
+                async move { api.devices(&token, user).await }
+            };
+            Done::Devices(user, with_token(credentials, call).await)
+        }
+        Errand::ClaimKeys(user, devices) => {
+            let call = |token: String| {
+                let (api, devices) = (api.clone(), devices.clone());
+                async move { api.claim_keys(&token, user, devices).await }
+            };
+            Done::Claimed(user, with_token(credentials, call).await)
+        }
+        Errand::PublishKeys(device, keys) => {
+            let call = |token: String| {
+                let (api, device, keys) = (api.clone(), device.clone(), keys.clone());
+                async move { api.publish_keys(&token, &device, &keys).await }
+            };
+            Done::Published(with_token(credentials, call).await.map(|_| ()))
+        }
+        Errand::RefreshTokens(spent) => Done::Refreshed(match credentials.current().await {
+            Ok(current) if current.access_token == spent => credentials.refresh(&spent).await,
+            outcome => outcome,
+        }),
+    }
+}
+
+/// Calls with a good token; if the server finds it expired all the same, once more with a newer one.
+pub(crate) async fn with_token<T, F: Future<Output = Result<T, ApiError>>>(
+    credentials: &Credentials,
+    call: impl Fn(String) -> F,
+) -> Result<T, CredentialError> {
+    let token = credentials.current().await?.access_token;
+    match call(token.clone()).await {
+        Err(error) if error.code() == Some(ErrorCode::TokenExpired) => {
+            let token = credentials.refresh(&token).await?.access_token;
+            Ok(call(token).await?)
+        }
+        outcome => Ok(outcome?),
+    }
+}

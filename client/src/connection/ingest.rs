@@ -1,0 +1,353 @@
+//! What arrived, into the store: one batch of ratchets, messages, marks and cursors (DURABLE, ONCE).
+//!
+//! Runs inside one store transaction and returns what to tell and to send once that is on disk.
+
+use std::collections::BTreeMap;
+
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::envelope::{CiphertextKind, OwnedSealedContent};
+use colloquy_protocol::frame::client::MessagePosition;
+use colloquy_protocol::frame::server::{DeliveredMessage, MessageAck};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId, UserId};
+
+use crate::crypto::{Body, DecryptionFailure, DeviceAccount, Expected, PeerDevice, open};
+use crate::event::Event;
+use crate::message::Message;
+use crate::store::{
+    ConversationRecord, LocalMessageId, MessageContent, MessageRecord, OutboxRecord, StoreError, Transaction,
+};
+
+/// Something that takes a number in a conversation, in the order of the numbers.
+#[derive(Clone, Debug)]
+pub(crate) enum Arrival {
+    /// A message from the server.
+    Message(Box<DeliveredMessage>),
+    /// A message of this device: its ack stands for it.
+    Own(MessagePosition, MessageId),
+}
+
+/// A mark that a receipt moves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MarkMove {
+    pub(crate) conversation_id: ConversationId,
+    pub(crate) by: UserId,
+    pub(crate) through: u64,
+    pub(crate) is_read: bool,
+}
+
+/// What a batch has led to.
+#[derive(Debug, Default)]
+pub(crate) struct Ingested {
+    /// To be told, in order.
+    pub(crate) events: Vec<Event>,
+    /// How many arrivals are done with. If not all, `blocked_on` says why.
+    pub(crate) processed: usize,
+    /// This user's device list is needed before the next arrival can be judged.
+    pub(crate) blocked_on: Option<UserId>,
+    /// Messages of other devices, to be acknowledged up to here.
+    pub(crate) acks: BTreeMap<ConversationId, (u64, MessageId)>,
+    /// Control messages put into the outbox.
+    pub(crate) enqueued: Vec<(LocalMessageId, ConversationId)>,
+    /// Messages of the outbox that turned out to be stored.
+    pub(crate) settled: Vec<LocalMessageId>,
+    /// Messages that opened a session with one of this device's keys.
+    pub(crate) keys_used: u64,
+}
+
+/// The parts of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) acks: Vec<(LocalMessageId, MessageAck)>,
+    pub(crate) marks: Vec<MarkMove>,
+    pub(crate) arrivals: Vec<Arrival>,
+    /// This user's device list has just been fetched, or cannot be: who is not on it is unknown for good.
+    pub(crate) refetched: Option<UserId>,
+}
+
+pub(super) struct Ingest<'t, 'a> {
+    pub(super) tx: &'t mut Transaction<'a>,
+    pub(super) own: DeviceAddress,
+    pub(super) now: UnixMillis,
+    account: DeviceAccount,
+    account_changed: bool,
+    pub(super) peers: BTreeMap<DeviceAddress, PeerDevice>,
+    /// Messages to ask for again, per device and conversation: one repair for all of a batch.
+    pub(super) repairs: BTreeMap<(DeviceAddress, ConversationId), Vec<MessageId>>,
+    pub(super) out: Ingested,
+}
+
+/// Takes in one batch.
+pub(crate) fn ingest(
+    tx: &mut Transaction<'_>,
+    batch: &Batch,
+    now: UnixMillis,
+) -> Result<Ingested, StoreError> {
+    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+    let mut ingest = Ingest {
+        own: account.address().clone(),
+        tx,
+        now,
+        account,
+        account_changed: false,
+        peers: BTreeMap::new(),
+        repairs: BTreeMap::new(),
+        out: Ingested::default(),
+    };
+    for (local_id, ack) in &batch.acks {
+        if let Some(record) = ingest.tx.outbox(*local_id)? {
+            ingest.settle(&record, ack.message_id, ack.sequence_number, ack.timestamp)?;
+        }
+    }
+    for mark in &batch.marks {
+        ingest.move_mark(mark)?;
+    }
+    for arrival in &batch.arrivals {
+        let done = match arrival {
+            Arrival::Own(position, id) => ingest.advance_own(position, *id)?,
+            Arrival::Message(message) => ingest.take(message, batch.refetched)?,
+        };
+        if !done {
+            break;
+        }
+        ingest.out.processed += 1;
+    }
+    ingest.finish()
+}
+
+impl Ingest<'_, '_> {
+    /// The server has stored a message of this device.
+    fn settle(
+        &mut self,
+        record: &OutboxRecord,
+        message_id: MessageId,
+        sequence_number: u64,
+        timestamp: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.tx.put_message(&MessageRecord {
+            message_id,
+            conversation_id: record.conversation_id,
+            sequence_number,
+            sender: self.own.clone(),
+            local_id: Some(record.local_id),
+            timestamp,
+            content: MessageContent::Known(record.body.clone()),
+        });
+        self.tx.remove_outbox(record.local_id)?;
+        self.out.settled.push(record.local_id);
+        let mut conversation = self.conversation(record.conversation_id, record.receiver_id)?;
+        conversation.last_activity_at = conversation.last_activity_at.max(timestamp);
+        self.tx.put_conversation(&conversation);
+        if record.body.text().is_some() {
+            self.out.events.push(Event::MessageSent {
+                local_id: record.local_id,
+                message_id,
+                conversation_id: record.conversation_id,
+                sequence_number,
+            });
+        }
+        Ok(())
+    }
+
+    fn move_mark(&mut self, mark: &MarkMove) -> Result<(), StoreError> {
+        let Some(mut conversation) = self.tx.conversation(mark.conversation_id)? else { return Ok(()) };
+        let before = conversation.clone();
+        if mark.by == self.own.user_id {
+            if mark.is_read {
+                conversation.own_read_through = conversation.own_read_through.max(mark.through);
+                conversation.own_read_told = conversation.own_read_told.max(mark.through);
+                if conversation.own_read_through >= conversation.cursor {
+                    conversation.unread = 0;
+                }
+            }
+        } else {
+            conversation.delivered_through = conversation.delivered_through.max(mark.through);
+            if mark.is_read {
+                conversation.read_through = conversation.read_through.max(mark.through);
+            }
+        }
+        if conversation != before {
+            self.tx.put_conversation(&conversation);
+            self.out.events.push(Event::MarksMoved {
+                conversation_id: mark.conversation_id,
+                delivered_through: conversation.delivered_through,
+                read_through: conversation.read_through,
+                own_read_through: conversation.own_read_through,
+            });
+        }
+        Ok(())
+    }
+
+    fn advance_own(&mut self, position: &MessagePosition, id: MessageId) -> Result<bool, StoreError> {
+        if let Some(mut conversation) = self.tx.conversation(position.conversation_id)? {
+            advance(&mut conversation, position.sequence_number, id);
+            self.tx.put_conversation(&conversation);
+        }
+        Ok(true)
+    }
+
+    /// Takes one message. `false` if its sender's device list is needed first.
+    fn take(&mut self, message: &DeliveredMessage, refetched: Option<UserId>) -> Result<bool, StoreError> {
+        let sender =
+            DeviceAddress { user_id: message.sender_id, device_id: message.sender_device_id.clone() };
+        let other = if sender.user_id == self.own.user_id { message.receiver_id } else { sender.user_id };
+        let mut conversation = self.conversation(message.conversation_id, other)?;
+        let number = message.sequence_number;
+        let is_new = number > conversation.cursor && !self.tx.has_seen(message.message_id)?;
+        if is_new && sender == self.own {
+            self.take_own(message)?;
+            conversation = self.conversation(message.conversation_id, other)?;
+        } else if is_new {
+            let opened = match &message.content {
+                None => Ok(None),
+                Some(sealed) => match self.open(message, &sender, sealed, refetched)? {
+                    Some(outcome) => outcome.map(Some),
+                    None => {
+                        self.out.blocked_on = Some(sender.user_id);
+                        return Ok(false);
+                    }
+                },
+            };
+            self.keep(message, &sender, opened, &mut conversation)?;
+        }
+        advance(&mut conversation, number, message.message_id);
+        conversation.last_activity_at = conversation.last_activity_at.max(message.timestamp);
+        self.tx.put_conversation(&conversation);
+        if sender != self.own {
+            self.out.acks.insert(message.conversation_id, (number, message.message_id));
+        }
+        Ok(true)
+    }
+
+    /// A message of this device comes in a page: its ack was lost, or it was sent before the store was.
+    fn take_own(&mut self, message: &DeliveredMessage) -> Result<(), StoreError> {
+        let waiting = match message.idempotency_key {
+            // Only after a lost ack: looking through the outbox is dear, and rare.
+            Some(key) => self.tx.outbox_all()?.into_iter().find(|record| record.idempotency_key == key),
+            None => None,
+        };
+        match waiting {
+            Some(record) => {
+                self.settle(&record, message.message_id, message.sequence_number, message.timestamp)
+            }
+            None => {
+                let record = self.record(message, self.own.clone(), MessageContent::Unavailable);
+                self.tx.put_message(&record);
+                Ok(())
+            }
+        }
+    }
+
+    /// Decrypts; nothing if the sender's device list is needed to judge it.
+    fn open(
+        &mut self,
+        message: &DeliveredMessage,
+        sender: &DeviceAddress,
+        sealed: &OwnedSealedContent,
+        refetched: Option<UserId>,
+    ) -> Result<Option<Result<Body, DecryptionFailure>>, StoreError> {
+        let may_refetch = refetched != Some(sender.user_id);
+        if !self.peers.contains_key(sender)
+            && let Some(peer) = self.tx.peer(sender)?
+        {
+            self.peers.insert(sender.clone(), peer);
+        }
+        let Some(peer) = self.peers.get_mut(sender) else {
+            return Ok((!may_refetch).then_some(Err(DecryptionFailure::UnknownSender)));
+        };
+        let expected =
+            Expected { conversation_id: message.conversation_id, idempotency_key: message.idempotency_key };
+        let outcome = open(&mut self.account, peer, sealed, expected);
+        if sealed.kind == CiphertextKind::PreKey {
+            self.account_changed = true;
+            self.out.keys_used += 1;
+        }
+        match outcome {
+            Err(DecryptionFailure::SenderKeyChanged) if may_refetch => Ok(None),
+            Err(failure) => Ok(Some(Err(failure))),
+            Ok(opened) => {
+                let is_first = self.tx.use_key(sender.user_id, opened.idempotency_key)?;
+                Ok(Some(if is_first { Ok(opened.body) } else { Err(DecryptionFailure::Replayed) }))
+            }
+        }
+    }
+
+    /// Stores a message of another device and does what it says.
+    fn keep(
+        &mut self,
+        message: &DeliveredMessage,
+        sender: &DeviceAddress,
+        opened: Result<Option<Body>, DecryptionFailure>,
+        conversation: &mut ConversationRecord,
+    ) -> Result<(), StoreError> {
+        let content = match &opened {
+            Ok(Some(body)) => MessageContent::Known(body.clone()),
+            Ok(None) => MessageContent::Unavailable,
+            Err(failure) => MessageContent::Undecryptable(*failure),
+        };
+        let record = self.record(message, sender.clone(), content);
+        self.tx.put_message(&record);
+        let own = self.own.user_id;
+        // What is older than this device is history, not news.
+        let is_news = record.content.is_shown() && record.content != MessageContent::Unavailable;
+        if is_news && sender.user_id != own {
+            conversation.unread += 1;
+        }
+        let shown = Message::stored(&record, own, conversation).map(Box::new);
+        match opened {
+            Ok(Some(Body::SessionRepair { message_ids })) => {
+                self.answer_repair(sender, conversation, &message_ids)?;
+            }
+            Ok(Some(Body::Resend { items })) => self.apply_resend(sender, conversation, items)?,
+            Ok(Some(_)) => self.out.events.extend(shown.map(Event::MessageReceived)),
+            Ok(None) => {}
+            Err(failure) => {
+                let repair_asked = failure.calls_for_repair() && self.ask_for(sender, message);
+                self.out.events.extend(shown.map(|message| Event::DecryptionFailed {
+                    message,
+                    failure,
+                    repair_asked,
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Ingested, StoreError> {
+        self.ask_for_repairs()?;
+        for peer in self.peers.values() {
+            self.tx.put_peer(peer);
+        }
+        if self.account_changed {
+            self.tx.put_account(&self.account);
+        }
+        Ok(self.out)
+    }
+
+    fn conversation(&self, id: ConversationId, peer: UserId) -> Result<ConversationRecord, StoreError> {
+        Ok(self.tx.conversation(id)?.unwrap_or_else(|| ConversationRecord::new(id, peer)))
+    }
+
+    fn record(
+        &self,
+        message: &DeliveredMessage,
+        sender: DeviceAddress,
+        content: MessageContent,
+    ) -> MessageRecord {
+        MessageRecord {
+            message_id: message.message_id,
+            conversation_id: message.conversation_id,
+            sequence_number: message.sequence_number,
+            sender,
+            local_id: None,
+            timestamp: message.timestamp,
+            content,
+        }
+    }
+}
+
+fn advance(conversation: &mut ConversationRecord, number: u64, id: MessageId) {
+    if number > conversation.cursor {
+        conversation.cursor = number;
+        conversation.cursor_message_id = Some(id);
+    }
+}

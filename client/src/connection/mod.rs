@@ -1,0 +1,34 @@
+//! The connection: one task per logged-in profile that drives the pure machines over a WebSocket and REST.
+//!
+//! ```text
+//! socket ─ frames ─> engine ─> Inbound (order) ─> ingest: one batch in the store ─> delivery_ack, events
+//! outbox (store) ──> Outbound (window, order) ─> dispatch: seal, one batch ─> socket
+//!                    errands: device lists, keys, tokens, over REST, beside the loop
+//! ```
+//!
+//! | file | noun |
+//! |---|---|
+//! | [`engine`] | the task: connects, waits, connects again |
+//! | `live` | one authenticated connection, frame by frame |
+//! | `sending` | the outbox of a live connection |
+//! | `upkeep` | keys, tokens and heartbeats of a live connection |
+//! | [`ingest`] | what arrived, into the store |
+//! | `mending` | broken sessions, repaired |
+//! | [`dispatch`] | what is to be sent, encrypted |
+//! | [`errand`] | REST calls beside the loop |
+//! | [`credentials`] | tokens that are always fresh |
+//! | [`socket`] | the WebSocket |
+
+pub(crate) mod credentials;
+pub(crate) mod dispatch;
+pub(crate) mod engine;
+pub(crate) mod errand;
+pub(crate) mod ingest;
+mod live;
+mod mending;
+mod sending;
+pub(crate) mod socket;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Keeping a connection good: keys, device lists, tokens, heartbeats, and noticing a server that is gone.
+
+use colloquy_protocol::frame::client::{ClientFrame, Heartbeat, PresenceSubscribe, TokenRefresh};
+use colloquy_protocol::limits::ONE_TIME_KEYS_LOW;
+
+use super::credentials::CredentialError;
+use super::dispatch;
+use super::engine::{Ended, Engine};
+use super::errand::{Done, Errand};
+use super::live::{Link, sent};
+use crate::ambient;
+use crate::event::Event;
+use crate::store::StoreError;
+
+/// A server from which nothing came for this long beyond two heartbeats is gone, ms.
+const SILENCE_GRACE_MS: u64 = 10_000;
+/// After an errand that failed, its like waits this long, ms.
+const ERRAND_RETRY_MS: u64 = 2_000;
+/// The fallback key is renewed this often, ms: thirty days.
+const FALLBACK_KEY_LIFETIME_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+impl Engine {
+    /// What the server must be told anew on each connection.
+    pub(super) async fn greet(&mut self, link: &mut Link) -> Result<(), Ended> {
+        self.refill_keys()?;
+        if !self.watched.is_empty() {
+            let user_ids = self.watched.iter().copied().collect();
+            sent(link.socket.feed(&ClientFrame::PresenceSubscribe(PresenceSubscribe { user_ids })).await)?;
+        }
+        let conversations = self.shared.store.read(|tx| tx.conversations())?;
+        for conversation in conversations.iter().filter(|c| c.own_read_through > c.own_read_told) {
+            self.tell_read(link, conversation.conversation_id).await?;
+        }
+        sent(link.socket.flush().await)
+    }
+
+    /// Another version of the own device list means that another device came or went: it has to be read again.
+    pub(super) async fn check_own_devices(&mut self, version: u64) -> Result<(), StoreError> {
+        let own = self.own.user_id;
+        let known = self.shared.store.read(|tx| tx.device_list(own))?;
+        if known.is_some_and(|list| list.version != version && !list.stale) {
+            self.shared.store.update_off_thread(move |tx| tx.mark_device_list_stale(own)).await?;
+        }
+        Ok(())
+    }
+
+    /// An errand is done.
+    pub(super) async fn done(&mut self, link: &mut Link, done: Done) -> Result<(), Ended> {
+        let now = self.now();
+        match done {
+            Done::Devices(user, outcome) => {
+                let answered = self.settled_errand(&outcome)?;
+                if let Ok(list) = outcome {
+                    let at = ambient::now();
+                    let changes = self
+                        .shared
+                        .store
+                        .update_off_thread(move |tx| dispatch::learn_devices(tx, &list, at))
+                        .await?;
+                    changes.into_iter().for_each(|change| self.shared.tell(Event::IdentityChanged(change)));
+                }
+                if self.blocked_on == Some(user) {
+                    self.blocked_on = None;
+                    self.refetched = answered.then_some(user);
+                    self.blocked_until = if answered { 0 } else { now + ERRAND_RETRY_MS };
+                }
+                self.outbound.wake(if answered { now } else { now + ERRAND_RETRY_MS });
+            }
+            Done::Claimed(user, outcome) => {
+                let answered = self.settled_errand(&outcome)?;
+                if let Ok(claimed) = outcome {
+                    self.shared
+                        .store
+                        .update_off_thread(move |tx| dispatch::learn_keys(tx, user, &claimed))
+                        .await?;
+                }
+                self.outbound.wake(if answered { now } else { now + ERRAND_RETRY_MS });
+            }
+            Done::Published(outcome) => {
+                self.settled_errand(&outcome)?;
+                if outcome.is_ok() {
+                    self.published().await?;
+                }
+            }
+            Done::Refreshed(Ok(fresh)) => {
+                link.token.clone_from(&fresh.access_token);
+                link.token_expires_at = fresh.access_token_expires_at;
+                let refresh = TokenRefresh { auth_token: fresh.access_token };
+                sent(link.socket.send(&ClientFrame::TokenRefresh(refresh)).await)?;
+            }
+            Done::Refreshed(Err(error)) => {
+                link.refresh_not_before = now + ERRAND_RETRY_MS;
+                self.settled_errand::<()>(&Err(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Did the server answer, be it with a refusal for good? A lost log-in or a broken store ends the connection.
+    fn settled_errand<T>(&mut self, outcome: &Result<T, CredentialError>) -> Result<bool, Ended> {
+        match outcome {
+            Ok(_) => Ok(true),
+            Err(CredentialError::LoggedOut) => Err(Ended::Credentials(CredentialError::LoggedOut)),
+            Err(CredentialError::Store(_)) => Err(Ended::Store(StoreError::Interrupted)),
+            Err(CredentialError::Api(error)) => {
+                tracing::debug!(%error, "an errand failed");
+                if error.is_retryable() {
+                    // A server that is away for a while must not use up a message's attempts.
+                    self.rounds.clear();
+                }
+                Ok(!error.is_retryable())
+            }
+        }
+    }
+
+    /// Publishes more one-time keys when few are left, and a new fallback key when the last one is old.
+    pub(super) fn refill_keys(&mut self) -> Result<(), Ended> {
+        let left = usize::try_from(self.one_time_keys_left).unwrap_or(usize::MAX);
+        let now = ambient::now();
+        let is_old = |rotated_at: u64| now.saturating_sub(rotated_at) >= FALLBACK_KEY_LIFETIME_MS;
+        let rotated_at =
+            self.shared.store.read(|tx| tx.profile())?.map_or(now, |profile| profile.fallback_rotated_at);
+        if left >= ONE_TIME_KEYS_LOW && !is_old(rotated_at) {
+            return Ok(());
+        }
+        let keys = self.shared.store.update(|tx| {
+            let mut account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+            account.refill(left);
+            if let Some(mut profile) = tx.profile()?
+                && is_old(profile.fallback_rotated_at)
+            {
+                account.rotate_fallback_key();
+                profile.fallback_rotated_at = now;
+                tx.put_profile(&profile);
+            }
+            tx.put_account(&account);
+            Ok::<_, StoreError>(account.unpublished())
+        })?;
+        // Until the server says otherwise; a lost errand is noticed on the next connection.
+        self.one_time_keys_left = u64::MAX;
+        self.errands.start(Errand::PublishKeys(self.own.device_id.clone(), Box::new(keys)));
+        Ok(())
+    }
+
+    async fn published(&mut self) -> Result<(), StoreError> {
+        self.shared
+            .store
+            .update_off_thread(|tx| {
+                if let Some(mut account) = tx.account()? {
+                    account.mark_published();
+                    tx.put_account(&account);
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Looks at the clock.
+    pub(super) async fn tick(&mut self, link: &mut Link) -> Result<(), Ended> {
+        let now = self.now();
+        let silent = now.saturating_sub(link.heard_at);
+        if silent > 2 * link.heartbeat_interval_ms + SILENCE_GRACE_MS
+            || self.outbound.is_overdue(now)
+            || self.inbound.is_stuck(now)
+        {
+            return Err(Ended::Unresponsive);
+        }
+        if now.saturating_sub(link.heartbeat_at) >= link.heartbeat_interval_ms {
+            link.heartbeat_at = now;
+            sent(link.socket.send(&ClientFrame::Heartbeat(Heartbeat { timestamp: ambient::now() })).await)?;
+        }
+        if let Some(user) = self.blocked_on {
+            // Changes nothing while it runs; it may not have been started because too many others were running.
+            self.errands.start(Errand::FetchDevices(user));
+        }
+        if now >= link.refresh_not_before && self.shared.credentials.is_due(link.token_expires_at) {
+            self.errands.start(Errand::RefreshTokens(link.token.clone()));
+        }
+        Ok(())
+    }
+}

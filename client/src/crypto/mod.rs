@@ -1,0 +1,37 @@
+//! End-to-end encryption, sans-I/O: no runtime, no store, no socket, no clock (E2EE).
+//!
+//! Callers load a [`DeviceAccount`] and the [`PeerDevice`]s a message concerns, call [`seal`] or [`open`], and
+//! write what changed back in the same batch as the message itself. Nothing is cached here, so nothing can grow.
+//! The one ambient thing is randomness: vodozemac draws its own keys from the operating system.
+//!
+//! | file | noun |
+//! |---|---|
+//! | [`account`] | this device's own keys, and how they are signed and published |
+//! | [`peer`] | another device: its pinned keys and the sessions with it |
+//! | [`plaintext`] | what is inside a ciphertext, and what it is bound to |
+//! | [`sealing`] | one plaintext for a set of devices |
+//! | [`opening`] | one ciphertext, and the ways it can fail |
+//! | [`trust`] | pinning: what changed since a device list was last seen |
+//! | [`repair`] | how often a broken session may be mended |
+//! | [`safety_number`] | what two people compare to know there is nobody between them |
+
+pub mod account;
+pub mod opening;
+pub mod peer;
+pub mod plaintext;
+pub mod repair;
+pub mod safety_number;
+pub mod sealing;
+pub mod trust;
+
+pub use account::{AccountPickle, DeviceAccount};
+pub use opening::{DecryptionFailure, Expected, Opened, open};
+pub use peer::{PeerDevice, PeerPickle, UntrustedKey};
+pub use plaintext::{Body, Plaintext, ResentItem};
+pub use repair::RepairBudget;
+pub use safety_number::SafetyNumber;
+pub use sealing::{SealError, seal};
+pub use trust::{IdentityChange, IdentityChangeKind, Reconciled, reconcile};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! One ciphertext, and the ways it can fail.
+//!
+//! Callers drop redelivered messages by their id before they come here: a ratchet has forgotten the key of what
+//! it has decrypted, so decrypting twice fails.
+
+use colloquy_protocol::envelope::{CiphertextKind, OwnedSealedContent};
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey};
+use serde::{Deserialize, Serialize};
+use vodozemac::olm::{Message, OlmMessage, PreKeyMessage};
+use zeroize::Zeroizing;
+
+use super::account::DeviceAccount;
+use super::peer::PeerDevice;
+use super::plaintext::{Body, Plaintext};
+
+/// Why a message could not be decrypted, or was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum DecryptionFailure {
+    /// No session with that device has this ratchet.
+    #[error("no session with the sending device can decrypt this")]
+    UnknownSession,
+    /// It would open a session with a one-time key this device does not have (any more).
+    #[error("the one-time key it was encrypted with is gone")]
+    MissingOneTimeKey,
+    /// Its key was used already: the same ciphertext, or the same idempotency key, a second time.
+    #[error("this was received before")]
+    Replayed,
+    /// The ratchet is known, but the ciphertext is not what was sent.
+    #[error("the ciphertext was changed or damaged")]
+    Corrupt,
+    /// More messages lie between this one and the last than a ratchet skips.
+    #[error("too many messages of this session are missing")]
+    TooFarAhead,
+    /// The sending device's identity key is not the pinned one.
+    #[error("the sending device's identity key is not the known one")]
+    SenderKeyChanged,
+    /// The sender's device list does not name the sending device, and it was never seen before.
+    #[error("the sending device is not known")]
+    UnknownSender,
+    /// It was encrypted for another device than this one.
+    #[error("this was meant for another device")]
+    NotForThisDevice,
+    /// It was moved: the conversation, sender or idempotency key inside are not those of the frame.
+    #[error("this was moved from where its sender put it")]
+    Moved,
+    /// Decrypted, but not a plaintext of a known version.
+    #[error("the decrypted content has an unknown form")]
+    MalformedPlaintext,
+}
+
+impl DecryptionFailure {
+    /// May a new session make the content readable? Not for what is a repetition, a forgery or a newer form.
+    #[must_use]
+    pub const fn calls_for_repair(self) -> bool {
+        match self {
+            Self::UnknownSession | Self::MissingOneTimeKey | Self::Corrupt | Self::TooFarAhead => true,
+            Self::Replayed
+            | Self::SenderKeyChanged
+            | Self::UnknownSender
+            | Self::NotForThisDevice
+            | Self::Moved
+            | Self::MalformedPlaintext => false,
+        }
+    }
+}
+
+/// What the frame said about the message, to be compared with what is inside.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// The conversation of the frame. The sender is the [`PeerDevice`] itself.
+    pub conversation_id: ConversationId,
+    /// Only on messages of the user's own devices.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// A decrypted message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The key it was sent with; the caller refuses one it has seen from this sender.
+    pub idempotency_key: IdempotencyKey,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Decrypts what `peer` sent to this device and checks that it is where its sender put it.
+///
+/// On success a ratchet, and perhaps the account, have moved: write both in the batch that stores the message.
+/// On a failure that [calls for a repair](DecryptionFailure::calls_for_repair) the peer is left wedged.
+///
+/// # Errors
+/// The [`DecryptionFailure`].
+pub fn open(
+    account: &mut DeviceAccount,
+    peer: &mut PeerDevice,
+    sealed: &OwnedSealedContent,
+    expected: Expected,
+) -> Result<Opened, DecryptionFailure> {
+    let result = decrypt(account, peer, sealed).and_then(|bytes| check(account, peer, &bytes, expected));
+    if let Err(failure) = &result
+        && failure.calls_for_repair()
+    {
+        peer.wedge();
+    }
+    result
+}
+
+fn decrypt(
+    account: &mut DeviceAccount,
+    peer: &mut PeerDevice,
+    sealed: &OwnedSealedContent,
+) -> Result<Zeroizing<Vec<u8>>, DecryptionFailure> {
+    if sealed.sender_key != peer.identity_key().to_base64() {
+        return Err(DecryptionFailure::SenderKeyChanged);
+    }
+    let message = match sealed.kind {
+        CiphertextKind::PreKey => PreKeyMessage::from_base64(&sealed.body).map(OlmMessage::PreKey),
+        CiphertextKind::Normal => Message::from_base64(&sealed.body).map(OlmMessage::Normal),
+    };
+    let message = message.map_err(|_| DecryptionFailure::Corrupt)?;
+    peer.decrypt(account, &message).map(Zeroizing::new)
+}
+
+fn check(
+    account: &DeviceAccount,
+    peer: &PeerDevice,
+    bytes: &[u8],
+    expected: Expected,
+) -> Result<Opened, DecryptionFailure> {
+    let plaintext = Plaintext::from_bytes(bytes).map_err(|_| DecryptionFailure::MalformedPlaintext)?;
+    if plaintext.recipient != *account.address() {
+        return Err(DecryptionFailure::NotForThisDevice);
+    }
+    let same_key = expected.idempotency_key.is_none_or(|key| key == plaintext.idempotency_key);
+    if plaintext.conversation_id != expected.conversation_id
+        || plaintext.sender != *peer.address()
+        || !same_key
+    {
+        return Err(DecryptionFailure::Moved);
+    }
+    Ok(Opened { idempotency_key: plaintext.idempotency_key, body: plaintext.body })
+}

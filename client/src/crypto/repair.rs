@@ -1,0 +1,48 @@
+//! How often a broken session may be mended.
+//!
+//! Every repair costs a one-time key and two messages. Without a bound, two devices that cannot understand each
+//! other (a restored backup, a fault on one side) would repair for ever; with it they stop and say so.
+
+use serde::{Deserialize, Serialize};
+
+use colloquy_protocol::UnixMillis;
+
+/// Repairs one device may start, and answer, with one other device within [`REPAIR_WINDOW_MS`].
+pub const REPAIRS_MAX: u32 = 4;
+/// The window of [`REPAIRS_MAX`]: one hour.
+pub const REPAIR_WINDOW_MS: u64 = 60 * 60 * 1000;
+
+/// What is left of the repairs allowed in the current window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairBudget {
+    window_began_at: UnixMillis,
+    spent: u32,
+}
+
+impl RepairBudget {
+    /// Takes one repair. `false` means that the limit is reached: nothing more is sent until the window ends.
+    pub fn take(&mut self, now: UnixMillis) -> bool {
+        if now.saturating_sub(self.window_began_at) >= REPAIR_WINDOW_MS {
+            *self = Self { window_began_at: now, spent: 0 };
+        }
+        let allowed = self.spent < REPAIRS_MAX;
+        self.spent += u32::from(allowed);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_and_comes_back_with_the_next_window() {
+        let mut budget = RepairBudget::default();
+        let now = 10 * REPAIR_WINDOW_MS;
+        for _ in 0..REPAIRS_MAX {
+            assert!(budget.take(now));
+        }
+        assert!(!budget.take(now + REPAIR_WINDOW_MS - 1));
+        assert!(budget.take(now + REPAIR_WINDOW_MS));
+    }
+}

@@ -1,0 +1,72 @@
+//! One plaintext for a set of devices.
+
+use colloquy_protocol::envelope::{Algorithm, Envelope};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey};
+use colloquy_protocol::limits::CIPHERTEXTS_MAX;
+
+use super::account::DeviceAccount;
+use super::peer::PeerDevice;
+use super::plaintext::{Body, Plaintext};
+
+/// Why nothing was encrypted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Claim a key for each of these devices, open a session with it, and try again. No ratchet has moved.
+    #[error("keys must be claimed for {} devices", .0.len())]
+    NeedKeys(Vec<DeviceAddress>),
+    /// More devices than an envelope may have ciphertexts.
+    #[error("more than {CIPHERTEXTS_MAX} devices")]
+    TooManyDevices,
+}
+
+/// What is to be encrypted, apart from who it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// Where it belongs.
+    pub conversation_id: ConversationId,
+    /// The message's key.
+    pub idempotency_key: IdempotencyKey,
+    /// What it says.
+    pub body: &'a Body,
+    /// If given, only this device is told `body`; the others get [`Body::Blank`].
+    pub only_for: Option<&'a DeviceAddress>,
+}
+
+/// Encrypts `draft` for every device of `peers`, each with its own copy bound to its own address.
+///
+/// The ratchets of `peers` move: write them back together with the envelope, before it is sent.
+///
+/// # Errors
+/// [`SealError::NeedKeys`] names *all* devices without a usable session, so one round of claims is enough.
+pub fn seal(
+    account: &DeviceAccount,
+    peers: &mut [PeerDevice],
+    draft: Draft<'_>,
+) -> Result<Envelope, SealError> {
+    if peers.len() > CIPHERTEXTS_MAX {
+        return Err(SealError::TooManyDevices);
+    }
+    let keyless: Vec<DeviceAddress> =
+        peers.iter().filter(|peer| peer.needs_key()).map(|peer| peer.address().clone()).collect();
+    if !keyless.is_empty() {
+        return Err(SealError::NeedKeys(keyless));
+    }
+    let mut ciphertexts = Vec::with_capacity(peers.len());
+    for peer in peers.iter_mut() {
+        let concerned = draft.only_for.is_none_or(|only| only == peer.address());
+        let plaintext = Plaintext {
+            conversation_id: draft.conversation_id,
+            sender: account.address().clone(),
+            recipient: peer.address().clone(),
+            idempotency_key: draft.idempotency_key,
+            body: if concerned { draft.body.clone() } else { Body::Blank },
+        };
+        let Some(ciphertext) = peer.encrypt(&plaintext.to_bytes()) else {
+            // Olm refused a degenerate ratchet key: only a new session gets past it.
+            peer.wedge();
+            return Err(SealError::NeedKeys(vec![peer.address().clone()]));
+        };
+        ciphertexts.push(ciphertext);
+    }
+    Ok(Envelope { algorithm: Algorithm::OlmV1, sender_key: account.sender_key(), ciphertexts })
+}

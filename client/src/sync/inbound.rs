@@ -1,0 +1,301 @@
+//! What came: shows each conversation's messages as 1..n, once each, whatever the order of arrival (ORDER).
+//!
+//! A message ahead of its turn is held; what lies before it is asked for again, once, until it comes or the
+//! question has gone unanswered too often. What is already shown is dropped by its number.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::window::SequenceWindow;
+
+/// Messages held for one conversation. One more is dropped: it lies in the gap that is asked for.
+pub const HELD_PER_CONVERSATION_MAX: usize = 256;
+/// Messages held for all conversations together. One more is dropped likewise.
+pub const HELD_TOTAL_MAX: usize = 2048;
+/// Questions that may be open at once; half of what a server lets wait on one socket. More wait their turn.
+pub const ASKS_OPEN_MAX: usize = 4;
+/// Most numbers one question names.
+pub const ASK_WINDOW_MAX: u64 = 1000;
+/// A question without any progress for this long is asked again, ms.
+pub const ASK_TIMEOUT_MS: u64 = 10_000;
+/// A question asked this often in vain makes the connection useless: see [`Inbound::is_stuck`].
+pub const ASK_ATTEMPTS_MAX: u32 = 3;
+
+/// Positions of all conversations. Holds one small entry per conversation of the user.
+#[derive(Debug)]
+pub struct Inbound<T> {
+    lanes: BTreeMap<ConversationId, Lane<T>>,
+    /// Conversations in which something is missing.
+    gapped: BTreeSet<ConversationId>,
+    held: usize,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    /// The number to be shown next.
+    next: u64,
+    /// The highest number heard of.
+    end: u64,
+    held: BTreeMap<u64, T>,
+    ask: Option<Ask>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    window: SequenceWindow,
+    asked_at: u64,
+    attempts: u32,
+    /// `next` when last looked at: progress restarts the timeout.
+    next: u64,
+}
+
+impl<T> Default for Inbound<T> {
+    fn default() -> Self {
+        Self { lanes: BTreeMap::new(), gapped: BTreeSet::new(), held: 0 }
+    }
+}
+
+impl<T> Inbound<T> {
+    /// This device holds everything up to `cursor`.
+    pub fn restore(&mut self, conversation: ConversationId, cursor: u64) {
+        let lane = Lane { next: cursor + 1, end: cursor, held: BTreeMap::new(), ask: None };
+        if let Some(old) = self.lanes.insert(conversation, lane) {
+            self.held -= old.held.len();
+        }
+        self.gapped.remove(&conversation);
+    }
+
+    /// A message has come. Returns what can be shown now, in order.
+    pub fn accept(&mut self, conversation: ConversationId, sequence_number: u64, item: T) -> Vec<T> {
+        let held = &mut self.held;
+        let lane = self.lanes.entry(conversation).or_insert_with(Lane::new);
+        if sequence_number < lane.next || lane.held.contains_key(&sequence_number) {
+            return Vec::new();
+        }
+        lane.end = lane.end.max(sequence_number);
+        let mut ready = Vec::new();
+        if sequence_number == lane.next {
+            ready.push(item);
+            lane.next += 1;
+            while let Some(item) = lane.held.remove(&lane.next) {
+                *held -= 1;
+                ready.push(item);
+                lane.next += 1;
+            }
+        } else if lane.held.len() < HELD_PER_CONVERSATION_MAX && *held < HELD_TOTAL_MAX {
+            lane.held.insert(sequence_number, item);
+            *held += 1;
+        }
+        self.settle(conversation);
+        ready
+    }
+
+    /// A page begins at `first`. If it answers a question and begins later than was asked, the server no longer
+    /// has what lies before it (retention): the hole is closed, and returned so that it can be told.
+    pub fn page_begins(&mut self, conversation: ConversationId, first: u64) -> Option<(u64, u64)> {
+        let lane = self.lanes.get_mut(&conversation)?;
+        let ask = lane.ask?;
+        let answers = ask.window.from() == lane.next && first > lane.next && first <= ask.window.to();
+        if !answers {
+            return None;
+        }
+        let lost = (lane.next, first - 1);
+        lane.next = first;
+        Some(lost)
+    }
+
+    /// The questions to ask now, each once until it times out.
+    pub fn asks(&mut self, now: u64) -> Vec<(ConversationId, SequenceWindow)> {
+        let mut open = self.gapped.iter().filter(|id| self.lanes[id].ask.is_some()).count();
+        let mut asks = Vec::new();
+        for id in &self.gapped {
+            let lane = self.lanes.get_mut(id).expect("every gapped conversation has a lane");
+            let attempts = match &mut lane.ask {
+                None if open == ASKS_OPEN_MAX => continue,
+                None => {
+                    open += 1;
+                    1
+                }
+                Some(ask) if ask.next != lane.next => {
+                    *ask = Ask { next: lane.next, asked_at: now, attempts: 1, ..*ask };
+                    continue;
+                }
+                Some(ask) if now.saturating_sub(ask.asked_at) < ASK_TIMEOUT_MS => continue,
+                Some(ask) => ask.attempts + 1,
+            };
+            let last_missing = lane.held.keys().next().map_or(lane.end, |first_held| first_held - 1);
+            let to = last_missing.min(lane.next + (ASK_WINDOW_MAX - 1));
+            let window = SequenceWindow::new(lane.next, to)
+                .expect("a gap starts at 1 or later, and is cut to less than the widest window");
+            lane.ask = Some(Ask { window, asked_at: now, attempts, next: lane.next });
+            asks.push((*id, window));
+        }
+        asks
+    }
+
+    /// Has a question gone unanswered [`ASK_ATTEMPTS_MAX`] times? Then only a new connection helps: it resumes
+    /// from the cursors.
+    #[must_use]
+    pub fn is_stuck(&self, now: u64) -> bool {
+        self.gapped
+            .iter()
+            .filter_map(|id| self.lanes[id].ask.as_ref())
+            .any(|ask| ask.attempts >= ASK_ATTEMPTS_MAX && now.saturating_sub(ask.asked_at) >= ASK_TIMEOUT_MS)
+    }
+
+    /// The connection is gone. What was held comes again when it resumes.
+    pub fn connection_lost(&mut self) {
+        for id in std::mem::take(&mut self.gapped) {
+            let lane = self.lanes.get_mut(&id).expect("every gapped conversation has a lane");
+            lane.held.clear();
+            lane.end = lane.next - 1;
+            lane.ask = None;
+        }
+        self.held = 0;
+    }
+
+    /// Everything up to here is shown or on its way to be.
+    #[must_use]
+    pub fn cursor(&self, conversation: ConversationId) -> u64 {
+        self.lanes.get(&conversation).map_or(0, |lane| lane.next - 1)
+    }
+
+    /// Messages held now, at most [`HELD_TOTAL_MAX`].
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    fn settle(&mut self, conversation: ConversationId) {
+        let Some(lane) = self.lanes.get_mut(&conversation) else { return };
+        if lane.ask.is_some_and(|ask| lane.next > ask.window.to()) {
+            lane.ask = None;
+        }
+        if lane.next <= lane.end {
+            self.gapped.insert(conversation);
+        } else {
+            lane.ask = None;
+            self.gapped.remove(&conversation);
+        }
+    }
+}
+
+impl<T> Lane<T> {
+    fn new() -> Self {
+        Self { next: 1, end: 0, held: BTreeMap::new(), ask: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn conversation(n: u128) -> ConversationId {
+        ConversationId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_once_and_again_only_after_the_timeout() {
+        let mut inbound = Inbound::default();
+        assert!(inbound.accept(conversation(1), 3, 3).is_empty());
+        let window = SequenceWindow::new(1, 2).unwrap();
+        assert_eq!(inbound.asks(0), vec![(conversation(1), window)]);
+        assert!(inbound.accept(conversation(1), 5, 5).is_empty());
+        assert_eq!(inbound.asks(ASK_TIMEOUT_MS - 1), vec![]);
+        assert_eq!(inbound.asks(ASK_TIMEOUT_MS), vec![(conversation(1), window)]);
+        assert_eq!(inbound.accept(conversation(1), 1, 1), vec![1]);
+        assert_eq!(inbound.accept(conversation(1), 2, 2), vec![2, 3]);
+        let rest = SequenceWindow::new(4, 4).unwrap();
+        assert_eq!(inbound.asks(ASK_TIMEOUT_MS), vec![(conversation(1), rest)]);
+    }
+
+    #[test]
+    fn a_question_asked_in_vain_too_often_makes_the_connection_useless() {
+        let mut inbound = Inbound::default();
+        inbound.accept(conversation(1), 2, 2);
+        let mut now = 0;
+        for _ in 0..ASK_ATTEMPTS_MAX {
+            assert_eq!(inbound.asks(now).len(), 1);
+            assert!(!inbound.is_stuck(now));
+            now += ASK_TIMEOUT_MS;
+        }
+        assert!(inbound.is_stuck(now));
+        inbound.connection_lost();
+        assert!(!inbound.is_stuck(now));
+        assert_eq!(inbound.held(), 0);
+    }
+
+    #[test]
+    fn what_the_server_no_longer_has_is_skipped_and_told() {
+        let mut inbound = Inbound::default();
+        inbound.accept(conversation(1), 9, 9);
+        assert_eq!(inbound.page_begins(conversation(1), 5), None, "nothing was asked yet");
+        inbound.asks(0);
+        assert_eq!(inbound.page_begins(conversation(1), 5), Some((1, 4)));
+        for n in 5..8 {
+            assert_eq!(inbound.accept(conversation(1), n, n), vec![n]);
+        }
+        assert_eq!(inbound.accept(conversation(1), 8, 8), vec![8, 9]);
+    }
+
+    #[test]
+    fn only_so_many_questions_are_open_and_only_so_much_is_held() {
+        let mut inbound = Inbound::default();
+        for n in 0..10 {
+            inbound.accept(conversation(n), 2, 2);
+        }
+        assert_eq!(inbound.asks(0).len(), ASKS_OPEN_MAX);
+        assert_eq!(inbound.asks(0).len(), 0);
+        for sequence in 3..(3 + 2 * HELD_PER_CONVERSATION_MAX as u64) {
+            inbound.accept(conversation(0), sequence, sequence);
+        }
+        assert_eq!(inbound.held(), HELD_PER_CONVERSATION_MAX + 9);
+    }
+
+    proptest! {
+        /// A server with `length` messages; deliveries come in any order, repeat and get lost, the connection
+        /// breaks now and then; questions are answered by pages. In the end everything was shown once, in order.
+        #[test]
+        fn any_order_duplication_and_loss_still_shows_everything_once_in_order(
+            length in 1_u64..700,
+            deliveries in proptest::collection::vec((any::<u64>(), any::<bool>()), 0..400),
+            broken in proptest::collection::vec(any::<bool>(), 400),
+        ) {
+            let id = conversation(1);
+            let mut inbound = Inbound::default();
+            let mut shown = Vec::new();
+            let mut now = 0;
+            for (index, (number, lost)) in deliveries.into_iter().enumerate() {
+                now += 1;
+                if index % 40 == 39 && broken[index] { inbound.connection_lost(); }
+                if !lost {
+                    let number = 1 + number % length;
+                    shown.extend(inbound.accept(id, number, number));
+                }
+                if index % 10 == 9 {
+                    for (_, window) in inbound.asks(now) {
+                        for number in window.from()..=window.to() {
+                            if broken[index] { break; }
+                            shown.extend(inbound.accept(id, number, number));
+                        }
+                    }
+                }
+                prop_assert!(inbound.held() <= HELD_PER_CONVERSATION_MAX);
+            }
+            // The last message comes for certain, and from here every question is answered.
+            shown.extend(inbound.accept(id, length, length));
+            for _ in 0..2 * length {
+                now += ASK_TIMEOUT_MS;
+                for (_, window) in inbound.asks(now) {
+                    for number in window.from()..=window.to() {
+                        shown.extend(inbound.accept(id, number, number));
+                    }
+                }
+            }
+            prop_assert_eq!(shown, (1..=length).collect::<Vec<_>>());
+            prop_assert_eq!(inbound.cursor(id), length);
+        }
+    }
+}

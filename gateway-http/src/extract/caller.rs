@@ -1,0 +1,48 @@
+//! Who is asking, from `Authorization: Bearer` (AUTHZ).
+
+use std::ops::Deref;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::header;
+use axum::http::request::Parts;
+use colloquy_accounts::authenticate::{AuthError, Authenticated, Authenticator};
+use colloquy_protocol::error_code::ErrorCode;
+
+use crate::problem::Refusal;
+
+/// The authenticated caller of a request.
+#[derive(Clone, Debug)]
+pub struct Caller(pub Authenticated);
+
+impl Deref for Caller {
+    type Target = Authenticated;
+
+    fn deref(&self) -> &Authenticated {
+        &self.0
+    }
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    Authenticator: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let missing = || Refusal::new(ErrorCode::InvalidToken).detail("send Authorization: Bearer <token>");
+        let authorization = parts.headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+        let authorization = authorization.to_str().map_err(|_| missing())?;
+        let (scheme, token) = authorization.split_once(' ').ok_or_else(missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(missing());
+        }
+        let authenticated = Authenticator::from_ref(state).authenticate(token.trim()).await;
+        authenticated.map(Self).map_err(|error| match error {
+            AuthError::Invalid => Refusal::of_given_token(ErrorCode::InvalidToken),
+            AuthError::Expired => Refusal::of_given_token(ErrorCode::TokenExpired),
+            AuthError::Revoked => Refusal::of_given_token(ErrorCode::TokenRevoked),
+            AuthError::Unavailable(error) => error.into(),
+        })
+    }
+}

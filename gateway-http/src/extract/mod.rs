@@ -1,0 +1,13 @@
+//! What a handler asks a request for. Each extractor answers a bad request with a problem document of its own.
+
+mod caller;
+mod client_address;
+mod json;
+mod path;
+mod query;
+
+pub use caller::Caller;
+pub use client_address::{ClientAddress, PeerAddress, TrustForwardedFor};
+pub use json::{BODY_MAX_BYTES, Json};
+pub use path::Path;
+pub use query::Query;

@@ -1,0 +1,15 @@
+//! The REST interface over the embedded store, without sockets except where sockets are the point.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a whole test crate; clippy's own exception covers test functions only"
+)]
+
+mod accounts;
+mod connections;
+mod conversations;
+mod description;
+mod devices;
+mod fixture;
+mod refusals;
+mod tokens;

@@ -1,0 +1,169 @@
+//! The message log.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
+use colloquy_protocol::window::SequenceWindow;
+use fjall::Slice;
+
+use super::Engine;
+use super::encoding::{ID, Position, decode_message, encode_message, idempotency_key, read_u64};
+use super::group::Group;
+use super::keyspaces::Space;
+use super::snapshot::{Rows, Snapshot};
+use crate::model::conversation::LogEnd;
+use crate::model::message::Message;
+use crate::ports::StoreResult;
+use crate::ports::message_log::{Append, Appended, Located, MessageLog, Ownership, Placed};
+
+/// Look-ups by id that are done in place; more of them count as a walk over rows.
+const LOCATE_IN_PLACE_MAX: usize = 16;
+
+pub(super) struct EmbeddedMessageLog(pub(super) Arc<Engine>);
+
+#[async_trait]
+impl MessageLog for EmbeddedMessageLog {
+    async fn take_ownership(&self, conversation_id: ConversationId) -> StoreResult<Ownership> {
+        let take = move |group: &mut Group| {
+            let mut end = group.log_end(conversation_id)?;
+            end.epoch += 1;
+            group.put_log_end(conversation_id, end);
+            Ok(Ownership { epoch: end.epoch, last_sequence: end.last_sequence })
+        };
+        self.0.write(take).await
+    }
+
+    async fn append(&self, appends: Vec<Append>) -> StoreResult<Vec<Appended>> {
+        // Encoded here and not on the writer's thread, which every other append waits for.
+        let mut buffer = Vec::new();
+        let mut encoded = Vec::with_capacity(appends.len());
+        for append in appends {
+            let bodies: Vec<Slice> = append
+                .messages
+                .iter()
+                .map(|message| encode_message(message, &mut buffer))
+                .collect::<StoreResult<_>>()?;
+            encoded.push((append, bodies));
+        }
+        let append_all = move |group: &mut Group| {
+            encoded.into_iter().map(|(append, bodies)| place(group, append, bodies)).collect()
+        };
+        self.0.write(append_all).await
+    }
+
+    async fn read(
+        &self,
+        conversation_id: ConversationId,
+        window: SequenceWindow,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> StoreResult<Vec<Arc<Message>>> {
+        let read = move |rows: &Snapshot| read_window(rows, conversation_id, window, max_messages, max_bytes);
+        self.0.scan(read).await
+    }
+
+    async fn end(&self, conversation_id: ConversationId) -> StoreResult<LogEnd> {
+        Ok(self.0.snapshot().log_end(conversation_id)?.end())
+    }
+
+    async fn locate(&self, message_ids: &[MessageId]) -> StoreResult<Vec<Located>> {
+        if message_ids.len() <= LOCATE_IN_PLACE_MAX {
+            return locate(&self.0.snapshot(), message_ids);
+        }
+        let message_ids = message_ids.to_vec();
+        self.0.scan(move |rows| locate(rows, &message_ids)).await
+    }
+
+    async fn find_by_key(&self, sender_id: UserId, key: IdempotencyKey) -> StoreResult<Option<Arc<Message>>> {
+        first_with_key(&self.0.snapshot(), sender_id, key)
+    }
+}
+
+/// Appends to one conversation.
+fn place(group: &mut Group, append: Append, bodies: Vec<Slice>) -> StoreResult<Appended> {
+    let conversation_id = append.conversation_id;
+    let mut end = group.log_end(conversation_id)?;
+    // FENCE: an owner that is not the newest, or does not know the log's end, appends nothing.
+    if end.epoch != append.epoch || end.last_sequence != append.after_sequence {
+        return Ok(Appended::Fenced { epoch: end.epoch, last_sequence: end.last_sequence });
+    }
+    let mut placed = Vec::with_capacity(bodies.len());
+    for (mut message, body) in append.messages.into_iter().zip(bodies) {
+        debug_assert_eq!(message.conversation_id, conversation_id, "a message for another conversation");
+        let key = idempotency_key(message.sender_id, message.idempotency_key);
+        // ONCE: the group shows the keys of messages that are about to be committed, too.
+        if let Some(position) = group.get(Space::IdempotencyKeys, &key)? {
+            let first = Arc::new(group.message_at(Position::decode(&position)?)?);
+            let same_body = first.same_body(&message);
+            placed.push(Placed::Duplicate { first, same_body });
+            continue;
+        }
+        end.last_sequence += 1;
+        end.last_message_at = message.created_at;
+        message.sequence_number = end.last_sequence;
+        let position = Position { conversation_id, sequence_number: end.last_sequence };
+        let indexed = position.encode();
+        group.put(Space::Messages, position.key(), body);
+        group.put(Space::MessageIds, *message.message_id.0.as_bytes(), indexed.clone());
+        group.put(Space::IdempotencyKeys, key, indexed);
+        placed.push(Placed::New(Arc::new(message)));
+    }
+    if end.last_sequence > append.after_sequence {
+        group.put_log_end(conversation_id, end);
+    }
+    Ok(Appended::Placed(placed))
+}
+
+fn read_window(
+    rows: &Snapshot,
+    conversation_id: ConversationId,
+    window: SequenceWindow,
+    max_messages: usize,
+    max_bytes: usize,
+) -> StoreResult<Vec<Arc<Message>>> {
+    let key = |sequence_number| Position { conversation_id, sequence_number }.key().to_vec();
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    let mut expected = window.from();
+    for row in rows.range(Space::Messages, key(window.from())..=key(window.to())) {
+        if messages.len() >= max_messages {
+            break;
+        }
+        let (key, value) = row?;
+        let number = read_u64(&key[ID..])?;
+        if number != expected {
+            break;
+        }
+        let message = decode_message(&value, number)?;
+        bytes += message.weight();
+        if bytes > max_bytes && !messages.is_empty() {
+            break;
+        }
+        messages.push(Arc::new(message));
+        expected = expected.saturating_add(1);
+    }
+    Ok(messages)
+}
+
+fn locate(rows: &Snapshot, message_ids: &[MessageId]) -> StoreResult<Vec<Located>> {
+    let mut located = Vec::with_capacity(message_ids.len());
+    for message_id in message_ids {
+        if let Some(bytes) = rows.get(Space::MessageIds, message_id.0.as_bytes())? {
+            let Position { conversation_id, sequence_number } = Position::decode(&bytes)?;
+            located.push(Located { message_id: *message_id, conversation_id, sequence_number });
+        }
+    }
+    Ok(located)
+}
+
+fn first_with_key(
+    rows: &Snapshot,
+    sender_id: UserId,
+    key: IdempotencyKey,
+) -> StoreResult<Option<Arc<Message>>> {
+    let Some(position) = rows.get(Space::IdempotencyKeys, &idempotency_key(sender_id, key))? else {
+        return Ok(None);
+    };
+    rows.message_at(Position::decode(&position)?).map(|message| Some(Arc::new(message)))
+}

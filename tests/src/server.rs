@@ -1,0 +1,262 @@
+//! The server process under test: the real `colloquy` binary on its own data directory and ports.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
+use tokio::time::timeout;
+
+use crate::DEADLINE;
+use crate::device::CIPHERTEXT_MARK;
+use crate::options::ServerOptions;
+use crate::rest::Rest;
+use crate::secrets::Secrets;
+
+/// Lines of the log that are printed when a test fails.
+const LOG_LINES_SHOWN: usize = 200;
+
+/// A server process. Dropping it kills it, by its own process id, and searches its log for secrets.
+pub struct Server {
+    options: ServerOptions,
+    directory: TempDir,
+    addresses: Addresses,
+    state: State,
+    secrets: Secrets,
+}
+
+#[derive(Clone, Copy)]
+struct Addresses {
+    gateway: SocketAddr,
+    operations: SocketAddr,
+}
+
+enum State {
+    /// The reader of its standard output is kept: closing the pipe would make the next print fail.
+    Running {
+        child: Child,
+        _output: Lines<BufReader<ChildStdout>>,
+    },
+    Stopped,
+}
+
+impl Server {
+    /// Starts a server on a fresh data directory and free ports, and waits for its ready line.
+    pub async fn start(options: ServerOptions) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("colloquy-test-")
+            .tempdir()
+            .expect("a temporary directory can be made");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let secrets = Secrets::default();
+        secrets.add("ciphertext", CIPHERTEXT_MARK);
+        let addresses = Addresses { gateway: any, operations: any };
+        let mut server = Self { options, directory, addresses, state: State::Stopped, secrets };
+        server.launch().await;
+        server
+    }
+
+    /// Starts the stopped server again, on the same data directory and the same ports.
+    pub async fn restart(&mut self) {
+        assert!(matches!(self.state, State::Stopped), "kill or terminate the server before restarting it");
+        self.launch().await;
+    }
+
+    async fn launch(&mut self) {
+        let config = self.directory.path().join("colloquy.toml");
+        std::fs::write(&config, self.options.to_toml(self.addresses.operations))
+            .expect("the configuration file can be written");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log file can be opened");
+        let mut child = Command::new(binary("colloquy"))
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--listen")
+            .arg(self.addresses.gateway.to_string())
+            .envs(self.options.environment().iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the server binary can be started");
+        let output = child.stdout.take().expect("standard output is piped");
+        let output = ChildStdout::from_std(output).expect("a pipe can be read asynchronously");
+        let mut output = BufReader::new(output).lines();
+        let ready = timeout(DEADLINE, ready_addresses(&mut output)).await;
+        self.state = State::Running { child, _output: output };
+        match ready {
+            Ok(Some(addresses)) => self.addresses = addresses,
+            Ok(None) => panic!("the server ended before it was ready"),
+            Err(_) => panic!("the server was not ready within {DEADLINE:?}"),
+        }
+    }
+
+    /// The REST interface.
+    #[must_use]
+    pub fn rest(&self) -> Rest {
+        Rest::new(self.addresses.gateway, self.secrets.clone())
+    }
+
+    /// Where REST and WebSocket are served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.gateway
+    }
+
+    /// Where health and metrics are served.
+    #[must_use]
+    pub fn operations(&self) -> SocketAddr {
+        self.addresses.operations
+    }
+
+    /// The server's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        match &self.state {
+            State::Running { child, .. } => child.id(),
+            State::Stopped => panic!("the server is not running"),
+        }
+    }
+
+    /// What must not stand in this server's log.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Where the server keeps its data.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Kills the process at once (SIGKILL) and waits until it is gone.
+    pub fn kill_9(&mut self) {
+        let State::Running { mut child, .. } = std::mem::replace(&mut self.state, State::Stopped) else {
+            panic!("the server is not running")
+        };
+        child.kill().expect("a child that was not waited for can be killed");
+        child.wait().expect("a killed child ends");
+    }
+
+    /// Sends SIGTERM; [`Server::exit_code`] waits for the end.
+    pub fn ask_to_stop(&self) {
+        let pid = i32::try_from(self.pid()).expect("a process id fits");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the server's process is there");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let pid = i32::try_from(self.pid()).expect("a process id fits");
+        let State::Running { mut child, _output: output } =
+            std::mem::replace(&mut self.state, State::Stopped)
+        else {
+            panic!("the server is not running")
+        };
+        let ended = tokio::task::spawn_blocking(move || child.wait());
+        // Twice the deadline: a drain may take 30 s by its own rules.
+        let Ok(ended) = timeout(2 * DEADLINE, ended).await else {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("the server's process is there");
+            panic!("the server did not end");
+        };
+        drop(output);
+        ended.expect("waiting does not panic").expect("a child can be waited for").code()
+    }
+
+    /// SIGTERM, then the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_stop();
+        self.exit_code().await
+    }
+
+    /// Everything the server has logged, over all its runs.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("stderr.log")
+    }
+
+    /// PRIVATE: no secret of this test stands in the log.
+    pub fn assert_log_is_private(&self) {
+        let found = self.secrets.found_in(&self.log());
+        assert!(found.is_empty(), "PRIVATE: the server's log holds a {found:?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let State::Running { child, .. } = &mut self.state {
+            // It may have ended by itself; then there is nothing to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            eprintln!("--- the server's log, last {} of {} lines", shown.len(), lines.len());
+            for line in shown {
+                eprintln!("{line}");
+            }
+        } else {
+            self.assert_log_is_private();
+        }
+    }
+}
+
+async fn ready_addresses(output: &mut Lines<BufReader<ChildStdout>>) -> Option<Addresses> {
+    while let Ok(Some(line)) = output.next_line().await {
+        if let Some(addresses) = parse_ready_line(&line) {
+            return Some(addresses);
+        }
+    }
+    None
+}
+
+/// `colloquy listening on http://ADDRESS operations on http://ADDRESS`
+fn parse_ready_line(line: &str) -> Option<Addresses> {
+    let rest = line.strip_prefix("colloquy listening on http://")?;
+    let (gateway, operations) = rest.split_once(" operations on http://")?;
+    Some(Addresses { gateway: gateway.trim().parse().ok()?, operations: operations.trim().parse().ok()? })
+}
+
+/// A binary of this workspace, from the same profile as the running executable.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let executable = std::env::current_exe().expect("a running program has a path");
+    // target/<profile>/deps/<test> for tests, target/<profile>/<program> for programs.
+    let candidates = executable.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = candidates.into_iter().find(|path| Path::is_file(path));
+    found.unwrap_or_else(|| panic!("{name} is not built beside {}: run `make test`", executable.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_tells_both_addresses() {
+        let line = "colloquy listening on http://127.0.0.1:4100 operations on http://127.0.0.1:4101";
+        let addresses = parse_ready_line(line).unwrap();
+        assert_eq!((addresses.gateway.port(), addresses.operations.port()), (4100, 4101));
+        assert!(parse_ready_line("starting").is_none());
+    }
+}

@@ -1,0 +1,330 @@
+//! Bad input over the WebSocket: each kind gets its stable code, and the connection goes on or closes as documented.
+
+use colloquy_protocol::close::CloseCode;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::{ClientFrame, Retransmit, SendMessage};
+use colloquy_protocol::frame::server::ServerFrame;
+use colloquy_protocol::ids::{ConversationId, DeviceAddress};
+use colloquy_protocol::limits::{FRAME_MAX_BYTES, VIOLATIONS_MAX, WINDOW_MAX};
+use colloquy_tests::DEADLINE;
+use colloquy_tests::ambient::{fresh_uuid, now};
+use colloquy_tests::device::{Device, seal};
+use colloquy_tests::pair::Pair;
+use colloquy_tests::raw_client::{Incoming, RawClient, auth};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// RFC 6455, section 7.4.1: a message that is too big.
+const MESSAGE_TOO_BIG: u16 = 1009;
+
+fn frame(message: &SendMessage) -> Value {
+    let text = ClientFrame::Message(Box::new(message.clone())).to_json();
+    serde_json::from_str(&text).expect("a frame is json")
+}
+
+/// Sends `text`, expects `code`, and checks that the socket goes on.
+async fn refused(client: &mut RawClient, text: &str, code: ErrorCode) -> Option<String> {
+    client.send_text(text).await;
+    let name = client.expect_refusal(code).await;
+    client.heartbeat().await;
+    name
+}
+
+/// A message that `change` spoils gets `code`, is named in the answer, takes no number, and the socket goes on.
+async fn spoiled_message_is_refused(change: impl Fn(&mut Value), code: ErrorCode) {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    let message = pair.ada.compose(&[&pair.ben], "spoiled");
+    let mut spoiled = frame(&message);
+    change(&mut spoiled);
+    let name = refused(&mut ada, &spoiled.to_string(), code).await;
+    assert_eq!(name.as_deref(), Some(message.client_message_id.as_str()));
+    let good = ada.send_message(&pair.ada, &[&pair.ben], "good").await;
+    assert_eq!(ada.expect_ack(&good).await.sequence_number, 1, "what was refused took no number");
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_a_malformed_frame() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    for text in ["", "hello", "{", "[1, 2]", "null", "{\"type\": \"heartbeat\""] {
+        refused(&mut ada, text, ErrorCode::MalformedFrame).await;
+    }
+    pair.assert_conversation_works().await;
+}
+
+#[tokio::test]
+async fn wrong_types_are_a_malformed_frame() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    for frame in [
+        json!({"type": 7}),
+        json!({"type": "heartbeat", "timestamp": "now"}),
+        json!({"type": "delivery_ack", "message_id": 5, "timestamp": 1}),
+        json!({"type": "read_receipt", "message_ids": "all", "timestamp": 1}),
+        json!({"type": "typing", "payload": []}),
+        json!({"type": "retransmit", "conversation_id": fresh_uuid(), "from_sequence": -1, "to_sequence": 5}),
+    ] {
+        refused(&mut ada, &frame.to_string(), ErrorCode::MalformedFrame).await;
+    }
+}
+
+#[tokio::test]
+async fn a_frame_no_client_sends_is_unknown() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    for kind in ["shout", "message_ack", "auth_success", ""] {
+        refused(&mut ada, &json!({"type": kind}).to_string(), ErrorCode::UnknownFrame).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_without_an_idempotency_key_is_refused() {
+    let remove = |frame: &mut Value| drop(frame.as_object_mut().unwrap().remove("idempotency_key"));
+    spoiled_message_is_refused(remove, ErrorCode::MissingIdempotencyKey).await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_of_another_version_is_refused() {
+    let replace =
+        |frame: &mut Value| frame["idempotency_key"] = json!("01890a5d-ac96-774b-bcce-b302099a8057");
+    spoiled_message_is_refused(replace, ErrorCode::InvalidIdempotencyKey).await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_that_is_no_uuid_is_refused() {
+    let replace = |frame: &mut Value| frame["idempotency_key"] = json!("my key");
+    spoiled_message_is_refused(replace, ErrorCode::InvalidIdempotencyKey).await;
+}
+
+#[tokio::test]
+async fn plaintext_content_is_refused() {
+    let replace = |frame: &mut Value| frame["payload"]["content"] = json!("hello in the clear");
+    spoiled_message_is_refused(replace, ErrorCode::E2eeRequired).await;
+}
+
+#[tokio::test]
+async fn malformed_base64_is_refused() {
+    for body in ["not base64!", "aGk=", "a", ""] {
+        let replace = |frame: &mut Value| frame["payload"]["content"]["ciphertexts"][0]["body"] = json!(body);
+        spoiled_message_is_refused(replace, ErrorCode::MalformedEnvelope).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sender_key_that_the_device_has_not_published_is_refused() {
+    let replace = |frame: &mut Value| frame["payload"]["content"]["sender_key"] = json!("A".repeat(43));
+    spoiled_message_is_refused(replace, ErrorCode::SenderKeyMismatch).await;
+}
+
+#[tokio::test]
+async fn the_same_key_with_another_body_is_a_conflict() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    let first = ada.send_message(&pair.ada, &[&pair.ben], "first").await;
+    ada.expect_ack(&first).await;
+    let mut second = pair.ada.compose(&[&pair.ben], "second");
+    second.idempotency_key = first.idempotency_key;
+    let name = refused(&mut ada, &frame(&second).to_string(), ErrorCode::IdempotencyConflict).await;
+    assert_eq!(name, Some(second.client_message_id));
+    assert_eq!(pair.log().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_oversized_frame_closes_the_socket() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    // The server may close before it has taken all of it.
+    let _ = ada.try_send_text(&"x".repeat(FRAME_MAX_BYTES + 1)).await;
+    assert_eq!(ada.expect_end().await, Some(MESSAGE_TOO_BIG));
+    pair.assert_conversation_works().await;
+}
+
+#[tokio::test]
+async fn the_wrong_devices_are_named_and_nothing_is_stored() {
+    let pair = Pair::start().await;
+    let tablet = pair.rest.add_device(&pair.ben, "ben-tablet").await;
+    let mut ada = pair.connect(&pair.ada).await;
+    let mut message = pair.ada.compose(&[&pair.ben], "for the phone alone");
+    let nobody = DeviceAddress { user_id: pair.ben.user_id, device_id: "ben-watch".parse().unwrap() };
+    let mut extra = message.payload.content.ciphertexts[0].clone();
+    extra.device_id = nobody.device_id.clone();
+    message.payload.content.ciphertexts.push(extra);
+    ada.send(&ClientFrame::Message(Box::new(message.clone()))).await;
+    let stale = ada
+        .expect("device_list_stale", |frame| match frame {
+            ServerFrame::DeviceListStale { client_message_id, payload } => {
+                Some((client_message_id.clone(), payload.clone()))
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(stale.0, message.client_message_id);
+    assert_eq!((stale.1.missing, stale.1.extra), (vec![tablet.address()], vec![nobody]));
+
+    // Encrypted again for the devices named, under the same key: nothing was stored under it.
+    let mut again = pair.ada.compose(&[&pair.ben, &tablet], "for both");
+    again.idempotency_key = message.idempotency_key;
+    ada.send(&ClientFrame::Message(Box::new(again.clone()))).await;
+    assert_eq!(ada.expect_ack(&again).await.sequence_number, 1);
+}
+
+#[tokio::test]
+async fn a_conversation_of_others_is_answered_like_one_that_is_not_there() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    ada.send_many(&pair.ada, &[&pair.ben], 1).await;
+    let eve = pair.rest.register_user("Eve", "eve-phone").await;
+    let mut client = pair.connect(&eve).await;
+    let mut answers = Vec::new();
+    for conversation_id in [pair.conversation(), ConversationId(fresh_uuid())] {
+        let mut message = eve.compose(&[&pair.ben], "let me in");
+        message.payload.conversation_id = conversation_id;
+        client.send(&ClientFrame::Message(Box::new(message))).await;
+        let (_, sent) = client.expect_error().await;
+        let window = Retransmit { conversation_id, from_sequence: 1, to_sequence: 1 };
+        client.send(&ClientFrame::Retransmit(window)).await;
+        let (_, read) = client.expect_error().await;
+        let rest = pair.rest.history(&eve, conversation_id, "after=0").await.problem();
+        assert_eq!(sent.code, ErrorCode::UnknownConversation);
+        answers.push((sent, read, rest));
+    }
+    assert_eq!(answers[0], answers[1], "AUTHZ: whether it exists is not told");
+    assert_eq!(pair.log().await.len(), 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_garbage_frames_close_their_socket_and_disturb_nobody() {
+    let pair = Pair::start().await;
+    let mut garbage = pair.connect(&pair.ada).await;
+    let carol = pair.rest.register_user("Carol", "carol-phone").await;
+    let mut bystander = pair.connect(&carol).await;
+    for n in 0..10_000 {
+        if garbage.try_send_text(&format!("garbage {n}")).await.is_err() {
+            break;
+        }
+    }
+    // The end comes as a close frame, or as a reset if we went on writing into a closed socket.
+    let code = garbage.expect_end().await;
+    assert!(code.is_none_or(|code| code == CloseCode::PolicyViolation.number()), "{code:?}");
+    bystander.heartbeat().await;
+    pair.assert_conversation_works().await;
+}
+
+#[tokio::test]
+async fn one_refused_frame_too_many_is_a_policy_violation() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    for _ in 0..VIOLATIONS_MAX {
+        refused(&mut ada, "garbage", ErrorCode::MalformedFrame).await;
+    }
+    ada.send_text("garbage").await;
+    ada.expect_close(CloseCode::PolicyViolation).await;
+    pair.assert_conversation_works().await;
+}
+
+#[tokio::test]
+async fn a_sequence_window_that_is_reversed_or_absurd_is_refused() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    ada.send_many(&pair.ada, &[&pair.ben], 3).await;
+    for (from_sequence, to_sequence) in [(3, 1), (0, 3), (1, u64::MAX), (1, WINDOW_MAX + 1)] {
+        let window = Retransmit { conversation_id: pair.conversation(), from_sequence, to_sequence };
+        refused(&mut ada, &ClientFrame::Retransmit(window).to_json(), ErrorCode::InvalidWindow).await;
+    }
+    for (query, code) in [
+        (format!("after={}", u64::MAX), ErrorCode::InvalidWindow),
+        ("before=0".into(), ErrorCode::InvalidWindow),
+        ("after=1&before=3".into(), ErrorCode::InvalidField),
+        ("after=0&limit=0".into(), ErrorCode::InvalidField),
+        ("after=0&limit=100000".into(), ErrorCode::InvalidField),
+    ] {
+        let answer = pair.rest.history(&pair.ada, pair.conversation(), &query).await;
+        assert_eq!(answer.refusal(), code, "{query}");
+    }
+    let beyond = Retransmit { conversation_id: pair.conversation(), from_sequence: 3, to_sequence: 1_000 };
+    ada.send(&ClientFrame::Retransmit(beyond)).await;
+    assert_eq!(ada.expect_pages().await.len(), 1, "what lies beyond the end is left out");
+}
+
+#[tokio::test]
+async fn a_senders_clock_that_is_off_by_a_day_changes_nothing() {
+    let pair = Pair::start().await;
+    let (mut ada, mut ben) = pair.connect_both().await;
+    let before = now();
+    for (number, timestamp) in (1..).zip([before - DAY_MS, before + DAY_MS, 0, u64::MAX]) {
+        let mut message = pair.ada.compose(&[&pair.ben], "from another time");
+        message.payload.timestamp = timestamp;
+        ada.send(&ClientFrame::Message(Box::new(message.clone()))).await;
+        let ack = ada.expect_ack(&message).await;
+        let shown = ben.expect_message().await;
+        assert_eq!((ack.sequence_number, shown.sequence_number), (number, number));
+        assert_eq!(shown.timestamp, ack.timestamp);
+        assert!((before..=now()).contains(&ack.timestamp), "the server's clock is the one that counts");
+    }
+}
+
+#[tokio::test]
+async fn before_authentication_only_auth_is_taken() {
+    let pair = Pair::start().await;
+    let mut client = RawClient::open(pair.server.address()).await;
+    let message = frame(&pair.ada.compose(&[&pair.ben], "let me in")).to_string();
+    for text in [message.as_str(), r#"{"type":"heartbeat","timestamp":1}"#] {
+        client.send_text(text).await;
+        client.expect_refusal(ErrorCode::NotAuthenticated).await;
+    }
+    client.send(&auth(&pair.ada, &pair.ada.tokens.access_token, Vec::new())).await;
+    client.expect_auth_success().await;
+    client.send(&auth(&pair.ada, &pair.ada.tokens.access_token, Vec::new())).await;
+    client.expect_refusal(ErrorCode::AlreadyAuthenticated).await;
+}
+
+#[tokio::test]
+async fn a_binary_message_does_not_take_the_process_with_it() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    ada.send_binary(seal("binary").into_bytes()).await;
+    match ada.next().await {
+        Incoming::Frame(frame) => {
+            assert!(matches!(*frame, ServerFrame::Error { ref payload, .. }
+                if payload.code == ErrorCode::MalformedFrame));
+        }
+        // RFC 6455, section 7.4.1: data of a kind it cannot accept.
+        Incoming::Closed(code) => assert_eq!(code, Some(1003)),
+    }
+    pair.assert_conversation_works().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_not_registered_is_turned_away() {
+    let pair = Pair::start().await;
+    let stranger = Device {
+        device_id: "never-registered".parse().unwrap(),
+        tokens: pair.rest.log_in(&pair.ada.email).await,
+        keys: colloquy_tests::device::DeviceKeys::generate(),
+        user_id: pair.ada.user_id,
+        email: pair.ada.email.clone(),
+        password: pair.ada.password.clone(),
+    };
+    let mut client = RawClient::open(pair.server.address()).await;
+    client.send(&auth(&stranger, &stranger.tokens.access_token, Vec::new())).await;
+    client.expect_refusal(ErrorCode::UnknownDevice).await;
+    client.expect_close(CloseCode::UnknownDevice).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_cut_off() {
+    let pair = Pair::start().await;
+    let mut slow = TcpStream::connect(pair.server.address()).await.unwrap();
+    slow.write_all(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: webs").await.unwrap();
+    let mut answer = Vec::new();
+    let ended = timeout(DEADLINE, slow.read_to_end(&mut answer)).await;
+    // Whether it ends with an answer (408), an end or a reset: it ends.
+    let _ = ended.expect("a slow handshake is not waited for without end");
+    assert!(!answer.starts_with(b"HTTP/1.1 101"));
+    pair.assert_conversation_works().await;
+}

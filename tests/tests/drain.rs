@@ -1,0 +1,57 @@
+//! SIGTERM loses nothing and leaves no client without a place to go (DRAIN).
+
+use colloquy_protocol::frame::client::ResumeCursor;
+use colloquy_tests::pair::Pair;
+use colloquy_tests::raw_client::RawClient;
+use colloquy_tests::rest::http_client;
+
+#[tokio::test]
+async fn a_server_told_to_stop_sends_its_clients_away_and_loses_nothing() {
+    let mut pair = Pair::start().await;
+    let (mut ada, mut ben) = pair.connect_both().await;
+    ada.send_many(&pair.ada, &[&pair.ben], 200).await;
+    let readiness = format!("http://{}/readyz", pair.server.operations());
+    let http = http_client();
+    assert_eq!(http.get(&readiness).send().await.unwrap().status(), 200);
+
+    pair.server.ask_to_stop();
+    for client in [&mut ada, &mut ben] {
+        let migration = client.expect_migration().await;
+        assert!(!migration.new_endpoint.is_empty());
+        assert!(!migration.session_token.is_empty(), "a move needs no refresh");
+        assert!(migration.reconnect_after_ms <= 30_000);
+    }
+    assert_eq!(http.get(&readiness).send().await.unwrap().status(), 503, "no new clients are sent here");
+    // What was sent before the client leaves is still taken.
+    let last = ada.send_message(&pair.ada, &[&pair.ben], "one more thing").await;
+    let last = ada.expect_ack(&last).await;
+    ada.close().await;
+    ben.close().await;
+    assert_eq!(pair.server.exit_code().await, Some(0));
+
+    pair.server.restart().await;
+    let log = pair.log().await;
+    assert_eq!(log.len(), 201);
+    assert_eq!(log.last().unwrap().message_id, last.message_id);
+    let cursor = ResumeCursor { conversation_id: pair.conversation(), after_sequence: 200 };
+    let (mut ben, _) = RawClient::connect_and_resume(pair.server.address(), &pair.ben, vec![cursor]).await;
+    assert_eq!(ben.expect_pages().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_without_clients_stops_at_once() {
+    let mut pair = Pair::start().await;
+    assert_eq!(pair.server.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_leave_is_closed_with_a_code_that_brings_it_back() {
+    let mut pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    pair.server.ask_to_stop();
+    ada.expect_migration().await;
+    // It stays: the server ends the connection when its patience does.
+    let close = ada.expect_end().await;
+    assert_eq!(close, Some(colloquy_protocol::close::CloseCode::Draining.number()));
+    assert_eq!(pair.server.exit_code().await, Some(0));
+}

@@ -1,0 +1,80 @@
+//! What operators see: health and metrics.
+
+use colloquy_protocol::close::CloseCode;
+use colloquy_tests::DEADLINE;
+use colloquy_tests::metrics::{Sample, samples, sum};
+use colloquy_tests::pair::Pair;
+use colloquy_tests::rest::http_client;
+use tokio::time::timeout;
+
+async fn scrape(pair: &Pair) -> Vec<Sample> {
+    let url = format!("http://{}/metrics", pair.server.operations());
+    let response = http_client().get(url).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    samples(&response.text().await.unwrap())
+}
+
+/// Scrapes until `fits`: an exit is counted a moment after the socket it belonged to was closed.
+async fn scrape_until(pair: &Pair, fits: impl Fn(&[Sample]) -> bool) -> Vec<Sample> {
+    let scraping = async {
+        loop {
+            let scraped = scrape(pair).await;
+            if fits(&scraped) {
+                return scraped;
+            }
+        }
+    };
+    timeout(DEADLINE, scraping).await.expect("the metrics show it soon")
+}
+
+#[tokio::test]
+async fn the_health_endpoints_answer() {
+    let pair = Pair::start().await;
+    for path in ["livez", "readyz", "startupz"] {
+        let url = format!("http://{}/{path}", pair.server.operations());
+        assert_eq!(http_client().get(url).send().await.unwrap().status(), 200, "{path}");
+    }
+    let public = format!("http://{}/metrics", pair.server.address());
+    assert_eq!(http_client().get(public).send().await.unwrap().status(), 404, "metrics are not public");
+}
+
+#[tokio::test]
+async fn exits_are_counted_by_actor_kind_and_reason() {
+    let pair = Pair::start().await;
+    let mut older = pair.connect(&pair.ada).await;
+    let mut newer = pair.connect(&pair.ada).await;
+    older.expect_close(CloseCode::Replaced).await;
+    newer.send_many(&pair.ada, &[&pair.ben], 1).await;
+    newer.close().await;
+    let scraped = scrape_until(&pair, |samples| {
+        sum(samples, "colloquy_actor_exits_total", &[("kind", "Session")]) >= 2.0
+    })
+    .await;
+    let exits: Vec<_> = scraped.iter().filter(|s| s.name == "colloquy_actor_exits_total").collect();
+    assert!(exits.iter().all(|s| s.label("kind").is_some() && s.label("reason").is_some()));
+    assert!(sum(&scraped, "colloquy_messages_appended_total", &[]) >= 1.0);
+}
+
+#[tokio::test]
+async fn no_invariant_is_reported_broken_after_ordinary_traffic() {
+    let pair = Pair::start().await;
+    let (mut ada, mut ben) = pair.connect_both().await;
+    ada.send_many(&pair.ada, &[&pair.ben], 50).await;
+    ben.send_many(&pair.ben, &[&pair.ada], 50).await;
+    let scraped = scrape(&pair).await;
+    let violations = scraped.iter().filter(|s| s.name == "colloquy_invariant_violations_total");
+    let violations: Vec<_> = violations.collect();
+    assert!(!violations.is_empty(), "each invariant is counted from the start");
+    assert!(violations.iter().all(|sample| sample.value == 0.0), "{violations:?}");
+}
+
+#[tokio::test]
+async fn no_label_holds_an_id() {
+    let pair = Pair::start().await;
+    let mut ada = pair.connect(&pair.ada).await;
+    ada.send_many(&pair.ada, &[&pair.ben], 1).await;
+    for sample in scrape(&pair).await {
+        let private = [pair.ada.user_id.to_string(), pair.conversation().to_string()];
+        assert!(!private.iter().any(|id| sample.labels.contains(id)), "PRIVATE: {}", sample.name);
+    }
+}
