@@ -73,6 +73,11 @@ pub struct NodeArguments {
     pub hooks: NodeHooks,
 }
 
+/// A child of the root did not start.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartFailed(#[from] SpawnErr);
+
 /// A running node.
 pub struct Node {
     root: ActorRef<SupervisorMessage>,
@@ -97,7 +102,7 @@ impl Node {
     ///
     /// # Errors
     /// If a child does not start.
-    pub async fn start(arguments: NodeArguments) -> Result<Self, SpawnErr> {
+    pub async fn start(arguments: NodeArguments) -> Result<Self, StartFailed> {
         let NodeArguments { store, authenticator, issuer, metrics, clock, entropy, options, hooks } =
             arguments;
         let (sessions, conversations) = (LiveSessions::default(), ConversationIndex::default());

@@ -2,6 +2,7 @@
 //!
 //! | module | noun |
 //! |---|---|
+//! | [`websocket`] | `/ws`: from an upgrade to a session |
 //! | [`server`] | the accept loop: bounded connections, slow clients, graceful stop |
 //! | [`routes`] | the REST interface, one file per resource with one error enum each |
 //! | [`problem`] | every refusal as a problem document (RFC 9457) |
@@ -21,6 +22,9 @@ pub mod rate_limit;
 pub mod readiness;
 pub mod routes;
 pub mod server;
+pub mod websocket;
 
+/// Routes to be served; named here so that no other crate needs axum.
+pub use axum::Router;
 pub use operations::operations_router;
 pub use routes::{RestDependencies, RestOptions, router};

@@ -50,6 +50,22 @@ pub enum AfterClose {
 }
 
 impl CloseCode {
+    /// Every code.
+    pub const ALL: &[CloseCode] = &[
+        Self::Draining,
+        Self::SlowConsumer,
+        Self::IdleTimeout,
+        Self::Internal,
+        Self::Overloaded,
+        Self::TokenExpired,
+        Self::AuthTimeout,
+        Self::InvalidToken,
+        Self::TokenRevoked,
+        Self::UnknownDevice,
+        Self::Replaced,
+        Self::PolicyViolation,
+    ];
+
     /// The number on the wire.
     #[must_use]
     pub const fn number(self) -> u16 {

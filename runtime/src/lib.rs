@@ -1,1 +1,13 @@
-//! placeholder
+//! The server process: configuration, composition root, start and stop, telemetry.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`config`] | what an operator can set, and its defaults |
+//! | [`composition`] | which adapter stands behind which port, and what is handed to whom |
+//! | [`service`] | start order, readiness, drain, stop order |
+//! | [`telemetry`] | logs |
+
+pub mod composition;
+pub mod config;
+pub mod service;
+pub mod telemetry;

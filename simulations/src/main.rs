@@ -1,2 +1,68 @@
-//! placeholder
-fn main() {}
+//! The load generator: measures a running server from outside, over real sockets.
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
+//! | [`idle`] | sockets that only send heartbeats: memory per connection |
+//! | [`traffic`] | one socket of a pair: sends, acknowledges, notes latencies |
+//! | [`tally`] | what was counted and timed |
+//! | [`socket`] | a WebSocket client that costs next to nothing |
+//! | [`template`] | a message that is encoded once and patched for every send |
+//! | [`scan`] | the few bytes of a server frame that a load generator reads |
+//! | [`target`] | the server under load, spawned or named |
+//! | [`population`] | registered users with devices |
+//! | [`process`] | what the kernel says of a process |
+//! | [`stages`] | the server's own histograms over the measured time |
+//! | [`report`] | the figures, as a table and as JSON |
+#![allow(clippy::print_stdout, reason = "a command line tool prints its results")]
+
+mod idle;
+mod load;
+mod population;
+mod process;
+mod report;
+mod scan;
+mod socket;
+mod stages;
+mod tally;
+mod target;
+mod template;
+mod traffic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What goes wrong in a measurement ends it; there is nobody to handle it but the reader.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measures a Colloquy server from outside.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pairs of users send each other messages as fast as a window allows.
+    Load(load::LoadOptions),
+    /// Authenticated sockets that only send heartbeats.
+    Idle(idle::IdleOptions),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let measured = match Arguments::parse().command {
+        Command::Load(options) => Box::pin(load::run(options)).await,
+        Command::Idle(options) => Box::pin(idle::run(options)).await,
+    };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            println!("failed: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

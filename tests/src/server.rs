@@ -199,6 +199,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[allow(clippy::print_stderr, reason = "a failed test shows what its server said")]
     fn drop(&mut self) {
         if let State::Running { child, .. } = &mut self.state {
             // It may have ended by itself; then there is nothing to kill.

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 
 async fn scrape(pair: &Pair) -> Vec<Sample> {
     let url = format!("http://{}/metrics", pair.server.operations());
-    let response = http_client().get(url).send().await.unwrap();
+    let response = http_client().get(url).send().await.expect("the listener answers");
     assert_eq!(response.status(), 200);
-    samples(&response.text().await.unwrap())
+    samples(&response.text().await.expect("a scrape is text"))
 }
 
 /// Scrapes until `fits`: an exit is counted a moment after the socket it belonged to was closed.

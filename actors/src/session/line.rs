@@ -30,6 +30,24 @@ const OUTBOUND_RESERVE: usize = 128;
 #[derive(Debug)]
 pub struct Credit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
+/// The credits of one session: as many frames may be under way as there are, [`SEND_WINDOW_MAX`].
+#[derive(Clone, Debug)]
+pub struct Credits(Arc<Semaphore>);
+
+impl Credits {
+    /// The right to read one more frame, now; `None` if as many are under way as may be.
+    #[must_use]
+    pub fn try_take(&self) -> Option<Credit> {
+        Arc::clone(&self.0).try_acquire_owned().ok().map(Credit)
+    }
+
+    /// Waits for the right to read one more frame.
+    pub async fn take(&self) -> Credit {
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        Credit(permit.expect("this semaphore is never closed"))
+    }
+}
+
 /// What both ends of the line see.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
@@ -115,7 +133,7 @@ pub struct SocketEnd {
     pub outbound: mpsc::Receiver<String>,
     line: Line,
     mailbox: Mailbox<SessionMessage>,
-    credits: Arc<Semaphore>,
+    credits: Credits,
 }
 
 impl SocketEnd {
@@ -124,7 +142,7 @@ impl SocketEnd {
         outbound: mpsc::Receiver<String>,
         line: Line,
     ) -> Self {
-        Self { outbound, line, mailbox, credits: Arc::new(Semaphore::new(SEND_WINDOW_MAX)) }
+        Self { outbound, line, mailbox, credits: Credits(Arc::new(Semaphore::new(SEND_WINDOW_MAX))) }
     }
 
     /// The line.
@@ -133,16 +151,10 @@ impl SocketEnd {
         &self.line
     }
 
-    /// The right to read one more frame, now; `None` if as many are under way as may be.
+    /// The session's credits.
     #[must_use]
-    pub fn try_credit(&self) -> Option<Credit> {
-        Arc::clone(&self.credits).try_acquire_owned().ok().map(Credit)
-    }
-
-    /// Waits for the right to read one more frame.
-    pub async fn credit(&self) -> Credit {
-        let permit = Arc::clone(&self.credits).acquire_owned().await;
-        Credit(permit.expect("this semaphore is never closed"))
+    pub fn credits(&self) -> Credits {
+        self.credits.clone()
     }
 
     /// Hands a frame to the session; says whether there still is one.

@@ -52,7 +52,7 @@ use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox};
 pub use counting::Counting;
 pub use delivery::{Delivery, Live, Run};
 pub use handle::{Closing, SessionHandle};
-pub use line::{Credit, Line, OUTBOUND_MAX_FRAMES, Outlet, SocketEnd};
+pub use line::{Credit, Credits, Line, OUTBOUND_MAX_FRAMES, Outlet, SocketEnd};
 pub use live::LiveSessions;
 pub use patience::Patience;
 pub use supervisor::{Nothing, SessionSupervisor, SessionSupervisorArguments};

@@ -16,7 +16,7 @@ impl Client {
     /// [`crate::Event::MessageSent`] or [`crate::Event::MessageFailed`] name the id returned here.
     ///
     /// # Errors
-    /// [`ClientError::BadText`], [`StoreError::OutboxFull`], [`ClientError::UnknownConversation`],
+    /// [`ClientError::BadText`], [`crate::StoreError::OutboxFull`], [`ClientError::UnknownConversation`],
     /// [`ClientError::NoRecipient`], [`ClientError::LoggedOut`] before the first log-in.
     pub async fn send_text(
         &self,
@@ -144,10 +144,7 @@ fn resolve(tx: &Transaction<'_>, own: UserId, to: Recipient) -> Result<Conversat
     }
 }
 
-fn failed_message(
-    tx: &Transaction<'_>,
-    id: LocalMessageId,
-) -> Result<OutboxRecord, ClientError> {
+fn failed_message(tx: &Transaction<'_>, id: LocalMessageId) -> Result<OutboxRecord, ClientError> {
     tx.outbox(id)?
         .filter(|record| matches!(record.state, OutboxState::Failed(_)))
         .ok_or(ClientError::UnknownMessage)

@@ -14,7 +14,7 @@ impl Client {
     /// Makes an account, logs in and registers this device.
     ///
     /// # Errors
-    /// [`ApiError::Refused`] with `phone_taken`, `email_taken` or `invalid_field`; [`ClientError::OtherUser`] if
+    /// [`crate::ApiError::Refused`] with `phone_taken`, `email_taken` or `invalid_field`; [`ClientError::OtherUser`] if
     /// the profile is in use already.
     pub async fn register(&self, registration: Registration) -> Result<UserId, ClientError> {
         if self.user_id()?.is_some() {
@@ -28,7 +28,7 @@ impl Client {
     /// Logs in and registers this device. A profile that was used before keeps its device, keys and history.
     ///
     /// # Errors
-    /// [`ApiError::Refused`] with `invalid_credentials`; [`ClientError::OtherUser`].
+    /// [`crate::ApiError::Refused`] with `invalid_credentials`; [`ClientError::OtherUser`].
     pub async fn log_in(&self, identifier: Identifier, password: String) -> Result<UserId, ClientError> {
         let (phone, email) = match identifier {
             Identifier::Phone(phone) => (Some(phone), None),

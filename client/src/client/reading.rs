@@ -92,7 +92,7 @@ impl Client {
     /// Looks a user up at the server, and remembers the name.
     ///
     /// # Errors
-    /// [`ApiError::Refused`] with `unknown_user`; [`ClientError::LoggedOut`].
+    /// [`crate::ApiError::Refused`] with `unknown_user`; [`ClientError::LoggedOut`].
     pub async fn find_user(&self, query: UserQuery) -> Result<UserCard, ClientError> {
         let card = self
             .call(|api, token| {
@@ -114,7 +114,7 @@ impl Client {
     /// The safety number of this user and another, of the devices both have now.
     ///
     /// # Errors
-    /// [`ApiError`] if the device lists cannot be fetched; [`ClientError::LoggedOut`].
+    /// [`crate::ApiError`] if the device lists cannot be fetched; [`ClientError::LoggedOut`].
     pub async fn safety_number(&self, user: UserId) -> Result<SafetyNumber, ClientError> {
         let own = self.own()?;
         for id in [own.user_id, user] {

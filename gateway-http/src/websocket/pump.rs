@@ -1,0 +1,222 @@
+//! The task that owns one socket: parses what comes, writes what the session says, and watches the clock.
+//!
+//! Frames are parsed here and not in the session, so what travels on is owned data: a slice of the read buffer
+//! would pin the whole buffer.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use colloquy_accounts::access_token::LEEWAY;
+use colloquy_actors::session::{self, Preauthentication, SessionServices, SocketEnd};
+use colloquy_protocol::close::CloseCode;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::{ClientFrame, RefusedFrame};
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite;
+
+use super::WebSocketOptions;
+
+/// A burst that the client has not taken within this time makes it a slow consumer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the client may take to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Texts written in one burst.
+const BURST_MAX: usize = 64;
+/// The clock is looked at no less often than this.
+const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
+/// Serves one socket until it is closed by either side.
+pub(super) async fn run(
+    mut socket: WebSocket,
+    services: Arc<SessionServices>,
+    preauthentication: Option<Preauthentication>,
+    options: WebSocketOptions,
+) {
+    let end = match session::start(Arc::clone(&services), preauthentication).await {
+        Ok(end) => end,
+        Err(error) => {
+            tracing::warn!(%error, "no session for a new socket");
+            let code = CloseCode::Internal;
+            return close(&mut socket, code.number(), code.reason()).await;
+        }
+    };
+    let now = Instant::now();
+    let mut pump = Pump { socket, end, services, options, opened: now, last_received: now };
+    let ended = pump.until_closed().await;
+    pump.finish(ended).await;
+}
+
+/// Why the loop ended.
+enum Ended {
+    /// The client closed, or the connection broke.
+    Peer,
+    /// What came was not WebSocket, or too large.
+    Violation(u16, &'static str),
+    /// The server closes, for this reason.
+    Us(u16),
+}
+
+struct Pump {
+    socket: WebSocket,
+    end: SocketEnd,
+    services: Arc<SessionServices>,
+    options: WebSocketOptions,
+    opened: Instant,
+    last_received: Instant,
+}
+
+impl Pump {
+    async fn until_closed(&mut self) -> Ended {
+        let mut burst: Vec<String> = Vec::new();
+        let credits = self.end.credits();
+        let mut credit = credits.try_take();
+        let mut check = pin!(tokio::time::sleep_until(self.next_check()));
+        let closing = self.end.line().closing().clone();
+        let mut requested = pin!(closing.requested());
+        loop {
+            tokio::select! {
+                biased;
+                number = &mut requested => return Ended::Us(number),
+                count = self.end.outbound.recv_many(&mut burst, BURST_MAX) => {
+                    if count == 0 {
+                        // The session has died (ISOLATE): the client reconnects and resumes.
+                        return Ended::Us(CloseCode::Internal.number());
+                    }
+                    if let Err(ended) = self.write(&mut burst).await {
+                        return ended;
+                    }
+                }
+                received = self.socket.next(), if credit.is_some() => {
+                    self.last_received = Instant::now();
+                    let frame = match received {
+                        None => return Ended::Peer,
+                        Some(Err(error)) => return violation(error),
+                        Some(Ok(Message::Close(_))) => return Ended::Peer,
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                        Some(Ok(Message::Text(text))) => ClientFrame::parse(&text),
+                        Some(Ok(Message::Binary(_))) => Err(RefusedFrame {
+                            code: ErrorCode::MalformedFrame,
+                            detail: "frames are json text".to_owned(),
+                            client_message_id: None,
+                        }),
+                    };
+                    if let Some(credit) = credit.take()
+                        && !self.end.received(frame, credit)
+                    {
+                        return Ended::Us(CloseCode::Internal.number());
+                    }
+                    credit = credits.try_take();
+                }
+                // As many frames are under way as may be: the socket is not read until one is answered.
+                free = credits.take(), if credit.is_none() => {
+                    // What the client has sent meanwhile waits in the kernel; it has not been silent.
+                    self.last_received = Instant::now();
+                    credit = Some(free);
+                }
+                () = &mut check => {
+                    if let Some(code) = self.overdue() {
+                        return Ended::Us(code.number());
+                    }
+                    let next = self.next_check();
+                    check.as_mut().reset(next);
+                }
+            }
+        }
+    }
+
+    /// Writes a burst and everything that joins it meanwhile, with one flush.
+    async fn write(&mut self, burst: &mut Vec<String>) -> Result<(), Ended> {
+        let Self { socket, end, .. } = self;
+        let written = timeout(WRITE_TIMEOUT, async {
+            for text in burst.drain(..) {
+                socket.feed(Message::Text(text.into())).await?;
+            }
+            socket.flush().await
+        });
+        match written.await {
+            Ok(Ok(())) => {
+                end.drained();
+                Ok(())
+            }
+            Ok(Err(_)) => Err(Ended::Peer),
+            Err(_) => Err(Ended::Us(CloseCode::SlowConsumer.number())),
+        }
+    }
+
+    fn next_check(&self) -> Instant {
+        let line = self.end.line();
+        let mut next = self.last_received + self.options.idle_timeout;
+        if !line.is_authenticated() {
+            next = next.min(self.opened + self.options.auth_timeout);
+        }
+        next.min(Instant::now() + CHECK_INTERVAL_MAX)
+    }
+
+    /// Whose time is up?
+    fn overdue(&self) -> Option<CloseCode> {
+        let line = self.end.line();
+        let leeway = u64::try_from(LEEWAY.as_millis()).unwrap_or(u64::MAX);
+        if !line.is_authenticated() && self.opened.elapsed() >= self.options.auth_timeout {
+            return Some(CloseCode::AuthTimeout);
+        }
+        if self.last_received.elapsed() >= self.options.idle_timeout {
+            return Some(CloseCode::IdleTimeout);
+        }
+        let expired = line.token_expires_at().is_some_and(|at| self.services.clock.now() >= at + leeway);
+        expired.then_some(CloseCode::TokenExpired)
+    }
+
+    async fn finish(mut self, ended: Ended) {
+        let (number, reason) = match ended {
+            // Answers a close frame, if there was one.
+            Ended::Peer => return close(&mut self.socket, 1000, "").await,
+            Ended::Violation(number, reason) => (number, reason),
+            Ended::Us(number) => {
+                // What was said before the close, an `error` for example, is still said.
+                let mut burst = Vec::new();
+                while let Ok(text) = self.end.outbound.try_recv() {
+                    burst.push(text);
+                }
+                if !burst.is_empty() && self.write(&mut burst).await.is_err() {
+                    return;
+                }
+                (number, reason(number))
+            }
+        };
+        self.services.metrics.closed(number);
+        close(&mut self.socket, number, reason).await;
+    }
+}
+
+fn reason(number: u16) -> &'static str {
+    let known = CloseCode::ALL.iter().find(|code| code.number() == number);
+    known.map_or("", |code| code.reason())
+}
+
+/// What a socket that broke the rules is closed with (RFC 6455, section 7.4.1).
+fn violation(error: axum::Error) -> Ended {
+    use tungstenite::Error as Broken;
+    match error.into_inner().downcast::<Broken>().map(|error| *error) {
+        Ok(Broken::Capacity(_)) => Ended::Violation(1009, "message too big"),
+        Ok(Broken::Utf8(_)) => Ended::Violation(1007, "not utf-8"),
+        Ok(Broken::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+            Ended::Peer
+        }
+        Ok(Broken::Protocol(_)) => Ended::Violation(1002, "protocol error"),
+        _ => Ended::Peer,
+    }
+}
+
+/// Closes in order: our close frame, then whatever the client still says until it has answered.
+async fn close(socket: &mut WebSocket, number: u16, reason: &'static str) {
+    let frame = CloseFrame { code: number, reason: reason.into() };
+    let closing = async {
+        // Fails where the close handshake is over or the connection is broken; both are what is wanted.
+        let _ = socket.send(Message::Close(Some(frame))).await;
+        while let Some(Ok(_)) = socket.next().await {}
+    };
+    let _ = timeout(CLOSE_TIMEOUT, closing).await;
+}

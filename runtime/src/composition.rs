@@ -1,0 +1,149 @@
+//! The composition root: which adapter stands behind which port, and what is handed to whom.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use colloquy_accounts::access_token::TokenVerifier;
+use colloquy_accounts::authenticate::Authenticator;
+use colloquy_accounts::devices::Devices;
+use colloquy_accounts::hooks::AccountHooks;
+use colloquy_accounts::logins::{Logins, LoginsParts};
+use colloquy_accounts::password::{PasswordError, Passwords};
+use colloquy_accounts::profile::Profiles;
+use colloquy_accounts::registration::Registrations;
+use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
+use colloquy_actors::metrics::Metrics;
+use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
+use colloquy_gateway_http::observe::HttpMetrics;
+use colloquy_gateway_http::readiness::Readiness;
+use colloquy_gateway_http::websocket::{WebSocketDependencies, websocket_router};
+use colloquy_gateway_http::{RestDependencies, Router, operations_router, router};
+use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+use prometheus_client::registry::Registry;
+
+use crate::config::Config;
+
+/// The file in the data directory that holds the key tokens are signed with.
+const SIGNING_KEY_FILE: &str = "token-signing.pem";
+/// The folder in the data directory that holds the embedded store.
+const STORE_FOLDER: &str = "store";
+
+/// Everything that runs, put together but not yet reachable.
+pub struct Composition {
+    /// The actors.
+    pub node: Node,
+    /// The embedded store, to be closed last.
+    pub store: EmbeddedStore,
+    /// Whether traffic should come here.
+    pub readiness: Readiness,
+    /// REST and `/ws`.
+    pub public: Router,
+    /// Health and metrics.
+    pub operations: Router,
+}
+
+/// Why the parts could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The data directory cannot be made.
+    #[error("the data directory {path} cannot be made: {source}")]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The signing key cannot be read or made.
+    #[error(transparent)]
+    SigningKey(#[from] SigningKeyError),
+    /// The password options are not usable.
+    #[error(transparent)]
+    Passwords(#[from] PasswordError),
+    /// An actor did not start.
+    #[error("the actors did not start: {0}")]
+    Actors(#[from] colloquy_actors::node::StartFailed),
+    /// A blocking task was cancelled or panicked.
+    #[error("opening the data directory failed: {0}")]
+    Blocking(#[from] tokio::task::JoinError),
+}
+
+/// Puts everything together on the embedded store.
+///
+/// # Errors
+/// [`ComposeError`].
+pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
+    let (clock, entropy) = (Clock::System, Entropy::from_os());
+    let (data_dir, drawn) = (config.data_dir.clone(), entropy.clone());
+    let (store, key) = tokio::task::spawn_blocking(move || open(&data_dir, &drawn)).await??;
+    let (ports, key) = (store.store(), Arc::new(key));
+
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::register(&mut registry));
+    let http_metrics = HttpMetrics::register(&mut registry);
+
+    let node_hooks = NodeHooks::default();
+    let hooks: Arc<dyn AccountHooks> = Arc::new(node_hooks.clone());
+    let passwords = Arc::new(Passwords::new(config.password_options(), entropy.clone())?);
+    let tokens = config.token_options();
+    let verifier = TokenVerifier::new(&key, &tokens.issuer, clock);
+    let authenticator = Authenticator::new(verifier, Arc::clone(&ports.logins));
+    let logins = Logins::new(LoginsParts {
+        accounts: Arc::clone(&ports.accounts),
+        logins: Arc::clone(&ports.logins),
+        passwords: Arc::clone(&passwords),
+        key: Arc::clone(&key),
+        tokens,
+        hooks: Arc::clone(&hooks),
+        clock,
+        entropy: entropy.clone(),
+    });
+
+    let node = Node::start(NodeArguments {
+        store: ports.clone(),
+        authenticator: authenticator.clone(),
+        issuer: Arc::clone(logins.issuer()),
+        metrics,
+        clock,
+        entropy: entropy.clone(),
+        options: config.node_options(),
+        hooks: node_hooks,
+    })
+    .await?;
+
+    let readiness = Readiness::new();
+    let accounts = Arc::clone(&ports.accounts);
+    let rest = router(RestDependencies {
+        registrations: Registrations::new(accounts, passwords, logins.clone(), clock, entropy.clone()),
+        logins,
+        profiles: Profiles::new(Arc::clone(&ports.accounts)),
+        devices: Devices::new(ports.keys, ports.logins, ports.accounts, hooks, clock),
+        authenticator,
+        json_web_keys: key.json_web_keys(),
+        conversations: ports.conversations,
+        log: ports.log,
+        cursors: ports.cursors,
+        metrics: http_metrics,
+        clock,
+        entropy,
+        options: config.rest_options(),
+    });
+    let websocket = websocket_router(WebSocketDependencies {
+        sessions: node.session_services(),
+        readiness: readiness.clone(),
+        options: config.websocket_options(),
+    });
+    let operations = operations_router(Arc::new(registry), readiness.clone());
+    Ok(Composition { node, store, readiness, public: rest.merge(websocket), operations })
+}
+
+fn open(data_dir: &Path, entropy: &Entropy) -> Result<(EmbeddedStore, SigningKey), ComposeError> {
+    std::fs::create_dir_all(data_dir)
+        .map_err(|source| ComposeError::DataDir { path: data_dir.to_owned(), source })?;
+    let store = EmbeddedStore::open(&data_dir.join(STORE_FOLDER), &EmbeddedOptions::default())?;
+    let key = SigningKey::load_or_create(&data_dir.join(SIGNING_KEY_FILE), entropy)?;
+    Ok((store, key))
+}

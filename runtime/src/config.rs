@@ -1,0 +1,381 @@
+//! What an operator can set. Every value has a default; unknown names are refused.
+//!
+//! Later sources win: defaults, the file, `COLLOQUY_*` environment variables (a double underscore separates
+//! sections: `COLLOQUY_LIMITS__SOCKETS_MAX`), command line flags.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use colloquy_accounts::access_token::TokenOptions;
+use colloquy_accounts::password::PasswordOptions;
+use colloquy_actors::node::NodeOptions;
+use colloquy_gateway_http::RestOptions;
+use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
+use colloquy_gateway_http::server::ServerOptions;
+use colloquy_gateway_http::websocket::WebSocketOptions;
+use colloquy_protocol::limits;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where clients connect. TLS is ended in front of it.
+    pub listen: SocketAddr,
+    /// Where clients are sent when this node goes away; empty: back to where they are.
+    pub public_endpoint: String,
+    /// Where the embedded store and the token signing key are kept.
+    pub data_dir: PathBuf,
+    /// Health and metrics.
+    pub operations: Operations,
+    /// Passwords and tokens.
+    pub accounts: Accounts,
+    /// Bounds.
+    pub limits: Limits,
+    /// Shape of the actor tree.
+    pub actors: Actors,
+    /// Graceful stop.
+    pub drain: Drain,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Health and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Operations {
+    /// `/livez`, `/readyz`, `/startupz`, `/metrics`. Not for the public.
+    pub listen: SocketAddr,
+}
+
+/// Passwords and tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Accounts {
+    /// Memory of one argon2id hash, KiB.
+    pub password_memory_kib: u32,
+    /// Passes over that memory.
+    pub password_iterations: u32,
+    /// How long an access token is good for, seconds.
+    pub access_token_lifetime_s: u64,
+    /// A log-in that is not used for this long is over, seconds.
+    pub refresh_token_lifetime_s: u64,
+    /// The `iss` of tokens.
+    pub token_issuer: String,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections that speak HTTP at the same time.
+    pub connections_max: usize,
+    /// Open WebSockets.
+    pub sockets_max: usize,
+    /// A socket from which nothing has come for this long is closed, ms.
+    pub idle_timeout_ms: u64,
+    /// A socket that has not authenticated by now is closed, ms.
+    pub auth_timeout_ms: u64,
+    /// A connection that has not sent a request's head by now is closed, ms.
+    pub header_timeout_ms: u64,
+    /// How often clients are told to send `heartbeat`, ms.
+    pub heartbeat_interval_ms: u64,
+    /// Registrations and log-ins from one address, and half as many for one phone number or email address, a
+    /// minute; look-ups of users and claims of keys by one user, four times as many. 0 is no limit.
+    pub logins_per_minute: u32,
+    /// Believe the last entry of `X-Forwarded-For`: only behind exactly one proxy that appends to it.
+    pub trust_forwarded_for: bool,
+}
+
+/// Shape of the actor tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Actors {
+    /// Store writers.
+    pub store_writers: usize,
+    /// Presence trackers.
+    pub presence_trackers: usize,
+}
+
+/// Graceful stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long clients have to go elsewhere, ms.
+    pub window_ms: u64,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A `tracing` filter: `info`, `colloquy_actors=debug,info`.
+    pub filter: String,
+    /// One JSON object a line, or text for people.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_endpoint: String::new(),
+            data_dir: PathBuf::from(".colloquy"),
+            operations: Operations::default(),
+            accounts: Accounts::default(),
+            limits: Limits::default(),
+            actors: Actors::default(),
+            drain: Drain::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        let (passwords, tokens) = (PasswordOptions::default(), TokenOptions::default());
+        Self {
+            password_memory_kib: passwords.memory_kib,
+            password_iterations: passwords.iterations,
+            access_token_lifetime_s: tokens.access_lifetime_secs,
+            refresh_token_lifetime_s: tokens.refresh_lifetime_secs,
+            token_issuer: tokens.issuer,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let server = ServerOptions::default();
+        Self {
+            connections_max: server.connections_max,
+            sockets_max: 18_000,
+            idle_timeout_ms: millis(limits::IDLE_TIMEOUT),
+            auth_timeout_ms: millis(limits::AUTH_TIMEOUT),
+            header_timeout_ms: server.header_read_timeout_ms,
+            heartbeat_interval_ms: millis(limits::HEARTBEAT_INTERVAL),
+            logins_per_minute: 20,
+            trust_forwarded_for: false,
+        }
+    }
+}
+
+impl Default for Actors {
+    fn default() -> Self {
+        let node = NodeOptions::default();
+        Self { store_writers: node.store_writers, presence_trackers: node.presence_trackers }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { window_ms: 30_000 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Unreadable, unknown names, wrong types.
+    #[error("{0}")]
+    Unreadable(Box<figment::Error>),
+    /// The file that was named is not there.
+    #[error("there is no configuration file at {0}")]
+    Missing(PathBuf),
+    /// A value makes no sense.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// The value's name.
+        field: &'static str,
+        /// What it must be.
+        why: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the file, if one is named, and the environment over the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says which value of which source.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(ConfigError::Missing(file.to_owned()));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // These are command line flags in the environment, most of them the client's.
+        let environment = Env::prefixed("COLLOQUY_").split("__").ignore(&["config", "passphrase", "server", "profile"]);
+        let config: Self =
+            figment.merge(environment).extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults as a file to start from.
+    ///
+    /// # Panics
+    /// Never: plain values are TOML.
+    #[must_use]
+    pub fn default_file() -> String {
+        toml::to_string_pretty(&Self::default()).expect("a struct of plain values is toml")
+    }
+
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("limits.connections_max", self.limits.connections_max as u64),
+            ("limits.sockets_max", self.limits.sockets_max as u64),
+            ("limits.idle_timeout_ms", self.limits.idle_timeout_ms),
+            ("limits.auth_timeout_ms", self.limits.auth_timeout_ms),
+            ("limits.header_timeout_ms", self.limits.header_timeout_ms),
+            ("limits.heartbeat_interval_ms", self.limits.heartbeat_interval_ms),
+            ("accounts.access_token_lifetime_s", self.accounts.access_token_lifetime_s),
+            ("accounts.refresh_token_lifetime_s", self.accounts.refresh_token_lifetime_s),
+            ("actors.store_writers", self.actors.store_writers as u64),
+            ("actors.presence_trackers", self.actors.presence_trackers as u64),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return Err(ConfigError::Invalid { field, why: "must be greater than 0" });
+            }
+        }
+        let endpoint = &self.public_endpoint;
+        if !(endpoint.is_empty() || endpoint.starts_with("ws://") || endpoint.starts_with("wss://")) {
+            let why = "must be a ws:// or wss:// url, or empty";
+            return Err(ConfigError::Invalid { field: "public_endpoint", why });
+        }
+        Ok(())
+    }
+
+    /// For [`colloquy_accounts::password`].
+    #[must_use]
+    pub fn password_options(&self) -> PasswordOptions {
+        PasswordOptions {
+            memory_kib: self.accounts.password_memory_kib,
+            iterations: self.accounts.password_iterations,
+            ..PasswordOptions::default()
+        }
+    }
+
+    /// For [`colloquy_accounts::access_token`].
+    #[must_use]
+    pub fn token_options(&self) -> TokenOptions {
+        TokenOptions {
+            issuer: self.accounts.token_issuer.clone(),
+            access_lifetime_secs: self.accounts.access_token_lifetime_s,
+            refresh_lifetime_secs: self.accounts.refresh_token_lifetime_s,
+        }
+    }
+
+    /// For [`colloquy_gateway_http::server`].
+    #[must_use]
+    pub fn server_options(&self) -> ServerOptions {
+        ServerOptions {
+            connections_max: self.limits.connections_max,
+            header_read_timeout_ms: self.limits.header_timeout_ms,
+            ..ServerOptions::default()
+        }
+    }
+
+    /// For [`colloquy_gateway_http::websocket`].
+    #[must_use]
+    pub fn websocket_options(&self) -> WebSocketOptions {
+        WebSocketOptions {
+            sockets_max: self.limits.sockets_max,
+            idle_timeout: Duration::from_millis(self.limits.idle_timeout_ms),
+            auth_timeout: Duration::from_millis(self.limits.auth_timeout_ms),
+        }
+    }
+
+    /// For [`colloquy_gateway_http::routes`].
+    #[must_use]
+    pub fn rest_options(&self) -> RestOptions {
+        let allow = |times: u32| {
+            let per_minute = NonZeroU32::new(times).unwrap_or(NonZeroU32::MAX);
+            Allowance { burst: per_minute, per_minute }
+        };
+        let logins = self.limits.logins_per_minute;
+        RestOptions {
+            trust_forwarded_for: self.limits.trust_forwarded_for,
+            rate_limits: RateLimitOptions {
+                per_address: allow(logins),
+                per_identifier: allow(logins.div_ceil(2)),
+                look_ups_per_user: allow(logins.saturating_mul(4)),
+            },
+            ..RestOptions::default()
+        }
+    }
+
+    /// For [`colloquy_actors::node`].
+    #[must_use]
+    pub fn node_options(&self) -> NodeOptions {
+        NodeOptions {
+            store_writers: self.actors.store_writers,
+            presence_trackers: self.actors.presence_trackers,
+            heartbeat_interval: Duration::from_millis(self.limits.heartbeat_interval_ms),
+            ..NodeOptions::default()
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_default_file_reads_back_as_the_defaults() {
+        let file = file(&Config::default_file());
+        assert_eq!(Config::load(Some(file.path())).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_name_and_a_senseless_value_are_refused_by_name() {
+        let unknown = file("lisen = \"127.0.0.1:1\"");
+        assert!(Config::load(Some(unknown.path())).unwrap_err().to_string().contains("lisen"));
+        let senseless = file("[limits]\nidle_timeout_ms = 0");
+        let error = Config::load(Some(senseless.path())).unwrap_err().to_string();
+        assert!(error.contains("limits.idle_timeout_ms"), "{error}");
+        assert!(matches!(Config::load(Some(Path::new("/nowhere.toml"))), Err(ConfigError::Missing(_))));
+    }
+}

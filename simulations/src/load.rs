@@ -1,0 +1,244 @@
+//! Pairs that send as fast as their window allows: throughput, latencies, CPU.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clap::Args;
+use colloquy_tests::device::Device;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use crate::Failure;
+use crate::population::{in_order, register};
+use crate::process::{cpu_seconds, raise_file_limit, resident_kib};
+use crate::report::{LoadReport, ProcessFigures, write};
+use crate::stages::{between, scrape};
+use crate::tally::{Course, Latency, Phase, Tally};
+use crate::target::{Target, TargetOptions};
+use crate::template::Template;
+use crate::traffic::Traffic;
+
+/// Discarded before measuring.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// For what is on its way when the measuring ends.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// For opening every socket.
+const CONNECT_MAX: Duration = Duration::from_secs(120);
+/// How often a phase is looked at.
+const PHASE_TICK: Duration = Duration::from_millis(20);
+/// One report for each thread (BOUND).
+const THREADS_MAX: usize = 64;
+
+/// A load run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoadOptions {
+    /// Pairs of users.
+    #[arg(long, default_value_t = 200)]
+    pairs: usize,
+    /// Messages each sender has on the way; the server takes 64 from one socket.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=64))]
+    window: u64,
+    /// Seconds measured, after a warm-up.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Bytes of each ciphertext, base64.
+    #[arg(long, default_value_t = 256, value_parser = parse_payload)]
+    payload: usize,
+    /// Both sides of a pair send.
+    #[arg(long)]
+    both_ways: bool,
+    /// Threads of the load generator.
+    #[arg(long, default_value_t = 1, value_parser = parse_threads)]
+    threads: usize,
+    /// Also write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetOptions,
+}
+
+fn parse_payload(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().map_err(|_| "not a number")?;
+    if (16..=40_000).contains(&bytes) { Ok(bytes) } else { Err("16 to 40000 bytes".into()) }
+}
+
+fn parse_threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().map_err(|_| "not a number")?;
+    if (1..=THREADS_MAX).contains(&threads) { Ok(threads) } else { Err(format!("1 to {THREADS_MAX}")) }
+}
+
+/// Two devices and the number of their pair.
+type NumberedPair = (Arc<Device>, Arc<Device>, u32);
+
+/// Runs it.
+pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
+    raise_file_limit()?;
+    let target = Target::reach(&options.target).await;
+    let devices = register(&target.rest, 2 * options.pairs, 1).await;
+    let pairs: Vec<NumberedPair> = (0_u32..)
+        .zip(devices.chunks_exact(2))
+        .map(|(number, two)| (Arc::clone(&two[0]), Arc::clone(&two[1]), number))
+        .collect();
+
+    let course = Arc::new(Course::new());
+    let (connected, mut connections) = mpsc::channel(THREADS_MAX);
+    let share = pairs.len().div_ceil(options.threads).max(1);
+    let threads: Vec<JoinHandle<Result<Tally, Failure>>> = pairs
+        .chunks(share)
+        .map(|pairs| {
+            let (pairs, address, options) = (pairs.to_vec(), target.address, options.clone());
+            let (course, connected) = (Arc::clone(&course), connected.clone());
+            std::thread::spawn(move || generate(&pairs, address, &options, &course, &connected))
+        })
+        .collect();
+    for _ in &threads {
+        let answer = timeout(CONNECT_MAX, connections.recv()).await?;
+        answer.ok_or("a thread of the load generator ended early")??;
+    }
+
+    course.enter(Phase::WarmUp);
+    sleep(WARM_UP).await;
+    let mut report = measure(&options, &target, &course).await?;
+    course.enter(Phase::Draining);
+    let drained = timeout(DRAIN_MAX, async {
+        let mut tick = interval(PHASE_TICK);
+        while !course.is_quiet() {
+            tick.tick().await;
+        }
+    });
+    report.complete = drained.await.is_ok();
+    course.enter(Phase::Over);
+
+    let mut tally = Tally::new();
+    for thread in threads {
+        tally.add(thread.join().map_err(|_| "a thread of the load generator panicked")??);
+    }
+    report.send_to_ack = Latency::of(&tally.ack_us);
+    report.send_to_delivery = Latency::of(&tally.delivery_us);
+    (report.refused, report.first_refusal, report.pages) = (tally.refused, tally.first_refusal, tally.pages);
+    report.print();
+    if let Some(file) = &options.json {
+        write(&report, file)?;
+    }
+    if report.complete && report.refused == 0 { Ok(()) } else { Err("not every message arrived".into()) }
+}
+
+async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Result<LoadReport, Failure> {
+    let own = std::process::id();
+    let stages_before = match target.operations {
+        Some(operations) => scrape(operations).await?,
+        None => Vec::new(),
+    };
+    let server_before = target.pid.map(cpu_seconds).transpose()?;
+    let client_before = cpu_seconds(own)?;
+    let acked_before = course.acked.load(Ordering::Acquire);
+    let started = Instant::now();
+    course.enter(Phase::Measuring);
+    show_progress(options.seconds, course).await;
+    let seconds = started.elapsed().as_secs_f64();
+    let messages = course.acked.load(Ordering::Acquire) - acked_before;
+    let client_cpu_seconds = cpu_seconds(own)? - client_before;
+    let server = match (target.pid, server_before) {
+        (Some(pid), Some(before)) => {
+            let cpu_seconds = cpu_seconds(pid)? - before;
+            let messages_per_cpu_second = messages as f64 / cpu_seconds.max(0.01);
+            Some(ProcessFigures { cpu_seconds, messages_per_cpu_second, resident_kib: resident_kib(pid)? })
+        }
+        _ => None,
+    };
+    let stages = match target.operations {
+        Some(operations) => between(&stages_before, &scrape(operations).await?),
+        None => Vec::new(),
+    };
+    let none = Latency::of(&Tally::new().ack_us);
+    Ok(LoadReport {
+        pairs: options.pairs,
+        window: options.window,
+        payload_bytes: options.payload,
+        both_ways: options.both_ways,
+        seconds,
+        messages,
+        messages_per_second: messages as f64 / seconds,
+        send_to_ack: none,
+        send_to_delivery: none,
+        server,
+        client_cpu_seconds,
+        refused: 0,
+        first_refusal: None,
+        pages: 0,
+        complete: false,
+        stages,
+    })
+}
+
+/// Waits the measured seconds, and shows how fast it goes.
+async fn show_progress(seconds: u64, course: &Course) {
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} s  {msg}");
+    let bar = ProgressBar::new(seconds).with_style(style.expect("the template is a constant"));
+    let mut tick = interval(Duration::from_secs(1));
+    tick.tick().await;
+    let mut before = course.acked.load(Ordering::Acquire);
+    for _ in 0..seconds {
+        tick.tick().await;
+        let now = course.acked.load(Ordering::Acquire);
+        bar.set_message(format!("{} messages/s", now - before));
+        bar.inc(1);
+        before = now;
+    }
+    bar.finish_and_clear();
+}
+
+/// One thread of the load generator: a runtime of its own, and nothing shared on the hot path but a few counters.
+fn generate(
+    pairs: &[NumberedPair],
+    address: SocketAddr,
+    options: &LoadOptions,
+    course: &Arc<Course>,
+    connected: &mpsc::Sender<Result<(), Failure>>,
+) -> Result<Tally, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tally = Rc::new(RefCell::new(Tally::new()));
+    let local = LocalSet::new();
+    let generated = local.run_until(async {
+        let mut traffic = Vec::new();
+        let sides = pairs.iter().flat_map(|(a, b, number)| [(a, b, 2 * number), (b, a, 2 * number + 1)]);
+        let opening = sides.map(|(device, peer, number)| {
+            let sends = number % 2 == 0 || options.both_ways;
+            let template = sends.then(|| Template::new(device, peer, options.payload, number));
+            let shared = (Arc::clone(course), Rc::clone(&tally));
+            Traffic::connect(address, device, peer, template, options.window, shared)
+        });
+        let mut failed = None;
+        for opened in in_order(opening, &ProgressBar::hidden()).await {
+            match opened {
+                Ok(side) => traffic.push(side),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        // The receiver is gone only if the run has failed already.
+        let _ = connected.send(failed.map_or(Ok(()), Err)).await;
+        let mut tick = interval(PHASE_TICK);
+        while course.phase() == Phase::Connecting {
+            tick.tick().await;
+        }
+        for side in traffic {
+            tokio::task::spawn_local(side.run());
+        }
+        while course.phase() != Phase::Over {
+            tick.tick().await;
+        }
+    });
+    runtime.block_on(generated);
+    // Ends every socket's task before its tally is read.
+    drop(local);
+    let tally = Rc::try_unwrap(tally).map_err(|_| "a socket outlived its thread")?;
+    Ok(tally.into_inner())
+}

@@ -1,0 +1,117 @@
+//! The figures, as a table and as JSON.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::Failure;
+use crate::stages::Stage;
+use crate::tally::Latency;
+
+/// What a load run came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct LoadReport {
+    pub(crate) pairs: usize,
+    pub(crate) window: u64,
+    pub(crate) payload_bytes: usize,
+    pub(crate) both_ways: bool,
+    pub(crate) seconds: f64,
+    pub(crate) messages: u64,
+    pub(crate) messages_per_second: f64,
+    pub(crate) send_to_ack: Latency,
+    pub(crate) send_to_delivery: Latency,
+    pub(crate) server: Option<ProcessFigures>,
+    pub(crate) client_cpu_seconds: f64,
+    pub(crate) refused: u64,
+    pub(crate) first_refusal: Option<String>,
+    /// Pages a recipient got instead of live messages.
+    pub(crate) pages: u64,
+    /// Everything sent was acked and delivered before the end.
+    pub(crate) complete: bool,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// What the server's process used.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ProcessFigures {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) messages_per_cpu_second: f64,
+    pub(crate) resident_kib: u64,
+}
+
+/// What an idle run came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct IdleReport {
+    pub(crate) connections: usize,
+    pub(crate) users: usize,
+    pub(crate) resident_before_kib: u64,
+    pub(crate) resident_connected_kib: u64,
+    pub(crate) resident_after_hold_kib: u64,
+    pub(crate) kib_per_connection: f64,
+    pub(crate) hold_seconds: u64,
+    pub(crate) hold_server_cpu_seconds: f64,
+    pub(crate) still_open: usize,
+}
+
+fn row(name: &str, value: impl std::fmt::Display) {
+    println!("  {name:<28} {value}");
+}
+
+fn latency(name: &str, latency: &Latency) {
+    let Latency { p50_ms, p99_ms, p999_ms, max_ms } = latency;
+    row(name, format!("p50 {p50_ms:.2}  p99 {p99_ms:.2}  p99.9 {p999_ms:.2}  max {max_ms:.2} ms"));
+}
+
+impl LoadReport {
+    pub(crate) fn print(&self) {
+        let ways = if self.both_ways { "both ways" } else { "one way" };
+        println!(
+            "{} pairs, window {}, {} bytes, {ways}, {:.1} s measured",
+            self.pairs, self.window, self.payload_bytes, self.seconds
+        );
+        row("messages", self.messages);
+        row("messages/s", format!("{:.0}", self.messages_per_second));
+        latency("send to durable ack", &self.send_to_ack);
+        latency("send to delivery", &self.send_to_delivery);
+        if let Some(server) = &self.server {
+            let share = 100.0 * server.cpu_seconds / self.seconds;
+            row("server CPU", format!("{:.2} s ({share:.0} % of one core)", server.cpu_seconds));
+            row("messages/server-CPU-second", format!("{:.0}", server.messages_per_cpu_second));
+            row("server resident", format!("{} MiB", server.resident_kib / 1024));
+        }
+        let share = 100.0 * self.client_cpu_seconds / self.seconds;
+        row("client CPU", format!("{:.2} s ({share:.0} % of one core)", self.client_cpu_seconds));
+        row("refused", self.refused);
+        if let Some(first) = &self.first_refusal {
+            row("first refusal", first);
+        }
+        row("pages instead of live", self.pages);
+        row("all delivered", if self.complete { "yes" } else { "NO" });
+        if !self.stages.is_empty() {
+            println!("  {:<44} {:>10} {:>12} {:>12}", "stage", "count", "mean", "p99 within");
+        }
+        for stage in &self.stages {
+            let Stage { name, count, mean, p99_within } = stage;
+            println!("  {name:<44} {count:>10.0} {mean:>12.6} {p99_within:>12.6}");
+        }
+    }
+}
+
+impl IdleReport {
+    pub(crate) fn print(&self) {
+        println!("{} idle authenticated connections of {} users", self.connections, self.users);
+        row("server resident before", format!("{} KiB", self.resident_before_kib));
+        row("server resident connected", format!("{} KiB", self.resident_connected_kib));
+        row("after holding", format!("{} KiB ({} s)", self.resident_after_hold_kib, self.hold_seconds));
+        row("KiB per connection", format!("{:.2}", self.kib_per_connection));
+        row("server CPU while holding", format!("{:.2} s", self.hold_server_cpu_seconds));
+        row("still open", self.still_open);
+    }
+}
+
+/// Writes a report as JSON.
+pub(crate) fn write(report: &impl Serialize, file: &Path) -> Result<(), Failure> {
+    fs::write(file, serde_json::to_string_pretty(report)?)?;
+    Ok(())
+}

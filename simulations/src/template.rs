@@ -1,0 +1,119 @@
+//! A message that is encoded once and patched for every send.
+
+use colloquy_protocol::frame::client::ClientFrame;
+use colloquy_tests::device::Device;
+
+/// Digits of the time of sending at the start of every ciphertext; digits are base64.
+pub(crate) const STAMP_DIGITS: usize = 16;
+
+/// Stands for the time of sending until it is patched.
+const STAMP: &str = "0101010101010101";
+const NAME: &str = "name-goes-here";
+const SEQUENCE: u64 = 918_273_645;
+
+/// A `message` frame in five pieces, between which go name, key, `client_sequence` and time of sending.
+pub(crate) struct Template {
+    pieces: [String; 5],
+    /// Keeps the keys of one sender's connections apart.
+    sender: u32,
+}
+
+impl Template {
+    /// A message from `device` to `peer` whose ciphertext has `payload` bytes of base64.
+    pub(crate) fn new(device: &Device, peer: &Device, payload: usize, sender: u32) -> Self {
+        let mut message = device.compose(&[peer], "");
+        NAME.clone_into(&mut message.client_message_id);
+        message.client_sequence = Some(SEQUENCE);
+        // Unpadded base64 has no length of 4n + 1.
+        let filler = payload.saturating_sub(STAMP_DIGITS);
+        let filler = if filler % 4 == 1 { filler + 1 } else { filler };
+        message.payload.content.ciphertexts[0].body = format!("{STAMP}{}", "C".repeat(filler));
+        let key = message.idempotency_key.to_string();
+        let json = ClientFrame::Message(Box::new(message)).to_json();
+        let mut rest = json.as_str();
+        let mut cut = |mark: &str| {
+            let (before, after) = rest.split_once(mark).expect("a mark stands in the frame, in this order");
+            rest = after;
+            before.to_owned()
+        };
+        let pieces = [cut(NAME), cut(&key), cut(&SEQUENCE.to_string()), cut(STAMP)];
+        let [a, b, c, d] = pieces;
+        Self { pieces: [a, b, c, d, rest.to_owned()], sender }
+    }
+
+    /// Appends the `count`-th message, sent at `sent_at_us`.
+    pub(crate) fn write(&self, count: u64, sent_at_us: u64, out: &mut Vec<u8>) {
+        let mut stamp = [0; STAMP_DIGITS];
+        decimal(sent_at_us, &mut stamp);
+        let mut key = *b"00000000-0000-4000-8000-000000000000";
+        hexadecimal(u64::from(self.sender), &mut key[..8]);
+        hexadecimal(count, &mut key[24..]);
+        let mut sequence = [0; 20];
+        decimal(count, &mut sequence);
+        let digits = sequence.iter().position(|digit| *digit != b'0').unwrap_or(sequence.len() - 1);
+        let values: [&[u8]; 4] = [&stamp, &key, &sequence[digits..], &stamp];
+        for (piece, value) in self.pieces.iter().zip(values) {
+            out.extend_from_slice(piece.as_bytes());
+            out.extend_from_slice(value);
+        }
+        out.extend_from_slice(self.pieces[4].as_bytes());
+    }
+}
+
+fn decimal(mut number: u64, out: &mut [u8]) {
+    for digit in out.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+fn hexadecimal(mut number: u64, out: &mut [u8]) {
+    for digit in out.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number % 16) as usize];
+        number /= 16;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
+    use colloquy_protocol::rest::accounts::Tokens;
+    use colloquy_tests::device::DeviceKeys;
+
+    fn device(n: u8) -> Device {
+        let id = format!("01890a5d-ac96-774b-bcce-b302099a80{n:02}");
+        let user_id: UserId = id.parse().unwrap();
+        let login_id: LoginId = id.parse().unwrap();
+        Device {
+            user_id,
+            device_id: DeviceId::new("phone").unwrap(),
+            tokens: Tokens {
+                user_id,
+                login_id,
+                access_token: String::new(),
+                access_token_expires_at: 0,
+                refresh_token: String::new(),
+            },
+            keys: DeviceKeys::generate(),
+            email: String::new(),
+            password: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_patched_template_is_a_good_message() {
+        let template = Template::new(&device(1), &device(2), 256, 7);
+        for count in [1, 10, 123_456] {
+            let mut out = Vec::new();
+            template.write(count, 987_654_321, &mut out);
+            let frame = ClientFrame::parse(std::str::from_utf8(&out).unwrap()).unwrap();
+            let ClientFrame::Message(message) = frame else { panic!("not a message") };
+            assert_eq!(message.client_sequence, Some(count));
+            assert_eq!(message.client_message_id, "0000000987654321");
+            assert_eq!(message.idempotency_key.uuid().as_u128() & 0xffff_ffff_ffff, u128::from(count));
+            let body = &message.payload.content.ciphertexts[0].body;
+            assert!(body.starts_with("0000000987654321") && body.len() == 256);
+        }
+    }
+}
