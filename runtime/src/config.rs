@@ -195,7 +195,7 @@ impl Default for Drain {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Text }
+        Self { filter: "info,fjall=warn,lsm_tree=warn".into(), format: LogFormat::Text }
     }
 }
 

@@ -35,7 +35,7 @@ pub fn check_source(path: &Path, text: &str) -> Vec<String> {
     if !text.starts_with("//!") {
         findings.push(format!("{shown}: a file opens by saying what it is for (//!)"));
     }
-    findings.extend(check_length(path, production_lines(text)));
+    findings.extend(check_length(path, production_lines(path, text)));
     for (needle, why) in NOWHERE {
         if text.contains(needle) {
             findings.push(format!("{shown}: `{needle}`: {why}"));
@@ -56,8 +56,12 @@ fn is_empty_name(part: &str) -> bool {
     EMPTY_NAMES.contains(&part.strip_suffix(".rs").unwrap_or(part))
 }
 
-/// Lines before the file's tests.
-fn production_lines(text: &str) -> usize {
+/// Lines before the file's tests; none in a module of tests.
+fn production_lines(path: &Path, text: &str) -> usize {
+    let in_source = path.iter().skip_while(|part| *part != "src").skip(1);
+    if in_source.into_iter().any(|part| part == "tests" || part == "tests.rs") {
+        return 0;
+    }
     text.lines().take_while(|line| line.trim_end() != "#[cfg(test)]").count()
 }
 
@@ -178,6 +182,7 @@ mod tests {
         assert_eq!(findings("actors/src/session.rs", &long), 1);
         let tested = format!("//! Tested.\n#[cfg(test)]\n{}", "\n".repeat(PRODUCTION_LINES_MAX));
         assert_eq!(findings("actors/src/session.rs", &tested), 0);
+        assert_eq!(findings("actors/src/session/tests/server.rs", &long), 0);
     }
 
     #[test]

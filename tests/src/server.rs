@@ -76,7 +76,12 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .expect("the log file can be opened");
-        let mut child = Command::new(binary("colloquy"))
+        let mut command = Command::new(binary("colloquy"));
+        // The server reads `COLLOQUY_*` as configuration: a test's server gets what its test gives it, no more.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COLLOQUY_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(&config)

@@ -9,6 +9,7 @@ use colloquy_protocol::limits::{FRAME_MAX_BYTES, VIOLATIONS_MAX, WINDOW_MAX};
 use colloquy_tests::DEADLINE;
 use colloquy_tests::ambient::{fresh_uuid, now};
 use colloquy_tests::device::{Device, seal};
+use colloquy_tests::options::ServerOptions;
 use colloquy_tests::pair::Pair;
 use colloquy_tests::raw_client::{Incoming, RawClient, auth};
 use serde_json::{Value, json};
@@ -318,7 +319,7 @@ async fn a_device_that_is_not_registered_is_turned_away() {
 
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_cut_off() {
-    let pair = Pair::start().await;
+    let pair = Pair::start_with(ServerOptions::default().set("limits.header_timeout_ms", 500)).await;
     let mut slow = TcpStream::connect(pair.server.address()).await.unwrap();
     slow.write_all(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: webs").await.unwrap();
     let mut answer = Vec::new();

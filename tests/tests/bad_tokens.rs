@@ -102,7 +102,7 @@ async fn a_refresh_token_used_twice_revokes_its_log_in() {
 
 #[tokio::test]
 async fn a_socket_whose_token_runs_out_is_told_to_refresh_it() {
-    let options = ServerOptions::default().set("accounts.access_lifetime_secs", 2);
+    let options = ServerOptions::default().set("accounts.access_token_lifetime_s", 2);
     let pair = Pair::start_with(options).await;
     let mut ada = RawClient::open(pair.server.address()).await;
     ada.send(&auth(&pair.ada, &pair.ada.tokens.access_token, Vec::new())).await;

@@ -1,6 +1,7 @@
 //! SIGTERM loses nothing and leaves no client without a place to go (DRAIN).
 
 use colloquy_protocol::frame::client::ResumeCursor;
+use colloquy_tests::options::ServerOptions;
 use colloquy_tests::pair::Pair;
 use colloquy_tests::raw_client::RawClient;
 use colloquy_tests::rest::http_client;
@@ -46,7 +47,7 @@ async fn a_server_without_clients_stops_at_once() {
 
 #[tokio::test]
 async fn a_client_that_does_not_leave_is_closed_with_a_code_that_brings_it_back() {
-    let mut pair = Pair::start().await;
+    let mut pair = Pair::start_with(ServerOptions::default().set("drain.window_ms", 1_000)).await;
     let mut ada = pair.connect(&pair.ada).await;
     pair.server.ask_to_stop();
     ada.expect_migration().await;

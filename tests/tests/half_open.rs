@@ -35,7 +35,7 @@ async fn a_socket_with_heartbeats_stays_open() {
 
 #[tokio::test]
 async fn a_socket_that_never_authenticates_is_closed() {
-    let pair = Pair::start().await;
+    let pair = Pair::start_with(ServerOptions::default().set("limits.auth_timeout_ms", 500)).await;
     let mut client = RawClient::open(pair.server.address()).await;
     client.expect_close(CloseCode::AuthTimeout).await;
 }

@@ -246,12 +246,8 @@ impl ConversationState {
         };
         let (submission, answer) = refused;
         let answer = self.unless_stored_before(&submission.message, answer).await;
-        let is_final = match &answer {
-            Answer::Acked(_) => true,
-            Answer::Refused(code) => !code.is_retryable(),
-            Answer::Stale(_) => false,
-        };
-        if let (Some(order), true) = (submission.order, is_final) {
+        if let Some(order) = submission.order {
+            // An answer of any kind uses the number up: what is sent again comes under a new one.
             self.sequencer.skip(order.session_id, order.client_sequence, Instant::now());
         }
         submission.reply.give(answer);

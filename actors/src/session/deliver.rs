@@ -45,12 +45,7 @@ impl SessionState {
         for (token, answer) in answers {
             // An answer given twice (an ack, then `Lost`) finds nothing pending the second time.
             let Some(pending) = open.pending.remove(&token) else { continue };
-            let is_final = match &answer {
-                Answer::Acked(_) => true,
-                Answer::Refused(code) => !code.is_retryable(),
-                Answer::Stale(_) => false,
-            };
-            if let (Some(number), true) = (pending.client_sequence, is_final) {
+            if let Some(number) = pending.client_sequence {
                 open.counting.done(pending.conversation_id, number);
             }
             let name = pending.client_message_id;

@@ -7,7 +7,7 @@
 //! | `frames` | what an authenticated client may ask |
 //! | `deliver` | messages, live and from the log, on their way to the device |
 //! | `delivery` | where the device stands in each conversation (pure) |
-//! | `counting` | which of its own numbers have a final answer (pure) |
+//! | `counting` | which of its own numbers have an answer (pure) |
 //! | `patience` | how many refused frames are borne (pure) |
 //! | `handle` | how the rest of the node reaches a session |
 //! | `live` | the sessions that are open on this node |
