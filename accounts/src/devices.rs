@@ -219,14 +219,15 @@ impl Devices {
         let (this, device_id) = (self.clone(), device_id.clone());
         to_its_end(async move {
             let removed = this.keys.remove(user_id, &device_id).await?;
-            for login_id in this.logins.revoke_device(user_id, &device_id).await? {
-                awaited(this.hooks.login_revoked(user_id, login_id)).await;
-            }
             let version = match removed {
                 Some(version) => version,
                 None => this.keys.devices(user_id).await?.version,
             };
-            awaited(this.hooks.devices_changed(user_id, version, Some(device_id))).await;
+            // First, so that the device's own socket is told the reason that is its own.
+            awaited(this.hooks.devices_changed(user_id, version, Some(device_id.clone()))).await;
+            for login_id in this.logins.revoke_device(user_id, &device_id).await? {
+                awaited(this.hooks.login_revoked(user_id, login_id)).await;
+            }
             removed.map(|_| ()).ok_or(RemoveDeviceError::UnknownDevice)
         })
         .await

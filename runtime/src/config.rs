@@ -232,7 +232,8 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // These are command line flags in the environment, most of them the client's.
-        let environment = Env::prefixed("COLLOQUY_").split("__").ignore(&["config", "passphrase", "server", "profile"]);
+        let environment =
+            Env::prefixed("COLLOQUY_").split("__").ignore(&["config", "passphrase", "server", "profile"]);
         let config: Self =
             figment.merge(environment).extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
         config.check()?;

@@ -157,13 +157,17 @@ async fn what_was_missed_comes_first_after_coming_back() {
 
 #[tokio::test]
 async fn without_cursors_the_server_resumes_from_what_the_device_acknowledged() {
-    let pair = Pair::start().await;
+    let mut pair = Pair::start().await;
     let (mut ada, mut ben) = pair.connect_both().await;
     ada.send_many(&pair.ada, &[&pair.ben], 2).await;
     let first = ben.expect_message().await;
     ben.acknowledge(&first).await;
     ada.expect_delivered_through(1).await;
+    ada.close().await;
     ben.close().await;
+    // Cursors are written lazily; an orderly stop writes what is left.
+    assert_eq!(pair.server.terminate().await, Some(0));
+    pair.server.restart().await;
 
     let (mut ben, _) = RawClient::connect_and_resume(pair.server.address(), &pair.ben, Vec::new()).await;
     assert_eq!(numbers(&ben.expect_pages().await), [2]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_storage::model::conversation::Conversation;
 use dashmap::DashMap;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -26,26 +26,46 @@ pub const CONVERSATIONS_MAX: usize = 200_000;
 /// How often conversations are asked whether they are idle.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
+/// A conversation that is awake.
+#[derive(Clone, Debug)]
+pub struct Awake {
+    /// Its actor.
+    pub mailbox: Mailbox<ConversationMessage>,
+    participants: Arc<[UserId]>,
+}
+
+impl Awake {
+    /// Does a user take part (AUTHZ)?
+    #[must_use]
+    pub fn has(&self, user_id: UserId) -> bool {
+        self.participants.contains(&user_id)
+    }
+
+    fn is(&self, actor_id: ActorId) -> bool {
+        self.mailbox.cell().get_id() == actor_id
+    }
+}
+
 /// The conversations awake on this node.
 #[derive(Clone, Debug, Default)]
 pub struct ConversationIndex {
-    awake: Arc<DashMap<ConversationId, Mailbox<ConversationMessage>>>,
+    awake: Arc<DashMap<ConversationId, Awake>>,
     directory: Address<DirectoryMessage>,
 }
 
 impl ConversationIndex {
     /// The conversation's actor if it is awake.
     #[must_use]
-    pub fn awake(&self, conversation_id: ConversationId) -> Option<Mailbox<ConversationMessage>> {
-        self.awake.get(&conversation_id).map(|mailbox| mailbox.clone())
+    pub fn awake(&self, conversation_id: ConversationId) -> Option<Awake> {
+        self.awake.get(&conversation_id).map(|awake| awake.clone())
     }
 
     /// Tells a conversation that is awake of a change it must not miss; a sleeping one reads it when it wakes. The
     /// number of such messages is bounded by how often devices come and go.
     pub fn tell_awake(&self, conversation_id: ConversationId, message: ConversationMessage) {
-        if let Some(mailbox) = self.awake.get(&conversation_id) {
+        if let Some(awake) = self.awake.get(&conversation_id) {
             // One that has just ended reads it when it wakes, too.
-            let _ = mailbox.cast_beyond_capacity(message);
+            let _ = awake.mailbox.cast_beyond_capacity(message);
         }
     }
 
@@ -78,7 +98,7 @@ impl ConversationIndex {
     /// One that is awake, for chaos tests to kill.
     #[must_use]
     pub fn any_awake(&self) -> Option<ActorCell> {
-        self.awake.iter().next().map(|entry| entry.value().cell())
+        self.awake.iter().next().map(|entry| entry.value().mailbox.cell())
     }
 }
 
@@ -155,18 +175,16 @@ impl Actor for ConversationDirectory {
                 let _ = answer.send(mailbox);
             }
             DirectoryMessage::Passivate(conversation_id, actor_id) => {
-                let is_it = |_: &ConversationId, mailbox: &Mailbox<ConversationMessage>| {
-                    mailbox.cell().get_id() == actor_id
-                };
                 // Out of the index first: whatever was sent before now is in its mailbox before `Retire`.
-                if let Some((_, mailbox)) = state.index.awake.remove_if(&conversation_id, is_it) {
-                    let _ = mailbox.cast_beyond_capacity(ConversationMessage::Retire);
+                let awake = state.index.awake.remove_if(&conversation_id, |_, awake| awake.is(actor_id));
+                if let Some((_, awake)) = awake {
+                    let _ = awake.mailbox.cast_beyond_capacity(ConversationMessage::Retire);
                 }
             }
             DirectoryMessage::CheckIdle => {
                 for conversation in state.index.awake.iter() {
                     // A conversation with a full mailbox is not idle.
-                    let _ = conversation.try_cast(ConversationMessage::CheckIdle);
+                    let _ = conversation.mailbox.try_cast(ConversationMessage::CheckIdle);
                 }
             }
         }
@@ -183,10 +201,7 @@ impl Actor for ConversationDirectory {
         state.services.metrics.actor_exited(ActorKind::Conversation, reason);
         if let Some(conversation_id) = state.ids.remove(&cell.get_id()) {
             // Transient: the next message to the conversation starts it again, from the log, under a new epoch.
-            state
-                .index
-                .awake
-                .remove_if(&conversation_id, |_, mailbox| mailbox.cell().get_id() == cell.get_id());
+            state.index.awake.remove_if(&conversation_id, |_, awake| awake.is(cell.get_id()));
         }
         if let SupervisionEvent::ActorFailed(_, error) = &event {
             tracing::warn!(?reason, %error, "conversation ended by a fault");
@@ -219,13 +234,14 @@ impl DirectoryState {
         myself: ActorCell,
     ) -> Result<Mailbox<ConversationMessage>, ErrorCode> {
         let conversation_id = conversation.conversation_id;
-        if let Some(mailbox) = self.index.awake(conversation_id) {
-            return Ok(mailbox);
+        if let Some(awake) = self.index.awake(conversation_id) {
+            return Ok(awake.mailbox);
         }
         if self.index.len() >= CONVERSATIONS_MAX {
             return Err(ErrorCode::Busy);
         }
         let metrics = &self.services.metrics;
+        let participants: Arc<[UserId]> = conversation.participants.as_slice().into();
         let arguments = ConversationArguments {
             conversation,
             services: self.services.clone(),
@@ -237,7 +253,8 @@ impl DirectoryState {
         metrics.actor_started(ActorKind::Conversation);
         let mailbox =
             Mailbox::new(actor, metrics.depth_of(ActorKind::Conversation), CONVERSATION_MAILBOX_CAPACITY);
-        self.index.awake.insert(conversation_id, mailbox.clone());
+        let awake = Awake { mailbox: mailbox.clone(), participants };
+        self.index.awake.insert(conversation_id, awake);
         Ok(mailbox)
     }
 }

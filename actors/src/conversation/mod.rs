@@ -44,7 +44,7 @@ use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
 use crate::supervision::{Address, ExitReason, Fault, Letter};
 
 pub use directory::{
-    CONVERSATIONS_MAX, ConversationDirectory, ConversationIndex, DirectoryArguments, DirectoryMessage,
+    Awake, CONVERSATIONS_MAX, ConversationDirectory, ConversationIndex, DirectoryArguments, DirectoryMessage,
 };
 pub use members::{Members, Objection};
 pub use progress::Progress;

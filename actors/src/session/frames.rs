@@ -111,7 +111,8 @@ impl SessionState {
     ) -> StoreResult<()> {
         for _ in 0..2 {
             let mailbox = match self.services.conversations.awake(conversation_id) {
-                Some(mailbox) => Ok(mailbox),
+                // The owner checks who takes part in what it is sent.
+                Some(awake) => Ok(awake.mailbox),
                 None => self.wake(conversation_id, receiver_id).await?,
             };
             let mailbox = match mailbox {
@@ -244,9 +245,9 @@ impl SessionState {
     ) -> StoreResult<Result<(UserId, Mailbox<ConversationMessage>), ErrorCode>> {
         let Phase::Open(open) = &self.phase else { return Ok(Err(ErrorCode::NotAuthenticated)) };
         let user_id = open.attendance.handle.user_id;
-        // An awake conversation checks by itself who takes part.
-        if let Some(mailbox) = self.services.conversations.awake(conversation_id) {
-            return Ok(Ok((user_id, mailbox)));
+        if let Some(awake) = self.services.conversations.awake(conversation_id) {
+            let has = awake.has(user_id);
+            return Ok(if has { Ok((user_id, awake.mailbox)) } else { Err(ErrorCode::UnknownConversation) });
         }
         Ok(self.wake(conversation_id, None).await?.map(|mailbox| (user_id, mailbox)))
     }

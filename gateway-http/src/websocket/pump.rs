@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use colloquy_accounts::access_token::LEEWAY;
 use colloquy_actors::session::{self, Preauthentication, SessionServices, SocketEnd};
 use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::error_code::ErrorCode;
@@ -152,20 +151,24 @@ impl Pump {
         if !line.is_authenticated() {
             next = next.min(self.opened + self.options.auth_timeout);
         }
+        if let Some(expires_at) = line.token_expires_at() {
+            let left = expires_at.saturating_sub(self.services.clock.now());
+            next = next.min(Instant::now() + Duration::from_millis(left));
+        }
         next.min(Instant::now() + CHECK_INTERVAL_MAX)
     }
 
     /// Whose time is up?
     fn overdue(&self) -> Option<CloseCode> {
         let line = self.end.line();
-        let leeway = u64::try_from(LEEWAY.as_millis()).unwrap_or(u64::MAX);
         if !line.is_authenticated() && self.opened.elapsed() >= self.options.auth_timeout {
             return Some(CloseCode::AuthTimeout);
         }
         if self.last_received.elapsed() >= self.options.idle_timeout {
             return Some(CloseCode::IdleTimeout);
         }
-        let expired = line.token_expires_at().is_some_and(|at| self.services.clock.now() >= at + leeway);
+        // No leeway here: that is for tokens that come from a pod with another clock.
+        let expired = line.token_expires_at().is_some_and(|at| self.services.clock.now() >= at);
         expired.then_some(CloseCode::TokenExpired)
     }
 
@@ -202,9 +205,7 @@ fn violation(error: axum::Error) -> Ended {
     match error.into_inner().downcast::<Broken>().map(|error| *error) {
         Ok(Broken::Capacity(_)) => Ended::Violation(1009, "message too big"),
         Ok(Broken::Utf8(_)) => Ended::Violation(1007, "not utf-8"),
-        Ok(Broken::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
-            Ended::Peer
-        }
+        Ok(Broken::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => Ended::Peer,
         Ok(Broken::Protocol(_)) => Ended::Violation(1002, "protocol error"),
         _ => Ended::Peer,
     }

@@ -1,1 +1,1 @@
-
+//! What only the embedded store promises: crashes, reopening, locks.

@@ -30,6 +30,8 @@ use uuid::Uuid;
 
 const TOKENS_LAST_MS: u64 = 3_600_000;
 const PAGE: usize = 7;
+/// Frames that may wait for one socket; no test pushes as many.
+const PUSHES_MAX: usize = 4096;
 
 /// What happens to the next message a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +230,7 @@ impl Server {
         let Some(Ok(Message::Text(first))) = socket.next().await else { return };
         let Ok(ClientFrame::Auth(auth)) = ClientFrame::parse(&first) else { return };
         let own = DeviceAddress { user_id: auth.user_id, device_id: auth.device_id.clone() };
-        let (push, mut pushes) = mpsc::channel(4096);
+        let (push, mut pushes) = mpsc::channel(PUSHES_MAX);
         {
             let mut state = self.state();
             for frame in state.greeting(&auth, &own) {
