@@ -1,5 +1,10 @@
 //! `colloquy`: the one binary. Its verbs are thin; what they do lives in the runtime and in the client.
 
+mod advice;
+mod chat;
+mod demo;
+mod enrolment;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +13,9 @@ use clap::{Args, Parser, Subcommand};
 use colloquy_runtime::config::Config;
 use colloquy_runtime::service::Service;
 use colloquy_runtime::telemetry;
+
+/// Where `make run` starts a server.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 /// Messaging for people and AI agents, end to end encrypted.
 #[derive(Parser)]
@@ -21,6 +29,10 @@ struct Command {
 enum Verb {
     /// Run a server on the embedded store.
     Serve(Serve),
+    /// Write to people, in the terminal.
+    Chat(Box<chat::Chat>),
+    /// Watch two people hold a conversation over a running server.
+    Demo(demo::Demo),
     /// Check or print a configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -58,6 +70,8 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match Command::parse().verb {
         Verb::Serve(options) => serve(options),
+        Verb::Chat(options) => chat::run(*options),
+        Verb::Demo(options) => demo::run(&options),
         Verb::Config(verb) => configure(verb),
     };
     match done {

@@ -34,6 +34,7 @@
 //! | [`sync`] | order in, order out, backoff: pure machines | none |
 //! | [`store`] | the encrypted local database | disk |
 //! | [`api`] | the REST interface | network |
+//! | [`terminal`] | the client in a terminal | terminal |
 //! | `connection` | the task that drives the machines | network |
 
 mod ambient;
@@ -46,6 +47,7 @@ pub mod message;
 pub mod profile;
 pub mod store;
 pub mod sync;
+pub mod terminal;
 
 pub use api::ApiError;
 pub use api::accounts::UserQuery;

@@ -14,7 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("runtime", &["protocol", "storage", "accounts", "actors", "gateway-http"]),
     ("client", &["protocol"]),
     ("cli", &["protocol", "client", "runtime"]),
-    ("tests", &["protocol", "client"]),
+    // Chaos needs the actors in the test's own process.
+    ("tests", &["protocol", "client", "actors", "runtime"]),
     // The load generator starts servers and makes users as the tests do.
     ("simulations", &["protocol", "client", "tests"]),
 ];

@@ -14,8 +14,9 @@ use tokio::time::timeout;
 
 use crate::DEADLINE;
 use crate::device::CIPHERTEXT_MARK;
+use crate::metrics::{Sample, samples};
 use crate::options::ServerOptions;
-use crate::rest::Rest;
+use crate::rest::{Rest, http_client};
 use crate::secrets::Secrets;
 
 /// Lines of the log that are printed when a test fails.
@@ -123,6 +124,14 @@ impl Server {
     #[must_use]
     pub fn operations(&self) -> SocketAddr {
         self.addresses.operations
+    }
+
+    /// What `/metrics` says now.
+    pub async fn scrape(&self) -> Vec<Sample> {
+        let url = format!("http://{}/metrics", self.operations());
+        let response = http_client().get(url).send().await.expect("the operations listener answers");
+        assert_eq!(response.status(), 200);
+        samples(&response.text().await.expect("a scrape is text"))
     }
 
     /// The server's process id.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use colloquy_tests::ambient::{count_from_env, seed};
 use colloquy_tests::checker::check_all;
 use colloquy_tests::courier::{Courier, Surroundings};
+use colloquy_tests::metrics::sum;
 use colloquy_tests::pair::Pair;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -54,6 +55,10 @@ async fn every_acked_message_is_there_once_in_order_and_without_a_hole_after_fiv
         );
         records.push(record);
     }
+
+    let scraped = pair.server.scrape().await;
+    let duplicates = sum(&scraped, "colloquy_duplicates_total", &[]);
+    println!("since the last kill {duplicates} retries were answered with their first message");
 
     let log = pair.log().await;
     println!("the log holds {} messages", log.len());

@@ -2,23 +2,16 @@
 
 use colloquy_protocol::close::CloseCode;
 use colloquy_tests::DEADLINE;
-use colloquy_tests::metrics::{Sample, samples, sum};
+use colloquy_tests::metrics::{Sample, sum};
 use colloquy_tests::pair::Pair;
 use colloquy_tests::rest::http_client;
 use tokio::time::timeout;
-
-async fn scrape(pair: &Pair) -> Vec<Sample> {
-    let url = format!("http://{}/metrics", pair.server.operations());
-    let response = http_client().get(url).send().await.expect("the listener answers");
-    assert_eq!(response.status(), 200);
-    samples(&response.text().await.expect("a scrape is text"))
-}
 
 /// Scrapes until `fits`: an exit is counted a moment after the socket it belonged to was closed.
 async fn scrape_until(pair: &Pair, fits: impl Fn(&[Sample]) -> bool) -> Vec<Sample> {
     let scraping = async {
         loop {
-            let scraped = scrape(pair).await;
+            let scraped = pair.server.scrape().await;
             if fits(&scraped) {
                 return scraped;
             }
@@ -61,7 +54,7 @@ async fn no_invariant_is_reported_broken_after_ordinary_traffic() {
     let (mut ada, mut ben) = pair.connect_both().await;
     ada.send_many(&pair.ada, &[&pair.ben], 50).await;
     ben.send_many(&pair.ben, &[&pair.ada], 50).await;
-    let scraped = scrape(&pair).await;
+    let scraped = pair.server.scrape().await;
     let violations = scraped.iter().filter(|s| s.name == "colloquy_invariant_violations_total");
     let violations: Vec<_> = violations.collect();
     assert!(!violations.is_empty(), "each invariant is counted from the start");
@@ -73,7 +66,7 @@ async fn no_label_holds_an_id() {
     let pair = Pair::start().await;
     let mut ada = pair.connect(&pair.ada).await;
     ada.send_many(&pair.ada, &[&pair.ben], 1).await;
-    for sample in scrape(&pair).await {
+    for sample in pair.server.scrape().await {
         let private = [pair.ada.user_id.to_string(), pair.conversation().to_string()];
         assert!(!private.iter().any(|id| sample.labels.contains(id)), "PRIVATE: {}", sample.name);
     }

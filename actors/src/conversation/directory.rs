@@ -69,6 +69,11 @@ impl ConversationIndex {
         }
     }
 
+    /// The actor was found dead: it is looked for no more, whether or not its parent knows already.
+    pub fn bury(&self, conversation_id: ConversationId, mailbox: &Mailbox<ConversationMessage>) {
+        self.awake.remove_if(&conversation_id, |_, awake| awake.mailbox.same_actor(mailbox));
+    }
+
     /// The conversation's actor, started if need be.
     ///
     /// # Errors

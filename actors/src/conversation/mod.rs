@@ -246,8 +246,7 @@ impl ConversationState {
         };
         let (submission, answer) = refused;
         let answer = self.unless_stored_before(&submission.message, answer).await;
-        if let Some(order) = submission.order {
-            // An answer of any kind uses the number up: what is sent again comes under a new one.
+        if let (Some(order), true) = (submission.order, answer.is_final()) {
             self.sequencer.skip(order.session_id, order.client_sequence, Instant::now());
         }
         submission.reply.give(answer);
@@ -276,6 +275,7 @@ impl ConversationState {
                 Ok(ownership) => {
                     self.last_sequence = self.last_sequence.max(ownership.last_sequence);
                     self.sequencer.own(ownership);
+                    self.tell_where_the_log_ends(ownership.last_sequence);
                 }
                 Err(error) => {
                     Reply::give_all(self.sequencer.abandon());
@@ -326,6 +326,19 @@ impl ConversationState {
         metrics.messages_appended.inc_by(settled.fresh.len() as u64);
         Reply::give_all(settled.answers);
         self.fan_out(settled.fresh);
+    }
+
+    /// Makes good what an earlier owner stored and did not live to show (NOLOSS, also for the last message of a
+    /// conversation that then falls quiet).
+    fn tell_where_the_log_ends(&self, last_sequence: u64) {
+        if last_sequence == 0 {
+            return;
+        }
+        for participant in self.members.participants() {
+            self.services.sessions.of_user(*participant, |session| {
+                session.offer(SessionMessage::LogReaches(self.conversation_id, last_sequence));
+            });
+        }
     }
 
     fn fan_out(&mut self, fresh: Vec<Arc<Message>>) {

@@ -83,6 +83,11 @@ impl<T> ReorderBuffer<T> {
         std::mem::take(&mut self.held).into_values().collect()
     }
 
+    /// Ends the buffer and hands out what it held.
+    pub fn into_held(self) -> impl Iterator<Item = T> {
+        self.held.into_values()
+    }
+
     /// When [`Self::give_up`] has something to do.
     #[must_use]
     pub fn give_up_at(&self) -> Option<Instant> {

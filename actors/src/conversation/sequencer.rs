@@ -201,12 +201,15 @@ impl Sequencer {
     }
 
     /// Gives up everything under way: the owner steps down, or does not know what the store has done. The answer
-    /// says "try again", and the idempotency key makes that safe.
+    /// says "try again", and the idempotency key makes that safe. Orders start over at what each connection says it
+    /// expects, which is the first message answered so: nothing sent later overtakes it.
     pub fn abandon(&mut self) -> Vec<(Reply, Answer)> {
         let answer = || Answer::Refused(ErrorCode::Unavailable);
         let in_flight = self.in_flight.drain(..).map(|(reply, _)| reply);
         let mut answers: Vec<(Reply, Answer)> = in_flight.map(|reply| (reply, answer())).collect();
-        answers.extend(self.ready.drain(..).map(|submission| (submission.reply, answer())));
+        let held = self.reorder.drain().flat_map(|(_, buffer)| buffer.into_held());
+        let waiting = self.ready.drain(..).chain(held);
+        answers.extend(waiting.map(|submission| (submission.reply, answer())));
         self.ownership = None;
         answers
     }

@@ -46,6 +46,19 @@ pub enum Answer {
     Refused(ErrorCode),
 }
 
+impl Answer {
+    /// Is the message done with? If not, its sender sends it again under the same `client_sequence`, and what it
+    /// sent later waits (ORDER).
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Acked(_) => true,
+            Self::Stale(_) => false,
+            Self::Refused(code) => !code.is_retryable(),
+        }
+    }
+}
+
 /// The answer owed for one message. Dropped without an answer, because an actor on its way has died, it tells the
 /// session so: no sender is left waiting by a crash (ISOLATE).
 #[derive(Debug)]

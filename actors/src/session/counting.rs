@@ -1,4 +1,4 @@
-//! Which of a connection's own numbers have been answered, per conversation. Pure.
+//! Which of a connection's own numbers have their final answer, per conversation. Pure.
 //!
 //! An owner that has never heard of a connection must know which `client_sequence` to wait for first; only the
 //! session, which outlives owners, can say (ORDER across a change of owner).
@@ -19,20 +19,20 @@ pub struct Counting {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// Every number up to here has its answer.
+    /// Every number up to here has its final answer.
     done_through: u64,
     /// Beyond that, those that have theirs.
     done: BTreeSet<u64>,
 }
 
 impl Counting {
-    /// The lowest number of the conversation without an answer.
+    /// The lowest number of the conversation without a final answer.
     #[must_use]
     pub fn expected(&self, conversation_id: ConversationId) -> u64 {
         self.conversations.get(&conversation_id).map_or(0, |count| count.done_through) + 1
     }
 
-    /// A number has its answer.
+    /// A number has its final answer.
     pub fn done(&mut self, conversation_id: ConversationId, number: u64) {
         if self.conversations.len() >= CONVERSATIONS_MAX && !self.conversations.contains_key(&conversation_id)
         {

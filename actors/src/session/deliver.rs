@@ -45,7 +45,7 @@ impl SessionState {
         for (token, answer) in answers {
             // An answer given twice (an ack, then `Lost`) finds nothing pending the second time.
             let Some(pending) = open.pending.remove(&token) else { continue };
-            if let Some(number) = pending.client_sequence {
+            if let (Some(number), true) = (pending.client_sequence, answer.is_final()) {
                 open.counting.done(pending.conversation_id, number);
             }
             let name = pending.client_message_id;

@@ -133,6 +133,7 @@ impl SessionState {
                 submission.reply.give(Answer::Refused(ErrorCode::Busy));
                 return Ok(());
             }
+            self.services.conversations.bury(conversation_id, &mailbox);
         }
         submission.reply.give(Answer::Refused(ErrorCode::Unavailable));
         Ok(())

@@ -114,6 +114,9 @@ pub enum SessionMessage {
     Continue,
     /// Messages were stored in a conversation, in order.
     Delivered(Arc<[Arc<Message>]>),
+    /// A conversation has a new owner, and its log reaches up to here: an earlier owner may have died between the
+    /// store's answer and telling anybody.
+    LogReaches(ConversationId, u64),
     /// Messages of this session have their answers.
     Answered(Vec<(u64, Answer)>),
     /// An actor died with a message of this session.
@@ -297,6 +300,12 @@ impl Actor for SessionActor {
                 state.read_on(&myself).await;
             }
             SessionMessage::Delivered(messages) => state.delivered(&myself, &messages),
+            SessionMessage::LogReaches(conversation_id, end) => {
+                if let Phase::Open(open) = &mut state.phase {
+                    open.delivery.catch_up(conversation_id, end);
+                }
+                state.keep_reading(&myself);
+            }
             SessionMessage::Answered(answers) => state.answered(answers),
             SessionMessage::Lost(token) => {
                 state.answered(vec![(token, Answer::Refused(ErrorCode::Unavailable))]);

@@ -1,7 +1,7 @@
 //! Why an actor ended. Supervisors count every exit by kind and reason.
 
 use prometheus_client::encoding::EncodeLabelValue;
-use ractor::{ActorProcessingErr, SupervisionEvent};
+use ractor::{ActorProcessingErr, Signal, SupervisionEvent};
 
 /// Why an actor ended, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelValue)]
@@ -68,8 +68,13 @@ pub fn exit_reason(event: &SupervisionEvent) -> Option<ExitReason> {
     match event {
         SupervisionEvent::ActorFailed(_, error) if error.is::<Fault>() => Some(ExitReason::Failed),
         SupervisionEvent::ActorFailed(..) => Some(ExitReason::Panicked),
-        // ractor reports a kill as a termination without a last state.
+        // Without a last state: killed before it ran.
         SupervisionEvent::ActorTerminated(_, None, _) => Some(ExitReason::Killed),
+        SupervisionEvent::ActorTerminated(_, Some(_), reason)
+            if *reason == Some(Signal::Kill.to_string()) =>
+        {
+            Some(ExitReason::Killed)
+        }
         SupervisionEvent::ActorTerminated(_, Some(_), reason) => Some(match reason.as_deref() {
             None => ExitReason::Done,
             Some("passivated") => ExitReason::Passivated,

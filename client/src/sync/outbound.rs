@@ -48,6 +48,9 @@ pub struct Outbound {
     turn: VecDeque<ConversationId>,
     /// The last `client_sequence` used in each conversation on this connection.
     sequences: BTreeMap<ConversationId, u64>,
+    /// The `client_sequence` of each message sent on this connection and not done with: sent again, it keeps it, so
+    /// that the server lets nothing that was sent later overtake it.
+    numbered: BTreeMap<LocalMessageId, u64>,
     in_flight: usize,
     window: usize,
 }
@@ -61,6 +64,7 @@ impl Outbound {
             lane_of: BTreeMap::new(),
             turn: VecDeque::new(),
             sequences: BTreeMap::new(),
+            numbered: BTreeMap::new(),
             in_flight: 0,
             window: window.max(1),
         }
@@ -98,8 +102,11 @@ impl Outbound {
                 Some((id, stage)) => {
                     *stage = Stage::InFlight { since: now };
                     self.in_flight += 1;
-                    let sequence = self.sequences.entry(conversation).or_insert(0);
-                    *sequence += 1;
+                    let last = self.sequences.entry(conversation).or_insert(0);
+                    let sequence = self.numbered.entry(*id).or_insert_with(|| {
+                        *last += 1;
+                        *last
+                    });
                     return Some(Work::Send(*id, *sequence));
                 }
             }
@@ -147,6 +154,7 @@ impl Outbound {
 
     /// It is done with: acknowledged, or given up.
     pub fn remove(&mut self, id: LocalMessageId) {
+        self.numbered.remove(&id);
         let Some(conversation) = self.lane_of.remove(&id) else { return };
         let Some(lane) = self.lanes.get_mut(&conversation) else { return };
         if let Some(Stage::InFlight { .. }) = lane.entries.remove(&id) {
@@ -170,6 +178,7 @@ impl Outbound {
         }
         self.in_flight = 0;
         self.sequences.clear();
+        self.numbered.clear();
     }
 
     /// Is a message unanswered for longer than [`ANSWER_TIMEOUT_MS`]?
@@ -284,7 +293,7 @@ mod tests {
         outbound.next_work(0);
         outbound.refused(id(1), 50);
         assert_eq!(outbound.next_work(49), None);
-        assert_eq!(outbound.next_work(50), Some(Work::Send(id(1), 2)));
+        assert_eq!(outbound.next_work(50), Some(Work::Send(id(1), 1)), "it keeps its number");
         assert!(!outbound.is_overdue(50 + ANSWER_TIMEOUT_MS - 1));
         assert!(outbound.is_overdue(50 + ANSWER_TIMEOUT_MS));
     }

@@ -99,8 +99,9 @@ pub struct SendMessage {
     /// ONCE: with the sender's id it names at most one message.
     pub idempotency_key: IdempotencyKey,
     /// The sender's own count in this conversation and on this connection, starting at 1. Messages are numbered
-    /// in this order whatever order they arrive in. Every answer, an `error` too, uses the number up: what is sent
-    /// again is sent under a new one. Without it messages are numbered as they arrive.
+    /// in this order whatever order they arrive in. A message answered with `device_list_stale` or a retryable
+    /// `error` keeps its number: it is sent again under the same one, and later ones wait for it (at most
+    /// [`crate::limits::REORDER_TIMEOUT`]). Without the number messages are numbered as they arrive.
     pub client_sequence: Option<u64>,
     /// The message itself.
     pub payload: SendPayload,

@@ -1,0 +1,236 @@
+//! `colloquy demo`: two people in one process hold a conversation over a running server.
+
+use std::time::Duration;
+
+use clap::Args;
+use colloquy_client::{
+    ApiError, Client, ClientError, Event, Events, Message, MessageState, ProfileOptions, Registration,
+    ShownContent, Unlock, UserQuery,
+};
+use colloquy_protocol::ids::{ConversationId, UserId};
+use tempfile::TempDir;
+use tokio::time::{Instant, timeout};
+
+use crate::advice::advise;
+use crate::{Outcome, say};
+
+/// How long one step may take before the demo has failed.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+/// More than the conversation has.
+const HISTORY_MAX: usize = 100;
+
+const SCRIPT: [(usize, &str); 6] = [
+    (0, "Hello! The server that carries this cannot read it."),
+    (1, "It cannot: it only sees who writes to whom, and when."),
+    (1, "Every message is encrypted for each device, with keys that change all the time."),
+    (0, "And if the connection breaks in the middle of a sentence?"),
+    (1, "It is sent again, and arrives once. ✓"),
+    (0, "Then let us compare safety numbers."),
+];
+
+/// What `colloquy demo` is told.
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// The server.
+    #[arg(long, value_name = "URL", env = "COLLOQUY_SERVER", default_value = crate::DEFAULT_SERVER)]
+    server: String,
+}
+
+/// Runs the verb.
+pub(crate) fn run(options: &Demo) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(Box::pin(demo(&options.server)))
+}
+
+struct Person {
+    name: &'static str,
+    email: String,
+    user: UserId,
+    client: Client,
+    events: Events,
+    /// Its store; deleted at the end.
+    _folder: TempDir,
+}
+
+async fn demo(server: &str) -> Outcome {
+    let started = Instant::now();
+    let mut first = Person::join("first person", server).await?;
+    let mut second = Person::join("second person", server).await?;
+    say(&format!("two people have registered at {server}, each with a device and keys of their own\n"));
+    first.finds(&second).await?;
+    second.finds(&first).await?;
+    let talking = Instant::now();
+    for (speaker, text) in SCRIPT {
+        match speaker {
+            0 => exchange(&mut first, &mut second, text).await?,
+            _ => exchange(&mut second, &mut first, text).await?,
+        }
+    }
+    let talked = talking.elapsed();
+    let messages = first.same_history_as(&second)?;
+    let numbers = (
+        first.client.safety_number(second.user).await.map_err(|error| advise(&error, server))?,
+        second.client.safety_number(first.user).await.map_err(|error| advise(&error, server))?,
+    );
+    say(&format!("\nsafety number, as the first person sees it:   {}", numbers.0));
+    say(&format!("safety number, as the second person sees it:  {}", numbers.1));
+    if numbers.0 != numbers.1 {
+        return Err("the safety numbers differ: somebody stands between the two".into());
+    }
+    say("the numbers are equal: nobody stands between them\n");
+    say(&format!(
+        "{messages} messages sent, {messages} delivered, {messages} read, 0 lost, 0 twice, in {} ms ({} ms in all)",
+        talked.as_millis(),
+        started.elapsed().as_millis()
+    ));
+    first.client.shutdown().await;
+    second.client.shutdown().await;
+    Ok(())
+}
+
+/// One message from its writing to the mark that it was read, told as it happens.
+async fn exchange(from: &mut Person, to: &mut Person, text: &str) -> Outcome {
+    let began = Instant::now();
+    let id = from.client.send_text(to.user, text).await?;
+    let number = from
+        .wait("the server to store a message", |event| match event {
+            Event::MessageSent { local_id, sequence_number, .. } if local_id == id => {
+                Some(Ok(sequence_number))
+            }
+            Event::MessageFailed { local_id, reason, .. } if local_id == id => {
+                Some(Err(format!("a message was not sent: {reason}")))
+            }
+            _ => None,
+        })
+        .await??;
+    let sent = began.elapsed();
+    let received = to
+        .wait("a message to arrive", |event| match event {
+            Event::MessageReceived(message) if message.sequence_number == Some(number) => Some(Ok(message)),
+            Event::DecryptionFailed { failure, .. } => {
+                Some(Err(format!("a message cannot be read: {failure}")))
+            }
+            _ => None,
+        })
+        .await??;
+    let ShownContent::Text(arrived) = &received.content else {
+        return Err("a message arrived without its text".into());
+    };
+    if arrived != text {
+        return Err("a message arrived with another text".into());
+    }
+    say(&format!("{:>13}: {arrived}", from.name));
+    let delivered = from.wait_for_mark("a delivered mark", number, false).await?;
+    let delivered_after = began.elapsed();
+    to.client.mark_read(received.conversation_id).await?;
+    if !delivered {
+        from.wait_for_mark("a read mark", number, true).await?;
+    }
+    say(&format!(
+        "{:>15}✓ sent {} ms   ✓✓ delivered {} ms   ✓✓ read {} ms",
+        "",
+        sent.as_millis(),
+        delivered_after.as_millis(),
+        began.elapsed().as_millis()
+    ));
+    Ok(())
+}
+
+impl Person {
+    async fn join(name: &'static str, server: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let email = format!("demo-{:016x}@example.com", rand::random::<u64>());
+        let client = Client::open(ProfileOptions {
+            folder: folder.path().join("store"),
+            unlock: Unlock::KeyFile(folder.path().join("key")),
+            server_url: server.to_owned(),
+            device_id: None,
+            platform: "demo".to_owned(),
+        })
+        .await
+        .map_err(|error| advise(&error, server))?;
+        let password = format!("{:032x}", rand::random::<u128>());
+        let registration =
+            Registration { phone: None, email: Some(email.clone()), name: name.to_owned(), password };
+        let user = client.register(registration).await.map_err(|error| match error {
+            ClientError::Api(ApiError::Unreachable(_)) => {
+                format!("{server} cannot be reached: start the server first: make run")
+            }
+            error => advise(&error, server),
+        })?;
+        let mut events = client.connect()?;
+        let connected = async {
+            while let Some(event) = events.next().await {
+                if matches!(event, Event::Connected { .. }) {
+                    return true;
+                }
+            }
+            false
+        };
+        if !timeout(STEP_TIMEOUT, connected).await.unwrap_or(false) {
+            return Err(format!("{server} answers, but no connection can be made").into());
+        }
+        Ok(Self { name, email, user, client, events, _folder: folder })
+    }
+
+    async fn finds(&self, other: &Self) -> Outcome {
+        let card = self.client.find_user(UserQuery::Email(other.email.clone())).await?;
+        if card.user_id != other.user || card.name != other.name {
+            return Err("somebody else was found under that email address".into());
+        }
+        Ok(())
+    }
+
+    /// The first event that `choose` takes.
+    async fn wait<T>(&mut self, what: &str, choose: impl Fn(Event) -> Option<T>) -> Result<T, String> {
+        let events = &mut self.events;
+        let chosen = async {
+            while let Some(event) = events.next().await {
+                if let Some(chosen) = choose(event) {
+                    return Some(chosen);
+                }
+            }
+            None
+        };
+        match timeout(STEP_TIMEOUT, chosen).await {
+            Ok(Some(chosen)) => Ok(chosen),
+            Ok(None) => Err("the client has stopped".to_owned()),
+            Err(_) => Err(format!("waited {} s in vain for {what}", STEP_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Waits until a message is delivered, or read; says whether it is read.
+    async fn wait_for_mark(&mut self, what: &str, number: u64, read: bool) -> Result<bool, String> {
+        self.wait(what, |event| match event {
+            Event::MarksMoved { read_through, .. } if read_through >= number => Some(true),
+            Event::MarksMoved { delivered_through, .. } if !read && delivered_through >= number => {
+                Some(false)
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// Both hold the same texts in the same order, each once, and all were read. Says how many.
+    fn same_history_as(&self, other: &Self) -> Result<usize, Box<dyn std::error::Error>> {
+        let conversation = ConversationId::of_pair(self.user, other.user);
+        let mine = self.client.history(conversation, None, HISTORY_MAX)?;
+        let theirs = other.client.history(conversation, None, HISTORY_MAX)?;
+        let texts = |messages: &[Message]| -> Vec<String> {
+            let text = |message: &Message| match &message.content {
+                ShownContent::Text(text) => Some(text.clone()),
+                ShownContent::Undecryptable(_) | ShownContent::Unavailable => None,
+            };
+            messages.iter().filter_map(text).collect()
+        };
+        let expected: Vec<&str> = SCRIPT.iter().map(|(_, text)| *text).collect();
+        if texts(&mine) != expected || texts(&theirs) != expected {
+            return Err("the two do not hold the conversation that was written".into());
+        }
+        let is_read = |message: &Message| !message.is_own || message.state == MessageState::Read;
+        if !mine.iter().chain(&theirs).all(is_read) {
+            return Err("a message has no read mark".into());
+        }
+        Ok(mine.len())
+    }
+}

@@ -1,0 +1,114 @@
+//! What the client's events change.
+
+use colloquy_protocol::frame::{PresenceStatus, TypingState};
+use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::limits::TYPING_TTL;
+
+use super::screen::{Effect, Link, Screen};
+use crate::crypto::IdentityChangeKind;
+use crate::event::Event;
+use crate::message::MessageState;
+
+/// [`TYPING_TTL`], ms.
+const TYPING_TTL_MS: u64 = TYPING_TTL.as_millis() as u64;
+
+impl Screen {
+    pub(super) fn happened(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Connected { .. } => {
+                self.link = Link::Connected;
+                self.looked_up.clear();
+                self.reload(self.selected, effects);
+            }
+            Event::Disconnected { reason, retry_in } => {
+                self.link = match retry_in {
+                    Some(wait) => {
+                        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                        Link::Waiting { reason, until_ms: self.now_ms.saturating_add(wait_ms) }
+                    }
+                    None => Link::Ended(reason),
+                };
+                // Without a connection nobody tells when they leave or stop.
+                self.online.clear();
+                self.typing.clear();
+            }
+            Event::LoggedOut => self.link = Link::LoggedOut,
+            Event::StoreFailed => self.link = Link::StoreFailed,
+            Event::MessageReceived(message) => {
+                self.typing.remove(&message.conversation_id);
+                self.reload(Some(message.conversation_id), effects);
+            }
+            Event::DecryptionFailed { message, .. } | Event::MessageRepaired(message) => {
+                self.reload(Some(message.conversation_id), effects);
+            }
+            Event::MessageSent { conversation_id, .. }
+            | Event::MessageFailed { conversation_id, .. }
+            | Event::MessagesLost { conversation_id, .. } => self.reload(Some(conversation_id), effects),
+            Event::MarksMoved { conversation_id, delivered_through, read_through, .. } => {
+                self.move_marks(conversation_id, delivered_through, read_through);
+                effects.push(Effect::LoadConversations);
+            }
+            Event::PresenceChanged { user_id, status, .. } => match status {
+                PresenceStatus::Online => drop(self.online.insert(user_id)),
+                PresenceStatus::Offline => drop(self.online.remove(&user_id)),
+            },
+            Event::TypingChanged { conversation_id, user_id, state } => {
+                self.typing_changed(conversation_id, user_id, state);
+            }
+            Event::IdentityChanged(change) => {
+                let who = self.name_of(change.address.user_id);
+                let what = match change.kind {
+                    IdentityChangeKind::Added => "has a new device",
+                    IdentityChangeKind::Replaced => "has a device with new keys",
+                    IdentityChangeKind::Removed => "has a device less",
+                };
+                self.notify(format!("{who} {what}: the safety number changed, compare it with /safety"));
+            }
+            Event::EventsMissed { .. } => self.reload(self.selected, effects),
+        }
+    }
+
+    /// Something changed in a conversation: the list shows it, and the history if it is that one.
+    fn reload(&mut self, changed: Option<ConversationId>, effects: &mut Vec<Effect>) {
+        effects.push(Effect::LoadConversations);
+        if let Some(conversation) = changed
+            && self.selected == changed
+        {
+            effects.push(Effect::LoadHistory { conversation, before: None });
+        }
+    }
+
+    /// Everything loaded is marked, however far up it was loaded.
+    fn move_marks(&mut self, conversation: ConversationId, delivered: u64, read: u64) {
+        if self.selected != Some(conversation) {
+            return;
+        }
+        for message in self.history.iter_mut().filter(|message| message.is_own) {
+            let Some(number) = message.sequence_number else { continue };
+            message.state = match message.state {
+                MessageState::Read => MessageState::Read,
+                _ if number <= read => MessageState::Read,
+                MessageState::Delivered => MessageState::Delivered,
+                _ if number <= delivered => MessageState::Delivered,
+                before => before,
+            };
+        }
+    }
+
+    fn typing_changed(&mut self, conversation: ConversationId, user: UserId, state: TypingState) {
+        // Another device of this user is nobody else.
+        if user == self.own {
+            return;
+        }
+        match state {
+            TypingState::Started => drop(self.typing.insert(conversation, self.now_ms + TYPING_TTL_MS)),
+            TypingState::Stopped => drop(self.typing.remove(&conversation)),
+        }
+    }
+
+    /// The name of a user in the list, or their id.
+    pub(super) fn name_of(&self, user: UserId) -> String {
+        let shown = self.conversations.iter().find(|shown| shown.peer == user);
+        shown.and_then(|shown| shown.peer_name.clone()).unwrap_or_else(|| user.to_string())
+    }
+}

@@ -1,0 +1,158 @@
+//! What keys and commands do.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::address::parse_address;
+use super::screen::{Effect, Focus, Panel, Screen, is_at_server};
+use crate::message::{Message, MessageState};
+use crate::store::LocalMessageId;
+
+/// Messages one press of a page key moves.
+const PAGE_MESSAGES: usize = 8;
+/// Messages above the lower edge below which older ones are loaded.
+const LOAD_BELOW: usize = 40;
+
+impl Screen {
+    pub(super) fn press(&mut self, key: KeyEvent, effects: &mut Vec<Effect>) {
+        if key.kind == KeyEventKind::Release {
+            return;
+        }
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        if control && key.code == KeyCode::Char('c') {
+            effects.push(Effect::Quit);
+            return;
+        }
+        // Whatever covers the history goes first, and the key is spent on it.
+        if self.panel.take().is_some() {
+            return;
+        }
+        match (key.code, control) {
+            (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.step(-1, effects),
+            (KeyCode::Down, _) | (KeyCode::Char('n'), true) => self.step(1, effects),
+            (KeyCode::PageUp, _) => self.scroll_up(effects),
+            (KeyCode::PageDown, _) => self.scroll = self.scroll.saturating_sub(PAGE_MESSAGES),
+            (KeyCode::Tab | KeyCode::BackTab, _) => {
+                self.focus = match self.focus {
+                    Focus::Conversations => Focus::Line,
+                    Focus::Line => Focus::Conversations,
+                };
+            }
+            (KeyCode::Esc, _) => self.notice = None,
+            (KeyCode::Enter, _) if self.focus == Focus::Conversations => self.focus = Focus::Line,
+            (KeyCode::Enter, _) => self.submit(effects),
+            (code, control) if self.focus == Focus::Line => self.edit(code, control, effects),
+            _ => {}
+        }
+    }
+
+    fn edit(&mut self, code: KeyCode, control: bool, effects: &mut Vec<Effect>) {
+        match (code, control) {
+            (KeyCode::Char('w'), true) => self.line.delete_word(),
+            (KeyCode::Char('u'), true) => drop(self.line.take()),
+            (KeyCode::Char('a'), true) | (KeyCode::Home, _) => self.line.home(),
+            (KeyCode::Char('e'), true) | (KeyCode::End, _) => self.line.end(),
+            (KeyCode::Char(c), false) => self.write(c.encode_utf8(&mut [0; 4]), effects),
+            (KeyCode::Backspace, _) => self.line.backspace(),
+            (KeyCode::Delete, _) => self.line.delete(),
+            (KeyCode::Left, _) => self.line.left(),
+            (KeyCode::Right, _) => self.line.right(),
+            _ => {}
+        }
+        if self.line.is_empty() {
+            self.stop_composing(effects);
+        }
+    }
+
+    /// Text comes into the line, by key or by paste.
+    pub(super) fn write(&mut self, text: &str, effects: &mut Vec<Effect>) {
+        self.focus = Focus::Line;
+        // Terminals paste line breaks as carriage returns.
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        if !self.line.insert(&text) {
+            self.notify("a message cannot be longer than this".to_owned());
+            return;
+        }
+        let is_command = self.line.text().starts_with('/');
+        if let Some(here) =
+            self.current().filter(|shown| is_at_server(shown)).map(|shown| shown.conversation_id)
+            && !is_command
+        {
+            let (composing, is_to_be_told) = self.composing.typed(here, self.now_ms);
+            self.composing = composing;
+            if is_to_be_told {
+                effects.push(Effect::Typing(here, true));
+            }
+        }
+    }
+
+    fn step(&mut self, by: isize, effects: &mut Vec<Effect>) {
+        let last = self.conversations.len().checked_sub(1);
+        let at = self.conversations.iter().position(|shown| Some(shown.conversation_id) == self.selected);
+        if let Some(last) = last {
+            let to = at.map_or(0, |at| at.saturating_add_signed(by).min(last));
+            self.select(self.conversations[to].conversation_id, effects);
+        }
+    }
+
+    fn scroll_up(&mut self, effects: &mut Vec<Effect>) {
+        let last = self.history.len().saturating_sub(1);
+        self.scroll = (self.scroll + PAGE_MESSAGES).min(last);
+        if last - self.scroll < LOAD_BELOW {
+            self.load_older(effects);
+        }
+    }
+
+    fn submit(&mut self, effects: &mut Vec<Effect>) {
+        if self.line.text().trim().is_empty() {
+            self.line.take();
+            self.stop_composing(effects);
+            return;
+        }
+        if self.line.text().starts_with('/') {
+            let command = self.line.take();
+            self.obey(command.trim(), effects);
+            return;
+        }
+        let Some(to) = self.current().map(|shown| shown.peer) else {
+            self.notify(
+                "nobody to send this to: /new <email, phone or user id> opens a conversation".to_owned(),
+            );
+            return;
+        };
+        let text = self.line.take();
+        self.scroll = 0;
+        effects.push(Effect::Send { to, text });
+        self.stop_composing(effects);
+    }
+
+    fn obey(&mut self, command: &str, effects: &mut Vec<Effect>) {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        match (verb, rest.trim()) {
+            ("/new", address) => match parse_address(address) {
+                Some(query) => effects.push(Effect::Find(query)),
+                None => self
+                    .notify("/new needs an email address, a phone number like +49… or a user id".to_owned()),
+            },
+            ("/safety", "") => match self.current() {
+                Some(shown) => effects.push(Effect::SafetyNumber(shown.peer)),
+                None => self.notify("choose a conversation first".to_owned()),
+            },
+            ("/retry", "") => match self.newest_failed() {
+                Some(id) => effects.push(Effect::Retry(id)),
+                None => self.notify("no message here has failed".to_owned()),
+            },
+            ("/discard", "") => match self.newest_failed() {
+                Some(id) => effects.push(Effect::Discard(id)),
+                None => self.notify("no message here has failed".to_owned()),
+            },
+            ("/help", "") => self.panel = Some(Panel::Help),
+            ("/quit", "") => effects.push(Effect::Quit),
+            _ => self.notify("no such command: /help lists them".to_owned()),
+        }
+    }
+
+    fn newest_failed(&self) -> Option<LocalMessageId> {
+        let failed = |message: &&Message| matches!(message.state, MessageState::Failed(_));
+        self.history.iter().rev().find(failed).and_then(|message| message.local_id)
+    }
+}

@@ -1,0 +1,306 @@
+//! A client driven by lines: one command in, JSON objects out. Made for tests and for pipes.
+//!
+//! Blank lines and lines that begin with `#` are passed over. The first command that fails ends the script. The
+//! end of the lines is the end of the script; what is not sent by then stays in the outbox.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use colloquy_protocol::ids::{ConversationId, UserId};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::script_command::ScriptCommand;
+use crate::api::accounts::UserQuery;
+use crate::client::{Client, ClientError};
+use crate::event::{Event, Events};
+use crate::message::{Message, MessageState, ShownContent};
+use crate::store::{LocalMessageId, SendFailure};
+
+/// Messages `history` prints, and `wait-read` looks through.
+const HISTORY_MAX: usize = 500;
+
+/// Which line ended the script, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct ScriptError {
+    /// Counted from 1.
+    pub line: u64,
+    /// Why.
+    #[source]
+    pub why: ScriptFailure,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptFailure {
+    /// Not a command, or its address is neither an email address, a phone number nor a user id.
+    #[error("not a command, or its address or number cannot be read")]
+    NotACommand,
+    /// The lines cannot be read.
+    #[error("the script cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// The client failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What was waited for did not happen in time.
+    #[error("waited {seconds} s in vain for {what}")]
+    Deadline {
+        /// For what.
+        what: &'static str,
+        /// How long.
+        seconds: u64,
+    },
+    /// A message of this script will not be sent.
+    #[error("a message was not sent: {0}")]
+    NotSent(SendFailure),
+    /// The log-in is no longer good.
+    #[error("logged out by the server")]
+    LoggedOut,
+    /// The client has stopped.
+    #[error("the client has stopped")]
+    Stopped,
+    /// There is no own message that could be read.
+    #[error("no message of yours is there to be read")]
+    NothingToRead,
+}
+
+/// A running script.
+pub struct Script<'a, E: FnMut(&Value)> {
+    client: &'a Client,
+    own: UserId,
+    events: Events,
+    /// How long one `wait-` command waits.
+    deadline: Duration,
+    /// Takes what is told.
+    emit: E,
+    /// Messages of others since the start.
+    received: u64,
+    /// Sent by this script, and not acknowledged; the outbox bounds it.
+    unsent: BTreeSet<LocalMessageId>,
+    not_sent: Option<SendFailure>,
+}
+
+impl<'a, E: FnMut(&Value)> Script<'a, E> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError::LoggedOut`].
+    pub fn start(client: &'a Client, deadline: Duration, emit: E) -> Result<Self, ClientError> {
+        let own = client.user_id()?.ok_or(ClientError::LoggedOut)?;
+        // The stream is there before the connection: nothing is missed.
+        let events = client.connect()?;
+        let unsent = BTreeSet::new();
+        Ok(Self { client, own, events, deadline, emit, received: 0, unsent, not_sent: None })
+    }
+
+    /// Runs the lines as they come. Events are told meanwhile.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn run(
+        &mut self,
+        mut lines: mpsc::Receiver<std::io::Result<String>>,
+    ) -> Result<(), ScriptError> {
+        let mut number = 0;
+        loop {
+            let line = tokio::select! {
+                line = lines.recv() => line,
+                event = self.events.next() => {
+                    let told = event.ok_or(ScriptFailure::Stopped).and_then(|event| self.tell(event));
+                    told.map_err(|why| ScriptError { line: number, why })?;
+                    continue;
+                }
+            };
+            let Some(line) = line else { return Ok(()) };
+            number += 1;
+            match self.line(line).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(why) => {
+                    (self.emit)(&json!({"event": "error", "line": number, "why": why.to_string()}));
+                    return Err(ScriptError { line: number, why });
+                }
+            }
+        }
+    }
+
+    /// Runs one line. `false` if it was the last one.
+    async fn line(&mut self, line: std::io::Result<String>) -> Result<bool, ScriptFailure> {
+        let line = line.map_err(ScriptFailure::Unreadable)?;
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(true);
+        }
+        match ScriptCommand::parse(line).ok_or(ScriptFailure::NotACommand)? {
+            ScriptCommand::Quit => return Ok(false),
+            ScriptCommand::Find(query) => {
+                let card = self.client.find_user(query).await?;
+                (self.emit)(&json!({"event": "found", "user_id": card.user_id, "name": card.name}));
+            }
+            ScriptCommand::Send(to, text) => self.send(to, text).await?,
+            ScriptCommand::WaitSent => self.wait_sent().await?,
+            ScriptCommand::WaitMessages(count) => {
+                self.wait_until("messages of others", |script| Ok(script.received >= count)).await?;
+                (self.emit)(&json!({"event": "messages", "count": self.received}));
+            }
+            ScriptCommand::Read(query) => {
+                let user = self.user(query).await?;
+                self.client.mark_read(ConversationId::of_pair(self.own, user)).await?;
+                (self.emit)(&json!({"event": "marked_read", "with": user}));
+            }
+            ScriptCommand::WaitRead(query) => {
+                let user = self.user(query).await?;
+                let conversation = ConversationId::of_pair(self.own, user);
+                self.wait_until("the newest message to be read", |script| script.is_read(conversation))
+                    .await?;
+                (self.emit)(&json!({"event": "all_read", "with": user}));
+            }
+            ScriptCommand::History(query) => {
+                let user = self.user(query).await?;
+                let messages =
+                    self.client.history(ConversationId::of_pair(self.own, user), None, HISTORY_MAX)?;
+                for message in &messages {
+                    (self.emit)(&described("message", message));
+                }
+                (self.emit)(&json!({"event": "history", "with": user, "count": messages.len()}));
+            }
+            ScriptCommand::Safety(query) => {
+                let user = self.user(query).await?;
+                let number = self.client.safety_number(user).await?;
+                (self.emit)(&json!({"event": "safety", "with": user, "digits": number.digits()}));
+            }
+        }
+        Ok(true)
+    }
+
+    async fn user(&self, query: UserQuery) -> Result<UserId, ScriptFailure> {
+        match query {
+            // Known as it is: this works without a connection.
+            UserQuery::Id(user) => Ok(user),
+            query => Ok(self.client.find_user(query).await?.user_id),
+        }
+    }
+
+    async fn send(&mut self, to: UserQuery, text: String) -> Result<(), ScriptFailure> {
+        let user = self.user(to).await?;
+        let id = self.client.send_text(user, text).await?;
+        self.unsent.insert(id);
+        (self.emit)(&json!({"event": "queued", "local_id": id, "to": user}));
+        Ok(())
+    }
+
+    /// Earlier runs may have left something in the outbox: it counts too.
+    async fn wait_sent(&mut self) -> Result<(), ScriptFailure> {
+        let client = self.client;
+        self.wait_until("messages to be sent", |script| match script.not_sent {
+            Some(why) => Err(ScriptFailure::NotSent(why)),
+            None => Ok(script.unsent.is_empty() && client.outbox_is_empty()),
+        })
+        .await?;
+        (self.emit)(&json!({"event": "all_sent"}));
+        Ok(())
+    }
+
+    fn is_read(&self, conversation: ConversationId) -> Result<bool, ScriptFailure> {
+        let messages = self.client.history(conversation, None, HISTORY_MAX)?;
+        match messages.iter().rev().find(|message| message.is_own).map(|message| message.state) {
+            None => Err(ScriptFailure::NothingToRead),
+            Some(MessageState::Failed(why)) => Err(ScriptFailure::NotSent(why)),
+            Some(state) => Ok(state == MessageState::Read),
+        }
+    }
+
+    async fn wait_until(
+        &mut self,
+        what: &'static str,
+        is_met: impl Fn(&Self) -> Result<bool, ScriptFailure>,
+    ) -> Result<(), ScriptFailure> {
+        let until = Instant::now() + self.deadline;
+        let client = self.client;
+        while !is_met(self)? {
+            // The outbox may become empty without a further event.
+            let is_busy = !client.outbox_is_empty();
+            tokio::select! {
+                event = self.events.next() => self.tell(event.ok_or(ScriptFailure::Stopped)?)?,
+                () = client.wait_until_sent(), if is_busy => {}
+                () = tokio::time::sleep_until(until) => {
+                    return Err(ScriptFailure::Deadline { what, seconds: self.deadline.as_secs() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), ScriptFailure> {
+        let told = match event {
+            Event::MessageReceived(message) if message.is_own => described("sent_elsewhere", &message),
+            Event::MessageReceived(message) | Event::MessageRepaired(message) => {
+                self.received += 1;
+                described("received", &message)
+            }
+            Event::MessageSent { local_id, message_id, conversation_id, sequence_number } => {
+                self.unsent.remove(&local_id);
+                json!({"event": "sent", "local_id": local_id, "message_id": message_id,
+                    "conversation_id": conversation_id, "sequence": sequence_number})
+            }
+            Event::MessageFailed { local_id, reason, .. } => {
+                self.unsent.remove(&local_id);
+                self.not_sent = Some(reason);
+                json!({"event": "failed", "local_id": local_id, "why": reason.to_string()})
+            }
+            Event::MarksMoved { conversation_id, delivered_through, read_through, own_read_through } => {
+                json!({
+                "event": "marks", "conversation_id": conversation_id, "delivered_through": delivered_through,
+                "read_through": read_through, "own_read_through": own_read_through})
+            }
+            Event::DecryptionFailed { message, failure, repair_asked } => json!({
+                "event": "undecryptable", "from": message.sender_id, "sequence": message.sequence_number,
+                "why": failure.to_string(), "repair_asked": repair_asked}),
+            Event::Connected { unread_count } => json!({"event": "connected", "unread": unread_count}),
+            Event::Disconnected { reason, retry_in } => json!({
+                "event": "disconnected", "why": format!("{reason:?}"),
+                "retry_in_ms": retry_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))}),
+            Event::IdentityChanged(change) => json!({
+                "event": "identity_changed", "user_id": change.address.user_id,
+                "device_id": change.address.device_id, "kind": format!("{:?}", change.kind)}),
+            Event::PresenceChanged { user_id, status, .. } => {
+                json!({"event": "presence", "user_id": user_id, "status": status})
+            }
+            Event::TypingChanged { user_id, state, .. } => {
+                json!({"event": "typing", "user_id": user_id, "state": state})
+            }
+            Event::MessagesLost { conversation_id, from, to } => {
+                json!({"event": "lost", "conversation_id": conversation_id, "from_sequence": from, "to_sequence": to})
+            }
+            Event::EventsMissed { count } => {
+                // Which ones is not known: the outbox says whether all is sent.
+                self.unsent.clear();
+                json!({"event": "events_missed", "count": count})
+            }
+            Event::LoggedOut => return Err(ScriptFailure::LoggedOut),
+            Event::StoreFailed => return Err(ScriptFailure::Stopped),
+        };
+        (self.emit)(&told);
+        Ok(())
+    }
+}
+
+fn described(event: &str, message: &Message) -> Value {
+    let text = match &message.content {
+        ShownContent::Text(text) => Some(text),
+        ShownContent::Undecryptable(_) | ShownContent::Unavailable => None,
+    };
+    let state = match message.state {
+        MessageState::Queued => "queued",
+        MessageState::Sent => "sent",
+        MessageState::Delivered => "delivered",
+        MessageState::Read => "read",
+        MessageState::Failed(_) => "failed",
+        MessageState::Received => "received",
+    };
+    json!({"event": event, "from": message.sender_id, "text": text, "sequence": message.sequence_number,
+        "own": message.is_own, "state": state, "message_id": message.message_id,
+        "conversation_id": message.conversation_id})
+}

@@ -1,0 +1,73 @@
+//! The commands of a script, one a line.
+
+use super::address::parse_address;
+use crate::api::accounts::UserQuery;
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScriptCommand {
+    /// `find ADDRESS`: look somebody up.
+    Find(UserQuery),
+    /// `send ADDRESS TEXT...`: put a text into the outbox.
+    Send(UserQuery, String),
+    /// `wait-sent`: until the server has stored everything.
+    WaitSent,
+    /// `wait-messages N`: until so many messages of others have come since the start.
+    WaitMessages(u64),
+    /// `read ADDRESS`: everything there was seen.
+    Read(UserQuery),
+    /// `wait-read ADDRESS`: until the newest own message was seen.
+    WaitRead(UserQuery),
+    /// `history ADDRESS`: print what is stored.
+    History(UserQuery),
+    /// `safety ADDRESS`: print the safety number.
+    Safety(UserQuery),
+    /// `quit`: leave.
+    Quit,
+}
+
+impl ScriptCommand {
+    /// Reads a line; nothing if it is not a command.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let (verb, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        let rest = rest.trim();
+        let address = || parse_address(rest);
+        match verb {
+            "find" => address().map(Self::Find),
+            "send" => {
+                let (to, text) = rest.split_once(' ')?;
+                Some(Self::Send(parse_address(to)?, text.trim_start().to_owned()))
+            }
+            "wait-sent" => rest.is_empty().then_some(Self::WaitSent),
+            "wait-messages" => rest.parse().ok().map(Self::WaitMessages),
+            "read" => address().map(Self::Read),
+            "wait-read" => address().map(Self::WaitRead),
+            "history" => address().map(Self::History),
+            "safety" => address().map(Self::Safety),
+            "quit" => rest.is_empty().then_some(Self::Quit),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_commands_or_nothing() {
+        let email = || UserQuery::Email("a@example.com".to_owned());
+        let parse = ScriptCommand::parse;
+        assert_eq!(parse(" find a@example.com "), Some(ScriptCommand::Find(email())));
+        let sent = ScriptCommand::Send(email(), "two words".to_owned());
+        assert_eq!(parse("send a@example.com two words"), Some(sent));
+        assert_eq!(parse("wait-messages 3"), Some(ScriptCommand::WaitMessages(3)));
+        assert_eq!(parse("wait-sent"), Some(ScriptCommand::WaitSent));
+        assert_eq!(parse("wait-read a@example.com"), Some(ScriptCommand::WaitRead(email())));
+        assert_eq!(parse("quit"), Some(ScriptCommand::Quit));
+        for bad in ["", "say hello", "find", "find somebody", "send a@example.com", "wait-messages many"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
