@@ -13,7 +13,7 @@
 //!     platform: "terminal".into(),
 //! })
 //! .await?;
-//! client.log_in(Identifier::Email("ada@example.org".into()), "a password".into()).await?;
+//! client.log_in(Identifier::Email("left@example.org".into()), "a password".into()).await?;
 //! let mut events = client.connect()?;
 //! let grace = client.find_user(UserQuery::Email("grace@example.org".into())).await?;
 //! client.send_text(grace.user_id, "hello").await?;

@@ -32,7 +32,7 @@ pub enum CloseCode {
     TokenRevoked = 4501,
     /// The device was removed or never registered.
     UnknownDevice = 4502,
-    /// The same device connected again; this is the older connection.
+    /// The same device connected more often than [`crate::limits::SOCKETS_PER_DEVICE_MAX`]; this is its oldest.
     Replaced = 4503,
     /// More refused frames than [`crate::limits::VIOLATIONS_MAX`] allow.
     PolicyViolation = 4504,
@@ -86,7 +86,7 @@ impl CloseCode {
             Self::InvalidToken => "invalid token: log in again",
             Self::TokenRevoked => "log-in revoked: log in again",
             Self::UnknownDevice => "unknown device: register it",
-            Self::Replaced => "this device connected again elsewhere",
+            Self::Replaced => "this device has too many newer connections",
             Self::PolicyViolation => "too many refused frames",
         }
     }

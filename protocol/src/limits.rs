@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Sockets one device may have open at once: connections overlap while a client moves, and a broken one is noticed
+/// late. One more, and the oldest is closed with `replaced`.
+pub const SOCKETS_PER_DEVICE_MAX: usize = 4;
 /// Largest WebSocket message in either direction, bytes. A larger one closes the socket with 1009.
 pub const FRAME_MAX_BYTES: usize = 64 * 1024;
 /// Longest device id, bytes.

@@ -21,9 +21,9 @@ pub struct Pair {
     /// Its REST interface.
     pub rest: Rest,
     /// One person's device.
-    pub ada: Arc<Device>,
+    pub left: Arc<Device>,
     /// The other's.
-    pub ben: Arc<Device>,
+    pub right: Arc<Device>,
 }
 
 impl Pair {
@@ -36,9 +36,9 @@ impl Pair {
     pub async fn start_with(options: ServerOptions) -> Self {
         let server = Server::start(options).await;
         let rest = server.rest();
-        let ada = Arc::new(rest.register_user("Ada", "ada-phone").await);
-        let ben = Arc::new(rest.register_user("Ben", "ben-phone").await);
-        Self { server, rest, ada, ben }
+        let left = Arc::new(rest.register_user("Left", "left-phone").await);
+        let right = Arc::new(rest.register_user("Right", "right-phone").await);
+        Self { server, rest, left, right }
     }
 
     /// Opens a socket for `device`.
@@ -48,18 +48,18 @@ impl Pair {
 
     /// Opens a socket for each of the two.
     pub async fn connect_both(&self) -> (RawClient, RawClient) {
-        (self.connect(&self.ada).await, self.connect(&self.ben).await)
+        (self.connect(&self.left).await, self.connect(&self.right).await)
     }
 
     /// Their conversation.
     #[must_use]
     pub fn conversation(&self) -> ConversationId {
-        self.ada.conversation_with(&self.ben)
+        self.left.conversation_with(&self.right)
     }
 
     /// What the server holds of their conversation in the end, as a checker wants it.
     pub async fn log(&self) -> Vec<Logged> {
-        let history = self.rest.whole_history(&self.ada, self.conversation()).await;
+        let history = self.rest.whole_history(&self.left, self.conversation()).await;
         let logged = history.messages.iter().map(|message| Logged {
             message_id: message.message_id,
             sequence_number: message.sequence_number,
@@ -89,12 +89,13 @@ impl Pair {
 
     /// Fails unless a message still gets from one to the other: whatever was done before, the service goes on.
     pub async fn assert_conversation_works(&self) {
-        let (mut ada, mut ben) = self.connect_both().await;
-        let message = ada.send_message(&self.ada, &[&self.ben], "still there?").await;
-        let ack = ada.expect_ack(&message).await;
-        let shown = ben.expect("message", |frame| crate::raw_client::message_with_id(frame, ack.message_id));
+        let (mut left, mut right) = self.connect_both().await;
+        let message = left.send_message(&self.left, &[&self.right], "still there?").await;
+        let ack = left.expect_ack(&message).await;
+        let shown =
+            right.expect("message", |frame| crate::raw_client::message_with_id(frame, ack.message_id));
         assert_eq!(shown.await.sequence_number, ack.sequence_number);
-        ada.close().await;
-        ben.close().await;
+        left.close().await;
+        right.close().await;
     }
 }

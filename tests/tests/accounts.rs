@@ -50,7 +50,7 @@ async fn a_name_of_four_byte_characters_reads_back_as_it_was_written() {
 #[tokio::test]
 async fn of_many_registrations_with_one_email_at_once_one_succeeds() {
     let (_server, rest) = start().await;
-    let body = register("Ada");
+    let body = register("Left");
     let racing = (0..RACERS).map(|_| rest.post("/v1/accounts", None, &body));
     let answers = join_all(racing).await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
@@ -63,7 +63,7 @@ async fn of_many_registrations_with_one_phone_at_once_one_succeeds() {
     let (_server, rest) = start().await;
     let phone = Some("+4930123456789".to_owned());
     let bodies: Vec<Register> =
-        (0..RACERS).map(|_| Register { phone: phone.clone(), ..register("Ada") }).collect();
+        (0..RACERS).map(|_| Register { phone: phone.clone(), ..register("Left") }).collect();
     let answers = join_all(bodies.iter().map(|body| rest.post("/v1/accounts", None, body))).await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
     assert_eq!(won.len(), 1);
@@ -81,9 +81,9 @@ async fn of_many_registrations_with_one_phone_at_once_one_succeeds() {
 #[tokio::test]
 async fn a_one_time_key_is_claimed_once_and_then_the_fallback_key_is_handed_out() {
     let pair = Pair::start().await;
-    let claim = ClaimKeys { device_ids: vec![pair.ben.device_id.clone()] };
-    let path = format!("/v1/users/{}/keys/claim", pair.ben.user_id);
-    let token = Some(pair.ada.tokens.access_token.as_str());
+    let claim = ClaimKeys { device_ids: vec![pair.right.device_id.clone()] };
+    let path = format!("/v1/users/{}/keys/claim", pair.right.user_id);
+    let token = Some(pair.left.tokens.access_token.as_str());
     let answers = join_all((0..RACERS).map(|_| pair.rest.post(&path, token, &claim))).await;
     let mut one_time = BTreeSet::new();
     let mut fallbacks = 0;
@@ -101,11 +101,11 @@ async fn a_one_time_key_is_claimed_once_and_then_the_fallback_key_is_handed_out(
 #[tokio::test]
 async fn a_key_whose_signature_does_not_verify_is_refused() {
     let pair = Pair::start().await;
-    let tokens = pair.rest.log_in(&pair.ada.email).await;
-    let device_id = DeviceId::new("ada-laptop").unwrap();
+    let tokens = pair.rest.log_in(&pair.left.email).await;
+    let device_id = DeviceId::new("left-laptop").unwrap();
     let mut registration = DeviceKeys::generate().registration(tokens.user_id, &device_id, 1);
     registration.one_time_keys[0].key = registration.fallback_key.key.clone();
-    let answer = pair.rest.put("/v1/devices/ada-laptop", &tokens.access_token, &registration).await;
+    let answer = pair.rest.put("/v1/devices/left-laptop", &tokens.access_token, &registration).await;
     assert_eq!(answer.refusal(), ErrorCode::BadKeySignature);
 }
 
@@ -113,9 +113,9 @@ async fn a_key_whose_signature_does_not_verify_is_refused() {
 async fn a_user_has_at_most_so_many_devices() {
     let pair = Pair::start().await;
     for n in 1..DEVICES_PER_USER_MAX {
-        pair.rest.add_device(&pair.ada, &format!("device-{n}")).await;
+        pair.rest.add_device(&pair.left, &format!("device-{n}")).await;
     }
-    let tokens = pair.rest.log_in(&pair.ada.email).await;
+    let tokens = pair.rest.log_in(&pair.left.email).await;
     let device_id = DeviceId::new("one-too-many").unwrap();
     let registration = DeviceKeys::generate().registration(tokens.user_id, &device_id, 1);
     let answer = pair.rest.put("/v1/devices/one-too-many", &tokens.access_token, &registration).await;

@@ -38,22 +38,22 @@ async fn refused(client: &mut RawClient, text: &str, code: ErrorCode) -> Option<
 /// A message that `change` spoils gets `code`, is named in the answer, takes no number, and the socket goes on.
 async fn spoiled_message_is_refused(change: impl Fn(&mut Value), code: ErrorCode) {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    let message = pair.ada.compose(&[&pair.ben], "spoiled");
+    let mut left = pair.connect(&pair.left).await;
+    let message = pair.left.compose(&[&pair.right], "spoiled");
     let mut spoiled = frame(&message);
     change(&mut spoiled);
-    let name = refused(&mut ada, &spoiled.to_string(), code).await;
+    let name = refused(&mut left, &spoiled.to_string(), code).await;
     assert_eq!(name.as_deref(), Some(message.client_message_id.as_str()));
-    let good = ada.send_message(&pair.ada, &[&pair.ben], "good").await;
-    assert_eq!(ada.expect_ack(&good).await.sequence_number, 1, "what was refused took no number");
+    let good = left.send_message(&pair.left, &[&pair.right], "good").await;
+    assert_eq!(left.expect_ack(&good).await.sequence_number, 1, "what was refused took no number");
 }
 
 #[tokio::test]
 async fn what_is_not_json_is_a_malformed_frame() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     for text in ["", "hello", "{", "[1, 2]", "null", "{\"type\": \"heartbeat\""] {
-        refused(&mut ada, text, ErrorCode::MalformedFrame).await;
+        refused(&mut left, text, ErrorCode::MalformedFrame).await;
     }
     pair.assert_conversation_works().await;
 }
@@ -61,7 +61,7 @@ async fn what_is_not_json_is_a_malformed_frame() {
 #[tokio::test]
 async fn wrong_types_are_a_malformed_frame() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     for frame in [
         json!({"type": 7}),
         json!({"type": "heartbeat", "timestamp": "now"}),
@@ -70,16 +70,16 @@ async fn wrong_types_are_a_malformed_frame() {
         json!({"type": "typing", "payload": []}),
         json!({"type": "retransmit", "conversation_id": fresh_uuid(), "from_sequence": -1, "to_sequence": 5}),
     ] {
-        refused(&mut ada, &frame.to_string(), ErrorCode::MalformedFrame).await;
+        refused(&mut left, &frame.to_string(), ErrorCode::MalformedFrame).await;
     }
 }
 
 #[tokio::test]
 async fn a_frame_no_client_sends_is_unknown() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     for kind in ["shout", "message_ack", "auth_success", ""] {
-        refused(&mut ada, &json!({"type": kind}).to_string(), ErrorCode::UnknownFrame).await;
+        refused(&mut left, &json!({"type": kind}).to_string(), ErrorCode::UnknownFrame).await;
     }
 }
 
@@ -125,12 +125,12 @@ async fn a_sender_key_that_the_device_has_not_published_is_refused() {
 #[tokio::test]
 async fn the_same_key_with_another_body_is_a_conflict() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    let first = ada.send_message(&pair.ada, &[&pair.ben], "first").await;
-    ada.expect_ack(&first).await;
-    let mut second = pair.ada.compose(&[&pair.ben], "second");
+    let mut left = pair.connect(&pair.left).await;
+    let first = left.send_message(&pair.left, &[&pair.right], "first").await;
+    left.expect_ack(&first).await;
+    let mut second = pair.left.compose(&[&pair.right], "second");
     second.idempotency_key = first.idempotency_key;
-    let name = refused(&mut ada, &frame(&second).to_string(), ErrorCode::IdempotencyConflict).await;
+    let name = refused(&mut left, &frame(&second).to_string(), ErrorCode::IdempotencyConflict).await;
     assert_eq!(name, Some(second.client_message_id));
     assert_eq!(pair.log().await.len(), 1);
 }
@@ -138,25 +138,25 @@ async fn the_same_key_with_another_body_is_a_conflict() {
 #[tokio::test]
 async fn an_oversized_frame_closes_the_socket() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     // The server may close before it has taken all of it.
-    let _ = ada.try_send_text(&"x".repeat(FRAME_MAX_BYTES + 1)).await;
-    assert_eq!(ada.expect_end().await, Some(MESSAGE_TOO_BIG));
+    let _ = left.try_send_text(&"x".repeat(FRAME_MAX_BYTES + 1)).await;
+    assert_eq!(left.expect_end().await, Some(MESSAGE_TOO_BIG));
     pair.assert_conversation_works().await;
 }
 
 #[tokio::test]
 async fn the_wrong_devices_are_named_and_nothing_is_stored() {
     let pair = Pair::start().await;
-    let tablet = pair.rest.add_device(&pair.ben, "ben-tablet").await;
-    let mut ada = pair.connect(&pair.ada).await;
-    let mut message = pair.ada.compose(&[&pair.ben], "for the phone alone");
-    let nobody = DeviceAddress { user_id: pair.ben.user_id, device_id: "ben-watch".parse().unwrap() };
+    let tablet = pair.rest.add_device(&pair.right, "right-tablet").await;
+    let mut left = pair.connect(&pair.left).await;
+    let mut message = pair.left.compose(&[&pair.right], "for the phone alone");
+    let nobody = DeviceAddress { user_id: pair.right.user_id, device_id: "right-watch".parse().unwrap() };
     let mut extra = message.payload.content.ciphertexts[0].clone();
     extra.device_id = nobody.device_id.clone();
     message.payload.content.ciphertexts.push(extra);
-    ada.send(&ClientFrame::Message(Box::new(message.clone()))).await;
-    let stale = ada
+    left.send(&ClientFrame::Message(Box::new(message.clone()))).await;
+    let stale = left
         .expect("device_list_stale", |frame| match frame {
             ServerFrame::DeviceListStale { client_message_id, payload } => {
                 Some((client_message_id.clone(), payload.clone()))
@@ -168,22 +168,22 @@ async fn the_wrong_devices_are_named_and_nothing_is_stored() {
     assert_eq!((stale.1.missing, stale.1.extra), (vec![tablet.address()], vec![nobody]));
 
     // Encrypted again for the devices named, under the same key: nothing was stored under it.
-    let mut again = pair.ada.compose(&[&pair.ben, &tablet], "for both");
+    let mut again = pair.left.compose(&[&pair.right, &tablet], "for both");
     again.idempotency_key = message.idempotency_key;
-    ada.send(&ClientFrame::Message(Box::new(again.clone()))).await;
-    assert_eq!(ada.expect_ack(&again).await.sequence_number, 1);
+    left.send(&ClientFrame::Message(Box::new(again.clone()))).await;
+    assert_eq!(left.expect_ack(&again).await.sequence_number, 1);
 }
 
 #[tokio::test]
 async fn a_conversation_of_others_is_answered_like_one_that_is_not_there() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], 1).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], 1).await;
     let eve = pair.rest.register_user("Eve", "eve-phone").await;
     let mut client = pair.connect(&eve).await;
     let mut answers = Vec::new();
     for conversation_id in [pair.conversation(), ConversationId(fresh_uuid())] {
-        let mut message = eve.compose(&[&pair.ben], "let me in");
+        let mut message = eve.compose(&[&pair.right], "let me in");
         message.payload.conversation_id = conversation_id;
         client.send(&ClientFrame::Message(Box::new(message))).await;
         let (_, sent) = client.expect_error().await;
@@ -201,7 +201,7 @@ async fn a_conversation_of_others_is_answered_like_one_that_is_not_there() {
 #[tokio::test]
 async fn ten_thousand_garbage_frames_close_their_socket_and_disturb_nobody() {
     let pair = Pair::start().await;
-    let mut garbage = pair.connect(&pair.ada).await;
+    let mut garbage = pair.connect(&pair.left).await;
     let carol = pair.rest.register_user("Carol", "carol-phone").await;
     let mut bystander = pair.connect(&carol).await;
     for n in 0..10_000 {
@@ -219,23 +219,23 @@ async fn ten_thousand_garbage_frames_close_their_socket_and_disturb_nobody() {
 #[tokio::test]
 async fn one_refused_frame_too_many_is_a_policy_violation() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     for _ in 0..VIOLATIONS_MAX {
-        refused(&mut ada, "garbage", ErrorCode::MalformedFrame).await;
+        refused(&mut left, "garbage", ErrorCode::MalformedFrame).await;
     }
-    ada.send_text("garbage").await;
-    ada.expect_close(CloseCode::PolicyViolation).await;
+    left.send_text("garbage").await;
+    left.expect_close(CloseCode::PolicyViolation).await;
     pair.assert_conversation_works().await;
 }
 
 #[tokio::test]
 async fn a_sequence_window_that_is_reversed_or_absurd_is_refused() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], 3).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], 3).await;
     for (from_sequence, to_sequence) in [(3, 1), (0, 3), (1, u64::MAX), (1, WINDOW_MAX + 1)] {
         let window = Retransmit { conversation_id: pair.conversation(), from_sequence, to_sequence };
-        refused(&mut ada, &ClientFrame::Retransmit(window).to_json(), ErrorCode::InvalidWindow).await;
+        refused(&mut left, &ClientFrame::Retransmit(window).to_json(), ErrorCode::InvalidWindow).await;
     }
     for (query, code) in [
         (format!("after={}", u64::MAX), ErrorCode::InvalidWindow),
@@ -244,25 +244,25 @@ async fn a_sequence_window_that_is_reversed_or_absurd_is_refused() {
         ("after=0&limit=0".into(), ErrorCode::InvalidField),
         ("after=0&limit=100000".into(), ErrorCode::InvalidField),
     ] {
-        let answer = pair.rest.history(&pair.ada, pair.conversation(), &query).await;
+        let answer = pair.rest.history(&pair.left, pair.conversation(), &query).await;
         assert_eq!(answer.refusal(), code, "{query}");
     }
     let beyond = Retransmit { conversation_id: pair.conversation(), from_sequence: 3, to_sequence: 1_000 };
-    ada.send(&ClientFrame::Retransmit(beyond)).await;
-    assert_eq!(ada.expect_pages().await.len(), 1, "what lies beyond the end is left out");
+    left.send(&ClientFrame::Retransmit(beyond)).await;
+    assert_eq!(left.expect_pages().await.len(), 1, "what lies beyond the end is left out");
 }
 
 #[tokio::test]
 async fn a_senders_clock_that_is_off_by_a_day_changes_nothing() {
     let pair = Pair::start().await;
-    let (mut ada, mut ben) = pair.connect_both().await;
+    let (mut left, mut right) = pair.connect_both().await;
     let before = now();
     for (number, timestamp) in (1..).zip([before - DAY_MS, before + DAY_MS, 0, u64::MAX]) {
-        let mut message = pair.ada.compose(&[&pair.ben], "from another time");
+        let mut message = pair.left.compose(&[&pair.right], "from another time");
         message.payload.timestamp = timestamp;
-        ada.send(&ClientFrame::Message(Box::new(message.clone()))).await;
-        let ack = ada.expect_ack(&message).await;
-        let shown = ben.expect_message().await;
+        left.send(&ClientFrame::Message(Box::new(message.clone()))).await;
+        let ack = left.expect_ack(&message).await;
+        let shown = right.expect_message().await;
         assert_eq!((ack.sequence_number, shown.sequence_number), (number, number));
         assert_eq!(shown.timestamp, ack.timestamp);
         assert!((before..=now()).contains(&ack.timestamp), "the server's clock is the one that counts");
@@ -273,23 +273,23 @@ async fn a_senders_clock_that_is_off_by_a_day_changes_nothing() {
 async fn before_authentication_only_auth_is_taken() {
     let pair = Pair::start().await;
     let mut client = RawClient::open(pair.server.address()).await;
-    let message = frame(&pair.ada.compose(&[&pair.ben], "let me in")).to_string();
+    let message = frame(&pair.left.compose(&[&pair.right], "let me in")).to_string();
     for text in [message.as_str(), r#"{"type":"heartbeat","timestamp":1}"#] {
         client.send_text(text).await;
         client.expect_refusal(ErrorCode::NotAuthenticated).await;
     }
-    client.send(&auth(&pair.ada, &pair.ada.tokens.access_token, Vec::new())).await;
+    client.send(&auth(&pair.left, &pair.left.tokens.access_token, Vec::new())).await;
     client.expect_auth_success().await;
-    client.send(&auth(&pair.ada, &pair.ada.tokens.access_token, Vec::new())).await;
+    client.send(&auth(&pair.left, &pair.left.tokens.access_token, Vec::new())).await;
     client.expect_refusal(ErrorCode::AlreadyAuthenticated).await;
 }
 
 #[tokio::test]
 async fn a_binary_message_does_not_take_the_process_with_it() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_binary(seal("binary").into_bytes()).await;
-    match ada.next().await {
+    let mut left = pair.connect(&pair.left).await;
+    left.send_binary(seal("binary").into_bytes()).await;
+    match left.next().await {
         Incoming::Frame(frame) => {
             assert!(matches!(*frame, ServerFrame::Error { ref payload, .. }
                 if payload.code == ErrorCode::MalformedFrame));
@@ -305,11 +305,11 @@ async fn a_device_that_is_not_registered_is_turned_away() {
     let pair = Pair::start().await;
     let stranger = Device {
         device_id: "never-registered".parse().unwrap(),
-        tokens: pair.rest.log_in(&pair.ada.email).await,
+        tokens: pair.rest.log_in(&pair.left.email).await,
         keys: colloquy_tests::device::DeviceKeys::generate(),
-        user_id: pair.ada.user_id,
-        email: pair.ada.email.clone(),
-        password: pair.ada.password.clone(),
+        user_id: pair.left.user_id,
+        email: pair.left.email.clone(),
+        password: pair.left.password.clone(),
     };
     let mut client = RawClient::open(pair.server.address()).await;
     client.send(&auth(&stranger, &stranger.tokens.access_token, Vec::new())).await;

@@ -6,6 +6,7 @@ use colloquy_protocol::frame::client::{ClientFrame, ResumeCursor, Retransmit};
 use colloquy_protocol::frame::server::{DeliveredMessage, DeviceListStale, ServerFrame};
 use colloquy_protocol::ids::ConversationId;
 use colloquy_protocol::limits::PAGE_MAX_MESSAGES;
+use colloquy_protocol::limits::SOCKETS_PER_DEVICE_MAX;
 use colloquy_protocol::rest::conversations::{Conversation, Conversations, History, OpenConversation};
 use colloquy_tests::device::unseal;
 use colloquy_tests::pair::Pair;
@@ -18,36 +19,39 @@ fn numbers(messages: &[DeliveredMessage]) -> Vec<u64> {
 #[tokio::test]
 async fn two_people_exchange_messages_and_see_how_far_each_one_has_come() {
     let pair = Pair::start().await;
-    let (mut ada, mut ben) = pair.connect_both().await;
+    let (mut left, mut right) = pair.connect_both().await;
 
-    let hello = ada.send_message(&pair.ada, &[&pair.ben], "hello").await;
-    let ack = ada.expect_ack(&hello).await;
+    let hello = left.send_message(&pair.left, &[&pair.right], "hello").await;
+    let ack = left.expect_ack(&hello).await;
     assert_eq!((ack.sequence_number, ack.status), (1, MessageStatus::Sent));
 
-    let received = ben.expect_message().await;
+    let received = right.expect_message().await;
     assert_eq!(received.message_id, ack.message_id);
     assert_eq!(received.sequence_number, 1);
-    assert_eq!(received.sender_id, pair.ada.user_id);
-    assert_eq!(received.sender_device_id, pair.ada.device_id);
-    assert_eq!(received.receiver_id, pair.ben.user_id);
+    assert_eq!(received.sender_id, pair.left.user_id);
+    assert_eq!(received.sender_device_id, pair.left.device_id);
+    assert_eq!(received.receiver_id, pair.right.user_id);
     assert_eq!(received.conversation_id, pair.conversation());
     assert_eq!(received.idempotency_key, None, "the key is the sender's business");
     assert_eq!(unseal(&received.content.as_ref().unwrap().body), "hello");
 
-    ben.acknowledge(&received).await;
-    let delivered = ada.expect_delivered_through(1).await;
-    assert_eq!((delivered.delivered_to, delivered.conversation_id), (pair.ben.user_id, pair.conversation()));
-    ben.mark_read(&received).await;
-    let read = ada.expect_read_through(1).await;
-    assert_eq!((read.read_by, read.conversation_id), (pair.ben.user_id, pair.conversation()));
+    right.acknowledge(&received).await;
+    let delivered = left.expect_delivered_through(1).await;
+    assert_eq!(
+        (delivered.delivered_to, delivered.conversation_id),
+        (pair.right.user_id, pair.conversation())
+    );
+    right.mark_read(&received).await;
+    let read = left.expect_read_through(1).await;
+    assert_eq!((read.read_by, read.conversation_id), (pair.right.user_id, pair.conversation()));
 
-    let answer = ben.send_message(&pair.ben, &[&pair.ada], "hello to you").await;
-    assert_eq!(ben.expect_ack(&answer).await.sequence_number, 2);
-    assert_eq!(unseal(&ada.expect_message().await.content.unwrap().body), "hello to you");
+    let answer = right.send_message(&pair.right, &[&pair.left], "hello to you").await;
+    assert_eq!(right.expect_ack(&answer).await.sequence_number, 2);
+    assert_eq!(unseal(&left.expect_message().await.content.unwrap().body), "hello to you");
 
-    let seen = pair.conversation_that(&pair.ada, |seen| seen.read_through == 1).await;
+    let seen = pair.conversation_that(&pair.left, |seen| seen.read_through == 1).await;
     assert_eq!((seen.delivered_through, seen.last_sequence_number), (1, 2));
-    let history = pair.rest.whole_history(&pair.ada, pair.conversation()).await;
+    let history = pair.rest.whole_history(&pair.left, pair.conversation()).await;
     assert_eq!(numbers(&history.messages), [1, 2]);
     assert_eq!(history.messages[0].status, MessageStatus::Read);
     assert_eq!(history.messages[0].idempotency_key, Some(hello.idempotency_key));
@@ -57,12 +61,12 @@ async fn two_people_exchange_messages_and_see_how_far_each_one_has_come() {
 #[tokio::test]
 async fn a_token_in_the_handshake_authenticates_as_well_as_an_auth_frame() {
     let pair = Pair::start().await;
-    let mut ada = RawClient::connect_by_header(pair.server.address(), &pair.ada).await;
-    let success = ada.expect_auth_success().await;
+    let mut left = RawClient::connect_by_header(pair.server.address(), &pair.left).await;
+    let success = left.expect_auth_success().await;
     assert!(success.heartbeat_interval_ms > 0 && success.token_expires_at > success.server_time);
     assert_eq!(success.unread_count, 0);
-    let message = ada.send_message(&pair.ada, &[&pair.ben], "hello").await;
-    ada.expect_ack(&message).await;
+    let message = left.send_message(&pair.left, &[&pair.right], "hello").await;
+    left.expect_ack(&message).await;
 }
 
 #[tokio::test]
@@ -72,23 +76,23 @@ async fn both_sides_and_the_first_message_open_the_same_conversation() {
         let body = OpenConversation { participant_id: with };
         pair.rest.post("/v1/conversations", Some(by), &body).await.read()
     };
-    let first = open(&pair.ada.tokens.access_token, pair.ben.user_id).await;
-    let again = open(&pair.ben.tokens.access_token, pair.ada.user_id).await;
+    let first = open(&pair.left.tokens.access_token, pair.right.user_id).await;
+    let again = open(&pair.right.tokens.access_token, pair.left.user_id).await;
     assert_eq!(first.conversation_id, again.conversation_id);
-    assert_eq!(first.conversation_id, ConversationId::of_pair(pair.ada.user_id, pair.ben.user_id));
-    let mut ada = pair.connect(&pair.ada).await;
-    let message = ada.send_message(&pair.ada, &[&pair.ben], "hello").await;
-    assert_eq!(ada.expect_ack(&message).await.sequence_number, 1);
+    assert_eq!(first.conversation_id, ConversationId::of_pair(pair.left.user_id, pair.right.user_id));
+    let mut left = pair.connect(&pair.left).await;
+    let message = left.send_message(&pair.left, &[&pair.right], "hello").await;
+    assert_eq!(left.expect_ack(&message).await.sequence_number, 1);
 }
 
 #[tokio::test]
 async fn history_is_read_in_both_directions_page_by_page() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], 25).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], 25).await;
 
     let page = async |query: &str| -> History {
-        pair.rest.history(&pair.ben, pair.conversation(), query).await.read()
+        pair.rest.history(&pair.right, pair.conversation(), query).await.read()
     };
     let forwards = page("after=0&limit=10").await;
     assert_eq!((numbers(&forwards.messages), forwards.more), ((1..=10).collect(), true));
@@ -104,91 +108,92 @@ async fn history_is_read_in_both_directions_page_by_page() {
 async fn the_list_shows_the_last_message_and_what_is_unread() {
     let pair = Pair::start().await;
     let carol = pair.rest.register_user("Carol", "carol-phone").await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], 3).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], 3).await;
     let mut from_carol = pair.connect(&carol).await;
-    from_carol.send_many(&carol, &[&pair.ben], 1).await;
+    from_carol.send_many(&carol, &[&pair.right], 1).await;
 
     let list = async || -> Vec<Conversation> {
-        let path = format!("/v1/conversations?device_id={}", pair.ben.device_id);
-        pair.rest.get(&path, &pair.ben.tokens.access_token).await.read::<Conversations>().conversations
+        let path = format!("/v1/conversations?device_id={}", pair.right.device_id);
+        pair.rest.get(&path, &pair.right.tokens.access_token).await.read::<Conversations>().conversations
     };
     let before = list().await;
     assert_eq!(before.len(), 2);
-    assert_eq!(before[0].conversation_id, pair.ben.conversation_with(&carol), "the newest stands first");
+    assert_eq!(before[0].conversation_id, pair.right.conversation_with(&carol), "the newest stands first");
     let with_ada = &before[1];
     assert_eq!((with_ada.unread_count, with_ada.last_sequence_number), (3, 3));
     assert_eq!(with_ada.last_message.as_ref().unwrap().sequence_number, 3);
     assert!(with_ada.last_message.as_ref().unwrap().content.is_some(), "as the asking device may see it");
 
-    let (mut ben, success) =
-        RawClient::connect_and_resume(pair.server.address(), &pair.ben, Vec::new()).await;
+    let (mut right, success) =
+        RawClient::connect_and_resume(pair.server.address(), &pair.right, Vec::new()).await;
     assert_eq!(success.unread_count, 4);
-    let second = ben
-        .expect("ada's second message", |frame| match frame {
+    let second = right
+        .expect("left's second message", |frame| match frame {
             ServerFrame::Messages { payload } if payload.conversation_id == pair.conversation() => {
                 payload.messages.iter().find(|message| message.sequence_number == 2).cloned()
             }
             _ => None,
         })
         .await;
-    ben.mark_read(&second).await;
-    ada.expect_read_through(2).await;
-    pair.conversation_that(&pair.ben, |seen| seen.unread_count == 1).await;
+    right.mark_read(&second).await;
+    left.expect_read_through(2).await;
+    pair.conversation_that(&pair.right, |seen| seen.unread_count == 1).await;
 }
 
 #[tokio::test]
 async fn what_was_missed_comes_first_after_coming_back() {
     let pair = Pair::start().await;
-    let (mut ada, mut ben) = pair.connect_both().await;
-    ada.send_many(&pair.ada, &[&pair.ben], 2).await;
-    ben.expect_message().await;
-    ben.expect_message().await;
-    ben.close().await;
-    ada.send_many(&pair.ada, &[&pair.ben], 3).await;
+    let (mut left, mut right) = pair.connect_both().await;
+    left.send_many(&pair.left, &[&pair.right], 2).await;
+    right.expect_message().await;
+    right.expect_message().await;
+    right.close().await;
+    left.send_many(&pair.left, &[&pair.right], 3).await;
 
     let cursor = ResumeCursor { conversation_id: pair.conversation(), after_sequence: 2 };
-    let (mut ben, _) = RawClient::connect_and_resume(pair.server.address(), &pair.ben, vec![cursor]).await;
-    assert_eq!(numbers(&ben.expect_pages().await), [3, 4, 5]);
-    let live = ada.send_message(&pair.ada, &[&pair.ben], "live again").await;
-    ada.expect_ack(&live).await;
-    assert_eq!(ben.expect_message().await.sequence_number, 6);
+    let (mut right, _) =
+        RawClient::connect_and_resume(pair.server.address(), &pair.right, vec![cursor]).await;
+    assert_eq!(numbers(&right.expect_pages().await), [3, 4, 5]);
+    let live = left.send_message(&pair.left, &[&pair.right], "live again").await;
+    left.expect_ack(&live).await;
+    assert_eq!(right.expect_message().await.sequence_number, 6);
 }
 
 #[tokio::test]
 async fn without_cursors_the_server_resumes_from_what_the_device_acknowledged() {
     let mut pair = Pair::start().await;
-    let (mut ada, mut ben) = pair.connect_both().await;
-    ada.send_many(&pair.ada, &[&pair.ben], 2).await;
-    let first = ben.expect_message().await;
-    ben.acknowledge(&first).await;
-    ada.expect_delivered_through(1).await;
-    ada.close().await;
-    ben.close().await;
+    let (mut left, mut right) = pair.connect_both().await;
+    left.send_many(&pair.left, &[&pair.right], 2).await;
+    let first = right.expect_message().await;
+    right.acknowledge(&first).await;
+    left.expect_delivered_through(1).await;
+    left.close().await;
+    right.close().await;
     // Cursors are written lazily; an orderly stop writes what is left.
     assert_eq!(pair.server.terminate().await, Some(0));
     pair.server.restart().await;
 
-    let (mut ben, _) = RawClient::connect_and_resume(pair.server.address(), &pair.ben, Vec::new()).await;
-    assert_eq!(numbers(&ben.expect_pages().await), [2]);
+    let (mut right, _) = RawClient::connect_and_resume(pair.server.address(), &pair.right, Vec::new()).await;
+    assert_eq!(numbers(&right.expect_pages().await), [2]);
 }
 
 #[tokio::test]
 async fn a_gap_of_a_thousand_messages_is_filled_page_by_page() {
     const GAP: u64 = 1_000;
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], GAP).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], GAP).await;
 
-    let mut ben = pair.connect(&pair.ben).await;
-    let resumed = ben.expect_pages().await;
+    let mut right = pair.connect(&pair.right).await;
+    let resumed = right.expect_pages().await;
     assert_eq!(numbers(&resumed), (1..=GAP).collect::<Vec<_>>());
 
     let wanted = Retransmit { conversation_id: pair.conversation(), from_sequence: 1, to_sequence: GAP + 50 };
-    ben.send(&ClientFrame::Retransmit(wanted)).await;
+    right.send(&ClientFrame::Retransmit(wanted)).await;
     let mut again = Vec::new();
     loop {
-        let page = ben.expect_page().await;
+        let page = right.expect_page().await;
         assert!(page.messages.len() <= PAGE_MAX_MESSAGES, "a page has a bound");
         assert_eq!(page.conversation_id, pair.conversation());
         again.extend(page.messages);
@@ -203,13 +208,13 @@ async fn a_gap_of_a_thousand_messages_is_filled_page_by_page() {
 #[tokio::test]
 async fn the_senders_other_device_gets_the_message_too_and_the_sending_one_its_ack() {
     let pair = Pair::start().await;
-    let laptop = pair.rest.add_device(&pair.ada, "ada-laptop").await;
-    let (mut phone, mut ben) = pair.connect_both().await;
+    let laptop = pair.rest.add_device(&pair.left, "left-laptop").await;
+    let (mut phone, mut right) = pair.connect_both().await;
     let mut on_laptop = pair.connect(&laptop).await;
 
-    let message = phone.send_message(&pair.ada, &[&pair.ben, &laptop], "from my phone").await;
+    let message = phone.send_message(&pair.left, &[&pair.right, &laptop], "from my phone").await;
     let ack = phone.expect_ack(&message).await;
-    for client in [&mut on_laptop, &mut ben] {
+    for client in [&mut on_laptop, &mut right] {
         let shown = client.expect_message().await;
         assert_eq!(shown.message_id, ack.message_id);
         assert_eq!(unseal(&shown.content.unwrap().body), "from my phone");
@@ -221,37 +226,42 @@ async fn the_senders_other_device_gets_the_message_too_and_the_sending_one_its_a
 #[tokio::test]
 async fn a_removed_device_is_disconnected_and_messages_for_it_are_stale() {
     let pair = Pair::start().await;
-    let tablet = pair.rest.add_device(&pair.ben, "ben-tablet").await;
-    let (mut ada, mut ben) = pair.connect_both().await;
+    let tablet = pair.rest.add_device(&pair.right, "right-tablet").await;
+    let (mut left, mut right) = pair.connect_both().await;
     let mut on_tablet = pair.connect(&tablet).await;
-    let before = ada.send_message(&pair.ada, &[&pair.ben, &tablet], "to both").await;
-    ada.expect_ack(&before).await;
+    let before = left.send_message(&pair.left, &[&pair.right, &tablet], "to both").await;
+    left.expect_ack(&before).await;
     on_tablet.expect_message().await;
 
     let path = format!("/v1/devices/{}", tablet.device_id);
-    let removed = pair.rest.delete(&path, &pair.ben.tokens.access_token).await;
+    let removed = pair.rest.delete(&path, &pair.right.tokens.access_token).await;
     assert!((200..300).contains(&removed.status), "{removed:?}");
     on_tablet.expect_close(CloseCode::UnknownDevice).await;
 
-    let stale = ada.send_message(&pair.ada, &[&pair.ben, &tablet], "to both again").await;
-    let difference = expect_stale(&mut ada, &stale.client_message_id).await;
+    let stale = left.send_message(&pair.left, &[&pair.right, &tablet], "to both again").await;
+    let difference = expect_stale(&mut left, &stale.client_message_id).await;
     assert_eq!((difference.missing, difference.extra), (vec![], vec![tablet.address()]));
-    let fresh = ada.send_message(&pair.ada, &[&pair.ben], "to the phone alone").await;
-    let ack = ada.expect_ack(&fresh).await;
+    let fresh = left.send_message(&pair.left, &[&pair.right], "to the phone alone").await;
+    let ack = left.expect_ack(&fresh).await;
     assert_eq!(ack.sequence_number, 2, "what was stale was not numbered");
-    ben.expect_message().await;
-    assert_eq!(ben.expect_message().await.message_id, ack.message_id);
+    right.expect_message().await;
+    assert_eq!(right.expect_message().await.message_id, ack.message_id);
 }
 
 #[tokio::test]
-async fn a_device_that_connects_again_replaces_its_older_connection() {
+async fn sockets_of_one_device_overlap_up_to_a_bound_and_then_the_oldest_is_closed() {
     let pair = Pair::start().await;
-    let mut older = pair.connect(&pair.ben).await;
-    let mut newer = pair.connect(&pair.ben).await;
-    older.expect_close(CloseCode::Replaced).await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], 1).await;
-    assert_eq!(newer.expect_message().await.sequence_number, 1);
+    let mut oldest = pair.connect(&pair.right).await;
+    let mut newer = Vec::new();
+    for _ in 0..SOCKETS_PER_DEVICE_MAX {
+        newer.push(pair.connect(&pair.right).await);
+    }
+    oldest.expect_close(CloseCode::Replaced).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], 1).await;
+    for socket in &mut newer {
+        assert_eq!(socket.expect_message().await.sequence_number, 1);
+    }
 }
 
 async fn expect_stale(client: &mut RawClient, name: &str) -> DeviceListStale {

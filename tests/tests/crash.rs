@@ -33,7 +33,7 @@ async fn every_acked_message_is_there_once_in_order_and_without_a_hole_after_fiv
     let around = Surroundings { generation: generations, acked };
     let address = pair.server.address();
     let mut couriers = Vec::new();
-    for (device, peer) in [(&pair.ada, &pair.ben), (&pair.ben, &pair.ada)] {
+    for (device, peer) in [(&pair.left, &pair.right), (&pair.right, &pair.left)] {
         let courier = Courier::new(Arc::clone(device), Arc::clone(peer), messages, messages);
         couriers.push(tokio::spawn(courier.run(address, around.clone())));
     }

@@ -9,14 +9,14 @@ use colloquy_tests::rest::http_client;
 #[tokio::test]
 async fn a_server_told_to_stop_sends_its_clients_away_and_loses_nothing() {
     let mut pair = Pair::start().await;
-    let (mut ada, mut ben) = pair.connect_both().await;
-    ada.send_many(&pair.ada, &[&pair.ben], 200).await;
+    let (mut left, mut right) = pair.connect_both().await;
+    left.send_many(&pair.left, &[&pair.right], 200).await;
     let readiness = format!("http://{}/readyz", pair.server.operations());
     let http = http_client();
     assert_eq!(http.get(&readiness).send().await.unwrap().status(), 200);
 
     pair.server.ask_to_stop();
-    for client in [&mut ada, &mut ben] {
+    for client in [&mut left, &mut right] {
         let migration = client.expect_migration().await;
         assert!(!migration.new_endpoint.is_empty());
         assert!(!migration.session_token.is_empty(), "a move needs no refresh");
@@ -24,10 +24,10 @@ async fn a_server_told_to_stop_sends_its_clients_away_and_loses_nothing() {
     }
     assert_eq!(http.get(&readiness).send().await.unwrap().status(), 503, "no new clients are sent here");
     // What was sent before the client leaves is still taken.
-    let last = ada.send_message(&pair.ada, &[&pair.ben], "one more thing").await;
-    let last = ada.expect_ack(&last).await;
-    ada.close().await;
-    ben.close().await;
+    let last = left.send_message(&pair.left, &[&pair.right], "one more thing").await;
+    let last = left.expect_ack(&last).await;
+    left.close().await;
+    right.close().await;
     assert_eq!(pair.server.exit_code().await, Some(0));
 
     pair.server.restart().await;
@@ -35,8 +35,9 @@ async fn a_server_told_to_stop_sends_its_clients_away_and_loses_nothing() {
     assert_eq!(log.len(), 201);
     assert_eq!(log.last().unwrap().message_id, last.message_id);
     let cursor = ResumeCursor { conversation_id: pair.conversation(), after_sequence: 200 };
-    let (mut ben, _) = RawClient::connect_and_resume(pair.server.address(), &pair.ben, vec![cursor]).await;
-    assert_eq!(ben.expect_pages().await.len(), 1);
+    let (mut right, _) =
+        RawClient::connect_and_resume(pair.server.address(), &pair.right, vec![cursor]).await;
+    assert_eq!(right.expect_pages().await.len(), 1);
 }
 
 #[tokio::test]
@@ -48,11 +49,11 @@ async fn a_server_without_clients_stops_at_once() {
 #[tokio::test]
 async fn a_client_that_does_not_leave_is_closed_with_a_code_that_brings_it_back() {
     let mut pair = Pair::start_with(ServerOptions::default().set("drain.window_ms", 1_000)).await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     pair.server.ask_to_stop();
-    ada.expect_migration().await;
+    left.expect_migration().await;
     // It stays: the server ends the connection when its patience does.
-    let close = ada.expect_end().await;
+    let close = left.expect_end().await;
     assert_eq!(close, Some(colloquy_protocol::close::CloseCode::Draining.number()));
     assert_eq!(pair.server.exit_code().await, Some(0));
 }

@@ -17,19 +17,19 @@ fn impatient() -> ServerOptions {
 #[tokio::test]
 async fn a_socket_that_says_nothing_is_closed() {
     let pair = Pair::start_with(impatient()).await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.expect_close(CloseCode::IdleTimeout).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.expect_close(CloseCode::IdleTimeout).await;
 }
 
 #[tokio::test]
 async fn a_socket_with_heartbeats_stays_open() {
     let pair = Pair::start_with(impatient()).await;
-    let mut ada = pair.connect(&pair.ada).await;
+    let mut left = pair.connect(&pair.left).await;
     // A client's heartbeat timer, over three times the idle timeout.
     let mut timer = interval(Duration::from_millis(u64::from(IDLE_TIMEOUT_MS) / 4));
     for _ in 0..12 {
         timer.tick().await;
-        ada.heartbeat().await;
+        left.heartbeat().await;
     }
 }
 

@@ -1,6 +1,5 @@
 //! What operators see: health and metrics.
 
-use colloquy_protocol::close::CloseCode;
 use colloquy_tests::DEADLINE;
 use colloquy_tests::metrics::{Sample, sum};
 use colloquy_tests::pair::Pair;
@@ -34,10 +33,9 @@ async fn the_health_endpoints_answer() {
 #[tokio::test]
 async fn exits_are_counted_by_actor_kind_and_reason() {
     let pair = Pair::start().await;
-    let mut older = pair.connect(&pair.ada).await;
-    let mut newer = pair.connect(&pair.ada).await;
-    older.expect_close(CloseCode::Replaced).await;
-    newer.send_many(&pair.ada, &[&pair.ben], 1).await;
+    pair.connect(&pair.left).await.close().await;
+    let mut newer = pair.connect(&pair.left).await;
+    newer.send_many(&pair.left, &[&pair.right], 1).await;
     newer.close().await;
     let scraped = scrape_until(&pair, |samples| {
         sum(samples, "colloquy_actor_exits_total", &[("kind", "Session")]) >= 2.0
@@ -51,9 +49,9 @@ async fn exits_are_counted_by_actor_kind_and_reason() {
 #[tokio::test]
 async fn no_invariant_is_reported_broken_after_ordinary_traffic() {
     let pair = Pair::start().await;
-    let (mut ada, mut ben) = pair.connect_both().await;
-    ada.send_many(&pair.ada, &[&pair.ben], 50).await;
-    ben.send_many(&pair.ben, &[&pair.ada], 50).await;
+    let (mut left, mut right) = pair.connect_both().await;
+    left.send_many(&pair.left, &[&pair.right], 50).await;
+    right.send_many(&pair.right, &[&pair.left], 50).await;
     let scraped = pair.server.scrape().await;
     let violations = scraped.iter().filter(|s| s.name == "colloquy_invariant_violations_total");
     let violations: Vec<_> = violations.collect();
@@ -64,10 +62,10 @@ async fn no_invariant_is_reported_broken_after_ordinary_traffic() {
 #[tokio::test]
 async fn no_label_holds_an_id() {
     let pair = Pair::start().await;
-    let mut ada = pair.connect(&pair.ada).await;
-    ada.send_many(&pair.ada, &[&pair.ben], 1).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], 1).await;
     for sample in pair.server.scrape().await {
-        let private = [pair.ada.user_id.to_string(), pair.conversation().to_string()];
+        let private = [pair.left.user_id.to_string(), pair.conversation().to_string()];
         assert!(!private.iter().any(|id| sample.labels.contains(id)), "PRIVATE: {}", sample.name);
     }
 }

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
+use colloquy_protocol::limits::SOCKETS_PER_DEVICE_MAX;
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::handle::SessionHandle;
 
-/// Open sessions, at most one per device.
+/// Open sessions, at most [`SOCKETS_PER_DEVICE_MAX`] per device.
 #[derive(Clone, Debug, Default)]
 pub struct LiveSessions(Arc<Inner>);
 
@@ -21,22 +22,25 @@ struct Inner {
 }
 
 impl LiveSessions {
-    /// Enters a session. An older one of the same device is closed as replaced, and is no longer found here.
+    /// Enters a session. If its device has too many then, the oldest is closed as replaced, and is no longer found
+    /// here. Sessions of one device do not know of each other: its client drops what it is shown twice, by position.
     pub fn enter(&self, handle: Arc<SessionHandle>) {
         let mut sessions = self.0.by_user.entry(handle.user_id).or_default();
-        let older = sessions.iter().position(|session| session.device_id == handle.device_id);
-        match older {
-            Some(index) => {
-                std::mem::replace(&mut sessions[index], handle).close(CloseCode::Replaced);
+        let of_device = |session: &&Arc<SessionHandle>| session.device_id == handle.device_id;
+        let open = sessions.iter().filter(of_device).count();
+        let oldest = sessions.iter().position(|session| session.device_id == handle.device_id);
+        match oldest {
+            Some(index) if open >= SOCKETS_PER_DEVICE_MAX => {
+                sessions.remove(index).close(CloseCode::Replaced);
             }
-            None => {
-                sessions.push(handle);
+            _ => {
                 self.0.count.fetch_add(1, Ordering::Relaxed);
             }
         }
+        sessions.push(handle);
     }
 
-    /// Takes a session out, unless a newer one of its device has taken its place.
+    /// Takes a session out, unless a newer one of its device has pushed it out already.
     pub fn leave(&self, handle: &SessionHandle) {
         let Some(mut sessions) = self.0.by_user.get_mut(&handle.user_id) else { return };
         let before = sessions.len();

@@ -89,13 +89,11 @@ impl Screen {
             Some(shown) => peer_name(shown),
             None => "no conversation".to_owned(),
         };
-        let more = if self.scroll > 0 { format!(" ↓ {} newer ", self.scroll) } else { String::new() };
-        let block = framed(&title, false).title_bottom(Row::from(more).right_aligned());
-        let inner = block.inner(area);
+        let inner = framed(&title, false).inner(area);
         let (width, height) = (usize::from(inner.width), usize::from(inner.height));
         // From the lower edge upwards, so that nothing above the upper edge is laid out.
         let mut rows: Vec<Row<'_>> = Vec::new();
-        let shown = self.history.len().saturating_sub(self.scroll);
+        let mut shown = self.history.len().saturating_sub(self.scroll);
         for message in self.history[..shown].iter().rev() {
             rows.extend(self.message_rows(message, width).into_iter().rev());
             if rows.len() >= height {
@@ -103,9 +101,18 @@ impl Screen {
             }
         }
         rows.truncate(height);
-        let blank = height - rows.len();
-        rows.extend(std::iter::repeat_n(Row::default(), blank));
         rows.reverse();
+        // At the beginning of the history newer messages fill what is left.
+        while rows.len() < height && shown < self.history.len() {
+            rows.extend(self.message_rows(&self.history[shown], width));
+            shown += 1;
+        }
+        rows.truncate(height);
+        let blank = height - rows.len();
+        rows.splice(0..0, std::iter::repeat_n(Row::default(), blank));
+        let newer = self.history.len() - shown;
+        let more = if newer > 0 { format!(" ↓ {newer} newer ") } else { String::new() };
+        let block = framed(&title, false).title_bottom(Row::from(more).right_aligned());
         frame.render_widget(Paragraph::new(rows).block(block), area);
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`screen`] | what is shown, and what changes it | none |
 //! | `keys`, `happenings` | its answers to keys and commands, and to events | none |
-//! | [`line`] | the text being written | none |
+//! | [`mod@line`] | the text being written | none |
 //! | `composing` | when others are told that this user is writing | none |
 //! | [`draw`], [`wrap`] | how it looks | none |
 //! | [`shell`] | the loop that drives it | terminal, client |

@@ -3,7 +3,7 @@
 //! Blank lines and lines that begin with `#` are passed over. The first command that fails ends the script. The
 //! end of the lines is the end of the script; what is not sent by then stays in the outbox.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use colloquy_protocol::ids::{ConversationId, UserId};
@@ -20,6 +20,8 @@ use crate::store::{LocalMessageId, SendFailure};
 
 /// Messages `history` prints, and `wait-read` looks through.
 const HISTORY_MAX: usize = 500;
+/// Addresses remembered, so that the server is asked once for each; beyond it the first is forgotten.
+const ADDRESSES_MAX: usize = 256;
 
 /// Which line ended the script, and why.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,7 @@ pub struct Script<'a, E: FnMut(&Value)> {
     /// Sent by this script, and not acknowledged; the outbox bounds it.
     unsent: BTreeSet<LocalMessageId>,
     not_sent: Option<SendFailure>,
+    known: VecDeque<(UserQuery, UserId)>,
 }
 
 impl<'a, E: FnMut(&Value)> Script<'a, E> {
@@ -92,7 +95,17 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
         // The stream is there before the connection: nothing is missed.
         let events = client.connect()?;
         let unsent = BTreeSet::new();
-        Ok(Self { client, own, events, deadline, emit, received: 0, unsent, not_sent: None })
+        Ok(Self {
+            client,
+            own,
+            events,
+            deadline,
+            emit,
+            received: 0,
+            unsent,
+            not_sent: None,
+            known: VecDeque::new(),
+        })
     }
 
     /// Runs the lines as they come. Events are told meanwhile.
@@ -175,12 +188,20 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
         Ok(true)
     }
 
-    async fn user(&self, query: UserQuery) -> Result<UserId, ScriptFailure> {
-        match query {
-            // Known as it is: this works without a connection.
-            UserQuery::Id(user) => Ok(user),
-            query => Ok(self.client.find_user(query).await?.user_id),
+    async fn user(&mut self, query: UserQuery) -> Result<UserId, ScriptFailure> {
+        // Known as it is: this works without a connection.
+        if let UserQuery::Id(user) = query {
+            return Ok(user);
         }
+        if let Some((_, user)) = self.known.iter().find(|(known, _)| *known == query) {
+            return Ok(*user);
+        }
+        let user = self.client.find_user(query.clone()).await?.user_id;
+        if self.known.len() == ADDRESSES_MAX {
+            self.known.pop_front();
+        }
+        self.known.push_back((query, user));
+        Ok(user)
     }
 
     async fn send(&mut self, to: UserQuery, text: String) -> Result<(), ScriptFailure> {
