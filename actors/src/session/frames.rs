@@ -36,21 +36,21 @@ impl SessionState {
         let done = match frame {
             ClientFrame::Message(message) => self.submit(*message, credit).await,
             ClientFrame::DeliveryAck(ack) => self.delivery_acked(ack).await,
-            ClientFrame::ReadReceipt(receipt) => self.read(receipt).await,
+            ClientFrame::ReadReceipt(receipt) => Box::pin(self.read(receipt)).await,
             ClientFrame::Heartbeat(_) => {
                 let server_time = self.services.clock.now();
                 self.send(&ServerFrame::HeartbeatAck { server_time });
                 Ok(())
             }
-            ClientFrame::Retransmit(request) => self.retransmit(myself, request).await,
-            ClientFrame::Typing(typing) => self.typing(typing).await,
-            ClientFrame::PresenceSubscribe(subscribe) => self.watch(subscribe).await,
+            ClientFrame::Retransmit(request) => Box::pin(self.retransmit(myself, request)).await,
+            ClientFrame::Typing(typing) => Box::pin(self.typing(typing)).await,
+            ClientFrame::PresenceSubscribe(subscribe) => Box::pin(self.watch(subscribe)).await,
             ClientFrame::PresenceUnsubscribe(subscribe) => {
                 self.unwatch(subscribe);
                 Ok(())
             }
             ClientFrame::TokenRefresh(refresh) => {
-                self.token_refreshed(refresh).await;
+                Box::pin(self.token_refreshed(refresh)).await;
                 Ok(())
             }
             ClientFrame::Auth(_) => Ok(()),
@@ -113,7 +113,7 @@ impl SessionState {
             let mailbox = match self.services.conversations.awake(conversation_id) {
                 // The owner checks who takes part in what it is sent.
                 Some(awake) => Ok(awake.mailbox),
-                None => self.wake(conversation_id, receiver_id).await?,
+                None => Box::pin(self.wake(conversation_id, receiver_id)).await?,
             };
             let mailbox = match mailbox {
                 Ok(mailbox) => mailbox,
@@ -180,7 +180,7 @@ impl SessionState {
         let kind = CursorKind::Delivered(open.attendance.handle.device_id.clone());
         let place = match ack.position {
             Some(position) => Some((position.conversation_id, position.sequence_number)),
-            None => self.place_of(ack.message_id).await?,
+            None => Box::pin(self.place_of(ack.message_id)).await?,
         };
         match place {
             Some((conversation_id, through)) => {
@@ -250,7 +250,7 @@ impl SessionState {
             let has = awake.has(user_id);
             return Ok(if has { Ok((user_id, awake.mailbox)) } else { Err(ErrorCode::UnknownConversation) });
         }
-        Ok(self.wake(conversation_id, None).await?.map(|mailbox| (user_id, mailbox)))
+        Ok(Box::pin(self.wake(conversation_id, None)).await?.map(|mailbox| (user_id, mailbox)))
     }
 
     async fn place_of(&self, message_id: MessageId) -> StoreResult<Option<(ConversationId, u64)>> {

@@ -267,6 +267,8 @@ pub async fn start(
     Ok(SocketEnd::new(mailbox, outbound, line))
 }
 
+// ractor boxes one future per actor, as large as its largest handler. What is rare is boxed by itself, so that an idle
+// session does not keep room for it.
 impl Actor for SessionActor {
     type Msg = Letter<SessionMessage>;
     type State = SessionState;
@@ -290,7 +292,7 @@ impl Actor for SessionActor {
         match letter.open() {
             SessionMessage::Received(frame, credit) => state.received(&myself, frame, credit).await,
             SessionMessage::Preauthenticated(preauthentication) => {
-                state.preauthenticated(&myself, preauthentication).await;
+                Box::pin(state.preauthenticated(&myself, preauthentication)).await;
             }
             SessionMessage::SocketEnded => myself.stop(ExitReason::Done.as_stop_reason()),
             SessionMessage::Continue => {
@@ -333,7 +335,7 @@ impl SessionState {
         self.services.metrics.frames_received.inc();
         match (frame, &self.phase) {
             (Err(refused), _) => self.refuse(refused),
-            (Ok(ClientFrame::Auth(auth)), Phase::Opening) => self.open(myself, auth).await,
+            (Ok(ClientFrame::Auth(auth)), Phase::Opening) => Box::pin(self.open(myself, auth)).await,
             (Ok(ClientFrame::Auth(_)), Phase::Open(_)) => {
                 self.refuse(refusal(ErrorCode::AlreadyAuthenticated, "this socket is authenticated"));
             }

@@ -1,1 +1,132 @@
-//! The suite every adapter has to pass.
+//! The suite every adapter of a port has to pass: free functions over a [`Store`], each a behaviour whose name says it,
+//! and one macro that makes a test of each for an adapter.
+//!
+//! ```ignore
+//! async fn open() -> (Store, impl Drop) { /* a store with nothing in it, and what keeps it alive */ }
+//! colloquy_storage::conformance_suite!(crate::open);
+//! ```
+#![allow(missing_docs, reason = "a behaviour's name is its sentence")]
+#![allow(clippy::unwrap_used, reason = "a behaviour fails by panicking, as a test does")]
+
+pub mod accounts;
+pub mod conversations;
+pub mod cursors;
+pub mod key_directory;
+pub mod logins;
+pub mod message_log;
+
+use colloquy_protocol::envelope::{Algorithm, CiphertextKind, DeviceCiphertext, Envelope};
+use colloquy_protocol::frame::MessageType;
+use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
+use uuid::Uuid;
+
+use crate::model::message::Message;
+use crate::ports::Store;
+
+/// Makes one test of each behaviour. `$open` is the path of an async function that returns an empty [`Store`] and
+/// whatever has to live as long.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($open:path) => {
+        $crate::conformance_suite! { @ $open;
+            message_log {
+                numbers_are_contiguous_and_start_at_one
+                a_retry_gets_the_first_message_and_uses_no_number
+                the_second_of_two_equal_keys_in_one_append_is_a_duplicate
+                a_key_with_another_body_is_told_from_a_retry
+                the_same_key_of_another_sender_is_another_message
+                many_conversations_are_appended_to_at_once
+                a_higher_epoch_fences_the_lower_one
+                an_owner_that_missed_a_message_is_fenced
+                a_read_stops_at_its_bounds
+                messages_are_found_by_id_and_by_key
+                two_owners_that_race_leave_no_hole_and_no_repeat
+            }
+            conversations {
+                a_pair_has_one_conversation_however_many_open_it_at_once
+                lists_show_the_newest_activity_first_and_page_on
+                a_walk_visits_every_conversation_once
+                users_share_a_conversation_or_not
+            }
+            cursors {
+                cursors_only_move_forward_in_whatever_order_they_come
+                cursors_are_found_by_conversation_and_by_user
+            }
+            accounts {
+                of_a_hundred_that_want_one_phone_number_one_gets_it
+                an_address_that_is_given_up_is_free
+                last_seen_never_moves_back
+            }
+            logins {
+                of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries
+                a_generation_used_long_ago_revokes_its_log_in
+                a_log_in_is_bound_to_one_device_and_goes_with_it
+                only_its_owner_revokes_a_log_in
+            }
+            key_directory {
+                versions_grow_as_devices_come_and_go
+                a_device_with_other_keys_is_a_conflict_and_with_the_same_a_retry
+                no_one_time_key_is_ever_given_out_twice
+                a_claimed_key_does_not_come_back_by_publishing_it_again
+                bounds_on_devices_and_keys_hold
+            }
+        }
+    };
+    (@ $open:path; $($port:ident { $($behaviour:ident)* })*) => {
+        $(mod $port {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let (store, _alive) = $open().await;
+                $crate::conformance::$port::$behaviour(&store).await;
+            })*
+        })*
+    };
+}
+
+/// User number `n`.
+fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(0x1000 + n))
+}
+
+/// The device called `name`.
+fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+/// Idempotency key number `n`.
+fn key(n: u128) -> IdempotencyKey {
+    IdempotencyKey::new(uuid::Builder::from_random_bytes(n.to_be_bytes()).into_uuid()).unwrap()
+}
+
+/// The conversation of users `a` and `b`, opened.
+async fn pair(store: &Store, a: u128, b: u128) -> ConversationId {
+    store.conversations.open_pair(user(a), user(b), 1).await.unwrap().0.conversation_id
+}
+
+/// A message of user `sender` under key `n` that says `text`; its id is made of sender and `n`.
+fn message(conversation_id: ConversationId, sender: u128, n: u128, text: &str) -> Message {
+    Message {
+        message_id: MessageId(Uuid::from_u128((sender << 64) | n)),
+        sequence_number: 0,
+        conversation_id,
+        sender_id: user(sender),
+        sender_device_id: device("phone"),
+        receiver_id: user(99),
+        idempotency_key: key(n),
+        r#type: MessageType::Text,
+        content: Envelope {
+            algorithm: Algorithm::OlmV1,
+            sender_key: "A".repeat(43),
+            ciphertexts: vec![DeviceCiphertext {
+                user_id: user(99),
+                device_id: device("laptop"),
+                kind: CiphertextKind::Normal,
+                body: text.to_owned(),
+            }],
+        },
+        media_url: None,
+        reply_to_message_id: None,
+        sent_at: 1,
+        created_at: u64::try_from(n).unwrap(),
+    }
+}

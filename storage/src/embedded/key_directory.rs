@@ -21,7 +21,7 @@ use crate::ports::{KeyDirectory, StoreResult};
 /// Claimed one-time keys remembered for each device, about 150 bytes each, until the device is removed. Beyond
 /// it the one claimed first is forgotten. A client publishes again what may have been lost within minutes; for
 /// that to bring a claimed key back, this many others of the same device would have to be claimed in between.
-const CLAIMED_KEYS_REMEMBERED: u64 = 4_096;
+pub(super) const CLAIMED_KEYS_REMEMBERED: u64 = 4_096;
 
 pub(super) struct EmbeddedKeyDirectory(pub(super) Arc<Engine>);
 

@@ -1,4 +1,4 @@
-//! One trait per kind of truth. The embedded store and MongoDB implement each; [`crate::conformance`] holds
+//! One trait per kind of truth. The embedded store and MongoDB implement each; `crate::conformance` holds
 //! them to the same behaviour.
 //!
 //! Every method is atomic and durable when it returns: in the embedded store after an fsync, in MongoDB after a
