@@ -371,6 +371,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_for_one_node_is_good() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/colloquy.toml");
+        assert_eq!(Config::load(Some(&example)).unwrap().log.format, LogFormat::Json);
+    }
+
+    #[test]
     fn an_unknown_name_and_a_senseless_value_are_refused_by_name() {
         let unknown = file("lisen = \"127.0.0.1:1\"");
         assert!(Config::load(Some(unknown.path())).unwrap_err().to_string().contains("lisen"));
