@@ -27,7 +27,7 @@ use std::time::Duration;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::frame::server::{DeliveryReceipt, ReadReceipt, ServerFrame, Typing};
-use colloquy_protocol::ids::{ConversationId, MessageId, SessionId, UserId};
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
@@ -91,8 +91,6 @@ pub struct ConversationArguments {
 pub enum ConversationMessage {
     /// Put a message into the log.
     Submit(Box<Submission>),
-    /// A message of this connection was refused for good before it came here; do not wait for it.
-    Skip(SessionId, u64),
     /// The store has answered the batch in flight.
     Stored(StoreResult<Appended>),
     /// A participant has come this far.
@@ -193,10 +191,6 @@ impl Actor for ConversationActor {
             ConversationMessage::Submit(submission) => {
                 state.last_active = Instant::now();
                 state.submit(submission).await;
-                state.pump(&myself).await?;
-            }
-            ConversationMessage::Skip(session_id, number) => {
-                state.sequencer.skip(session_id, number, Instant::now());
                 state.pump(&myself).await?;
             }
             ConversationMessage::Stored(answer) => {
