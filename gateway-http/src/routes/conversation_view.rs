@@ -52,6 +52,11 @@ impl Progress {
         Self(progress)
     }
 
+    /// How far `user_id` has read.
+    fn own_read_through(&self, user_id: UserId) -> u64 {
+        self.0.get(&user_id).map_or(0, |come| come.read)
+    }
+
     /// How far everybody but `user_id` has read, by the least of them.
     fn read_through(&self, user_id: UserId) -> u64 {
         self.least_of_others(user_id, |come| come.read)
@@ -109,6 +114,7 @@ impl Progress {
             last_sequence_number: end.last_sequence,
             last_message_at: end.last_message_at,
             unread_count: self.unread(viewer.user_id, end.last_sequence),
+            own_read_through: self.own_read_through(viewer.user_id),
             read_through: self.read_through(viewer.user_id),
             delivered_through: self.delivered_through(viewer.user_id),
             created_at: conversation.created_at,

@@ -38,6 +38,8 @@ pub struct Conversation {
     pub last_message_at: Option<UnixMillis>,
     /// Messages of others this user has not read.
     pub unread_count: u64,
+    /// How far this user has read, on whichever device.
+    pub own_read_through: u64,
     /// How far every other participant has read, by the least of them.
     pub read_through: u64,
     /// How far every other participant holds the messages, by the least of them.
