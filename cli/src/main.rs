@@ -98,7 +98,7 @@ fn serve(options: Serve) -> Outcome {
         say(&format!("colloquy listening on http://{public} operations on http://{operations}"));
         tokio::select! {
             signal = told_to_stop() => signal?,
-            () = service.failed() => return Err("an actor kept failing; the log says which".into()),
+            failed = service.failed() => return Err(format!("{failed}; the log says why").into()),
         }
         service.stop().await;
         Ok(())

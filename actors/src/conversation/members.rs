@@ -1,6 +1,7 @@
 //! Who takes part in a conversation, on which devices: what an envelope must be for (E2EE, AUTHZ). Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::server::DeviceListStale;
@@ -9,10 +10,20 @@ use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::device::DeviceList;
 use colloquy_storage::model::message::Message;
 
+impl Objection {
+    /// Might it be wrong, because the devices have changed since they were read?
+    #[must_use]
+    pub fn is_about_devices(&self) -> bool {
+        use ErrorCode::{SenderKeyMismatch, UnknownDevice};
+        matches!(self, Self::Stale(_) | Self::Refused(UnknownDevice | SenderKeyMismatch))
+    }
+}
+
 /// The participants and their devices, as last read from the key directory.
 #[derive(Debug)]
 pub struct Members {
     conversation: Conversation,
+    audience: Arc<[UserId]>,
     lists: HashMap<UserId, DeviceList>,
     /// What an envelope from each device must be for; made when first needed, dropped when a list changes.
     /// Bounded by the participants' devices.
@@ -32,7 +43,8 @@ impl Members {
     /// The members of `conversation`, whose device lists are still to be [loaded](Self::load).
     #[must_use]
     pub fn of(conversation: Conversation) -> Self {
-        Self { conversation, lists: HashMap::new(), expected: HashMap::new() }
+        let audience = conversation.participants.as_slice().into();
+        Self { conversation, audience, lists: HashMap::new(), expected: HashMap::new() }
     }
 
     /// Takes in a participant's device list. An older version than the one known changes nothing.
@@ -48,6 +60,12 @@ impl Members {
     #[must_use]
     pub fn participants(&self) -> &[UserId] {
         &self.conversation.participants
+    }
+
+    /// The participants, to be shared.
+    #[must_use]
+    pub fn audience(&self) -> Arc<[UserId]> {
+        Arc::clone(&self.audience)
     }
 
     /// Does this user take part?

@@ -153,11 +153,22 @@ impl Actor for Supervisor {
             return Ok(());
         }
         if let SupervisionEvent::ActorFailed(_, error) = &event {
-            tracing::error!(kind = ?spec.kind, ?reason, error = %chain(error.as_ref()), "child failed");
+            // A panic's text may quote anything (PRIVATE); the panic hook has said where it was.
+            let error = (reason == ExitReason::Failed).then(|| chain(error.as_ref()));
+            tracing::error!(kind = ?spec.kind, ?reason, error, "child failed");
         } else {
             tracing::warn!(kind = ?spec.kind, ?reason, "child ended");
         }
         state.schedule(&myself, index)
+    }
+}
+
+/// However a supervisor ends, its children end with it, and nobody is told of them.
+impl Drop for SupervisorState {
+    fn drop(&mut self) {
+        for (spec, _) in self.children.iter().filter(|(_, cell)| cell.is_some()) {
+            self.metrics.actor_exited(spec.kind, ExitReason::Killed);
+        }
     }
 }
 
@@ -206,8 +217,8 @@ impl SupervisorState {
         self.stopping = true;
         for (spec, cell) in self.children.iter_mut().rev() {
             let Some(cell) = cell.take() else { continue };
-            let stopped =
-                cell.stop_and_wait(ExitReason::Stopped.as_stop_reason(), Some(CHILD_STOP_TIMEOUT)).await;
+            // What was sent to it is still handled: cursors on their way to the store, sessions that have left (DRAIN).
+            let stopped = cell.drain_and_wait(Some(CHILD_STOP_TIMEOUT)).await;
             let reason = if stopped.is_ok() { ExitReason::Stopped } else { ExitReason::Killed };
             if stopped.is_err() {
                 tracing::warn!(kind = ?spec.kind, "child did not stop in time");

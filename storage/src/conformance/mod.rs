@@ -99,12 +99,12 @@ fn key(n: u128) -> IdempotencyKey {
 }
 
 /// The conversation of users `a` and `b`, opened.
-async fn pair(store: &Store, a: u128, b: u128) -> ConversationId {
+pub(crate) async fn pair(store: &Store, a: u128, b: u128) -> ConversationId {
     store.conversations.open_pair(user(a), user(b), 1).await.unwrap().0.conversation_id
 }
 
 /// A message of user `sender` under key `n` that says `text`; its id is made of sender and `n`.
-fn message(conversation_id: ConversationId, sender: u128, n: u128, text: &str) -> Message {
+pub(crate) fn message(conversation_id: ConversationId, sender: u128, n: u128, text: &str) -> Message {
     Message {
         message_id: MessageId(Uuid::from_u128((sender << 64) | n)),
         sequence_number: 0,
