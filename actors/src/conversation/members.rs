@@ -7,15 +7,15 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::server::DeviceListStale;
 use colloquy_protocol::ids::{DeviceAddress, DeviceId, UserId};
 use colloquy_storage::model::conversation::Conversation;
-use colloquy_storage::model::device::DeviceList;
+use colloquy_storage::model::device::{Device, DeviceList};
 use colloquy_storage::model::message::Message;
 
 impl Objection {
     /// Might it be wrong, because the devices have changed since they were read?
     #[must_use]
     pub fn is_about_devices(&self) -> bool {
-        use ErrorCode::{SenderKeyMismatch, UnknownDevice};
-        matches!(self, Self::Stale(_) | Self::Refused(UnknownDevice | SenderKeyMismatch))
+        use ErrorCode::{NoRecipientDevice, SenderKeyMismatch, UnknownDevice};
+        matches!(self, Self::Stale(_) | Self::Refused(NoRecipientDevice | SenderKeyMismatch | UnknownDevice))
     }
 }
 
@@ -85,7 +85,10 @@ impl Members {
         if self.conversation.peer_of(message.sender_id) != Some(message.receiver_id) {
             return Err(Objection::Refused(ErrorCode::ReceiverMismatch));
         }
-        let devices = self.lists.get(&message.sender_id).map_or(&[][..], |list| &list.devices);
+        if self.devices_of(message.receiver_id).is_empty() {
+            return Err(Objection::Refused(ErrorCode::NoRecipientDevice));
+        }
+        let devices = self.devices_of(message.sender_id);
         let Some(device) = devices.iter().find(|device| device.device_id == message.sender_device_id) else {
             return Err(Objection::Refused(ErrorCode::UnknownDevice));
         };
@@ -100,6 +103,10 @@ impl Members {
                 extra: wrong.extra,
             })
         })
+    }
+
+    fn devices_of(&self, user_id: UserId) -> &[Device] {
+        self.lists.get(&user_id).map_or(&[], |list| &list.devices)
     }
 
     /// Every device of every participant but the sending one.

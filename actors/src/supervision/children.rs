@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use ractor::{ActorCell, SupervisionEvent};
 
-use super::exit::{ExitReason, exit_reason};
+use super::exit::{ExitReason, exit_reason, fault_text};
 use super::kind::ActorKind;
 use crate::metrics::Metrics;
 
@@ -38,8 +38,9 @@ impl Children {
             self.metrics.actor_started(self.kind);
         }
         let reason = exit_reason(event)?;
-        if matches!(reason, ExitReason::Failed | ExitReason::Panicked) {
-            tracing::warn!(kind = ?self.kind, ?reason, "an actor ended by a fault");
+        if let SupervisionEvent::ActorFailed(_, error) = event {
+            let error = fault_text(error.as_ref());
+            tracing::warn!(kind = ?self.kind, ?reason, error, "an actor ended by a fault");
         }
         self.lost(reason);
         Some(reason)

@@ -11,7 +11,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::exit::{ExitReason, Fault, exit_reason};
+use super::exit::{ExitReason, Fault, exit_reason, fault_text};
 use super::intensity::{RestartDecision, RestartIntensity, RestartLog, RestartPolicy};
 use super::kind::ActorKind;
 use crate::metrics::Metrics;
@@ -153,9 +153,7 @@ impl Actor for Supervisor {
             return Ok(());
         }
         if let SupervisionEvent::ActorFailed(_, error) = &event {
-            // A panic's text may quote anything (PRIVATE); the panic hook has said where it was.
-            let error = (reason == ExitReason::Failed).then(|| chain(error.as_ref()));
-            tracing::error!(kind = ?spec.kind, ?reason, error, "child failed");
+            tracing::error!(kind = ?spec.kind, ?reason, error = fault_text(error.as_ref()), "child failed");
         } else {
             tracing::warn!(kind = ?spec.kind, ?reason, "child ended");
         }
@@ -227,10 +225,4 @@ impl SupervisorState {
             self.metrics.actor_exited(spec.kind, reason);
         }
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

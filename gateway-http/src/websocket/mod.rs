@@ -79,8 +79,7 @@ async fn upgrade(
     };
     let WebSocketDependencies { sessions, options, .. } = state.dependencies;
     tuned(upgrade, Transport::default()).on_upgrade(async move |socket| {
-        pump::run(socket, sessions, preauthenticated.0, options).await;
-        drop(place);
+        pump::start(socket, sessions, preauthenticated.0, options, place).await;
     })
 }
 

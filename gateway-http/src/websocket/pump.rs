@@ -13,6 +13,7 @@ use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{ClientFrame, RefusedFrame};
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
 
@@ -28,25 +29,30 @@ const BURST_MAX: usize = 64;
 /// The clock is looked at no less often than this.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
-/// Serves one socket until it is closed by either side.
-pub(super) async fn run(
+/// Starts the session of a socket that has just been upgraded, and the task that serves it until either side closes it.
+///
+/// A task of its own: the one that brought the socket here keeps room for the handshake for as long as it lives. `place`
+/// is dropped when the socket is closed.
+pub(super) async fn start(
     mut socket: WebSocket,
     services: Arc<SessionServices>,
     preauthentication: Option<Preauthentication>,
     options: WebSocketOptions,
+    place: OwnedSemaphorePermit,
 ) {
-    let end = match session::start(Arc::clone(&services), preauthentication).await {
-        Ok(end) => end,
+    match session::start(Arc::clone(&services), preauthentication).await {
+        Ok(end) => {
+            let now = Instant::now();
+            let pump = Pump { socket, end, services, options, opened: now, last_received: now };
+            // Bounded by the places.
+            tokio::spawn(pump.run(place));
+        }
         Err(error) => {
             tracing::warn!(%error, "no session for a new socket");
-            let code = CloseCode::Internal;
-            return close(&mut socket, code.number(), code.reason()).await;
+            let code = CloseCode::Overloaded;
+            close(&mut socket, code.number(), code.reason()).await;
         }
-    };
-    let now = Instant::now();
-    let mut pump = Pump { socket, end, services, options, opened: now, last_received: now };
-    let ended = pump.until_closed().await;
-    pump.finish(ended).await;
+    }
 }
 
 /// Why the loop ended.
@@ -69,6 +75,12 @@ struct Pump {
 }
 
 impl Pump {
+    async fn run(mut self, _place: OwnedSemaphorePermit) {
+        let ended = self.until_closed().await;
+        // Rare and large: an open socket keeps no room for it.
+        Box::pin(self.finish(ended)).await;
+    }
+
     async fn until_closed(&mut self) -> Ended {
         let mut burst: Vec<String> = Vec::new();
         let credits = self.end.credits();
@@ -195,7 +207,7 @@ impl Pump {
         expired.then_some(CloseCode::TokenExpired)
     }
 
-    async fn finish(mut self, ended: Ended) {
+    async fn finish(&mut self, ended: Ended) {
         let (number, reason) = match ended {
             // Answers a close frame, if there was one.
             Ended::Peer => return close(&mut self.socket, 1000, "").await,

@@ -59,12 +59,14 @@ macro_rules! conformance_suite {
             }
             logins {
                 of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries
+                a_refresh_under_its_own_name_is_answered_again_however_late_and_after_a_clock_was_set_back
                 a_generation_used_long_ago_revokes_its_log_in
                 a_log_in_is_bound_to_one_device_and_goes_with_it
                 only_its_owner_revokes_a_log_in
             }
             key_directory {
                 versions_grow_as_devices_come_and_go
+                a_removed_identity_never_comes_back_and_with_it_no_key_that_was_claimed
                 a_device_with_other_keys_is_a_conflict_and_with_the_same_a_retry
                 no_one_time_key_is_ever_given_out_twice
                 a_claimed_key_does_not_come_back_by_publishing_it_again

@@ -28,6 +28,7 @@ fn login() -> Login {
         generation: 0,
         rotated_at: 0,
         created_at: 0,
+        rotated_by: None,
     }
 }
 
