@@ -17,6 +17,8 @@ mod intensity;
 mod kind;
 mod mailbox;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use address::Address;
 pub use children::Children;
