@@ -249,7 +249,6 @@ impl Engine {
     /// Takes every position from the store, which alone knows what is really held, and what is to be sent.
     /// Returns the cursors to resume from, those of the liveliest conversations.
     pub(super) fn restore(&mut self) -> Result<Vec<ResumeCursor>, StoreError> {
-        self.inbound.connection_lost();
         self.ready.clear();
         self.acks.clear();
         self.marks.clear();
@@ -265,9 +264,7 @@ impl Engine {
                 self.outbound.add(record.local_id, record.conversation_id, is_sealed);
             }
         }
-        for conversation in &conversations {
-            self.inbound.restore(conversation.conversation_id, conversation.cursor);
-        }
+        self.inbound = Inbound::resumed(conversations.iter().map(|c| (c.conversation_id, c.cursor)));
         conversations.sort_unstable_by_key(|conversation| std::cmp::Reverse(conversation.last_activity_at));
         Ok(conversations
             .iter()

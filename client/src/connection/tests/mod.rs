@@ -1,5 +1,6 @@
 //! The engine against a small server over real sockets, which drops connections, repeats, withholds and damages.
 
+mod resuming;
 mod server;
 
 use std::time::Duration;

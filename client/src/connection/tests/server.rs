@@ -83,6 +83,10 @@ struct State {
     refreshes: usize,
     ports: Vec<u16>,
     counter: u128,
+    /// Device lists this user asks for are answered later.
+    held: Option<UserId>,
+    /// Requests that wait for that.
+    holding: usize,
 }
 
 #[derive(Clone)]
@@ -131,6 +135,29 @@ impl Server {
         for (_, socket) in &self.state().sockets {
             let _ = socket.try_send(Push::Close(code));
         }
+    }
+
+    /// Breaks the connections of a user.
+    pub(super) fn drop_sockets(&self, user: UserId) {
+        for (address, socket) in &self.state().sockets {
+            if address.user_id == user {
+                let _ = socket.try_send(Push::Drop);
+            }
+        }
+    }
+
+    /// The device lists that `user` asks for are not answered before [`Server::release_device_lists`].
+    pub(super) fn hold_device_lists(&self, user: UserId) {
+        self.state().held = Some(user);
+    }
+
+    pub(super) fn release_device_lists(&self) {
+        self.state().held = None;
+        self.changed.send_replace(());
+    }
+
+    pub(super) async fn wait_for_held_device_list(&self) {
+        self.wait(|state| state.holding > 0).await;
     }
 
     pub(super) fn migrate_all(&self, to: &Self) {
@@ -214,6 +241,11 @@ impl Server {
         let (method, target) = (line.next().unwrap(), line.next().unwrap());
         let user = header(&head, "authorization")
             .and_then(|token| token.strip_prefix("Bearer ").map(|token| token.parse().unwrap()));
+        if target.ends_with("/devices") && user.is_some() && self.state().held == user {
+            self.state().holding += 1;
+            self.changed.send_replace(());
+            self.wait(|state| state.held.is_none()).await;
+        }
         let (status, answer) = match self.state().rest(method, target, user, &body) {
             Ok(answer) => (200, answer),
             Err(code) => (code.http_status(), serde_json::to_value(Problem::new(code)).unwrap()),
