@@ -104,7 +104,8 @@ impl Client {
             .store
             .update_off_thread(move |tx| {
                 let mut record = tx.conversation(conversation)?.ok_or(ClientError::UnknownConversation)?;
-                record.own_read_through = record.cursor;
+                // Another device may have read on, beyond what this one holds yet.
+                record.own_read_through = record.own_read_through.max(record.cursor);
                 record.unread = 0;
                 tx.put_conversation(&record);
                 Ok::<_, ClientError>(())

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::credentials::{CredentialError, Credentials};
 use super::errand::Errands;
 use super::ingest::{Arrival, MarkMove};
+use super::resync::Resync;
 use super::socket::Socket;
 use crate::ambient;
 use crate::api::Api;
@@ -99,6 +100,8 @@ pub(crate) struct Engine {
     /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
     pub(super) watched: BTreeSet<UserId>,
     pub(super) one_time_keys_left: u64,
+    /// Marks that may have moved unseen; nothing once they are known.
+    pub(super) resync: Option<Resync>,
     backoff: Backoff,
     started: Instant,
 }
@@ -122,6 +125,7 @@ impl Engine {
             rounds: BTreeMap::new(),
             watched: BTreeSet::new(),
             one_time_keys_left: u64::MAX,
+            resync: None,
             backoff: Backoff::new(shared.backoff),
             started: Instant::now(),
             shared,
@@ -256,6 +260,7 @@ impl Engine {
         self.rejected.clear();
         self.blocked_on = None;
         self.refetched = None;
+        self.resync = None;
         let (mut conversations, outbox) =
             self.shared.store.read(|tx| Ok::<_, StoreError>((tx.conversations()?, tx.outbox_all()?)))?;
         for record in &outbox {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{DeviceId, UserId};
+use colloquy_protocol::rest::conversations::Conversations;
 use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, PublishKeys};
 use tokio::task::JoinSet;
 
@@ -22,6 +23,8 @@ pub(super) enum Errand {
     ClaimKeys(UserId, Vec<DeviceId>),
     PublishKeys(DeviceId, Box<PublishKeys>),
     RefreshTokens(String),
+    /// A page of the list of conversations, from a cursor.
+    ListConversations(DeviceId, Option<String>),
 }
 
 /// What an errand is about: no two for the same at once.
@@ -31,6 +34,7 @@ enum Subject {
     Keys(UserId),
     OwnKeys,
     Tokens,
+    Conversations,
 }
 
 /// What came of an errand.
@@ -40,6 +44,7 @@ pub(super) enum Done {
     Claimed(UserId, Result<ClaimedKeys, CredentialError>),
     Published(Result<(), CredentialError>),
     Refreshed(Result<LogInRecord, CredentialError>),
+    Listed(Option<String>, Result<Conversations, CredentialError>),
 }
 
 /// The errands that are running.
@@ -62,6 +67,7 @@ impl Errands {
             Errand::ClaimKeys(user, _) => Subject::Keys(*user),
             Errand::PublishKeys(..) => Subject::OwnKeys,
             Errand::RefreshTokens(_) => Subject::Tokens,
+            Errand::ListConversations(..) => Subject::Conversations,
         };
         if self.running.len() >= ERRANDS_MAX || !self.subjects.insert(subject) {
             return;
@@ -113,6 +119,14 @@ async fn run(errand: Errand, api: Api, credentials: &Credentials) -> Done {
                 async move { api.publish_keys(&token, &device, &keys).await }
             };
             Done::Published(with_token(credentials, call).await.map(|_| ()))
+        }
+        Errand::ListConversations(device, cursor) => {
+            let call = |token: String| {
+                let (api, device, cursor) = (api.clone(), device.clone(), cursor.clone());
+                async move { api.conversations(&token, &device, cursor.as_deref()).await }
+            };
+            let outcome = with_token(credentials, call).await;
+            Done::Listed(cursor, outcome)
         }
         Errand::RefreshTokens(spent) => Done::Refreshed(match credentials.current().await {
             Ok(current) if current.access_token == spent => credentials.refresh(&spent).await,

@@ -26,14 +26,21 @@ pub(crate) enum Arrival {
     Own(MessagePosition, MessageId),
 }
 
-/// A mark that a receipt moves.
+/// How far the marks of a conversation have moved, by a receipt or by the server's list; 0 where there is no news.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MarkMove {
     pub(crate) conversation_id: ConversationId,
-    pub(crate) by: UserId,
-    pub(crate) through: u64,
-    pub(crate) is_read: bool,
+    /// The other participant holds everything up to here ...
+    pub(crate) delivered_through: u64,
+    /// ... and has seen everything up to here.
+    pub(crate) read_through: u64,
+    /// The server knows that this user has, on whichever device.
+    pub(crate) own_read_through: u64,
 }
+
+/// Messages looked through to count again what is unread. Where more are unread, the count stays too high until
+/// they are read.
+const UNREAD_RECOUNT_MAX: usize = 500;
 
 /// What a batch has led to.
 #[derive(Debug, Default)]
@@ -136,6 +143,9 @@ impl Ingest<'_, '_> {
         self.out.settled.push(record.local_id);
         let mut conversation = self.conversation(record.conversation_id, record.receiver_id)?;
         conversation.last_activity_at = conversation.last_activity_at.max(timestamp);
+        if record.body.text().is_some() {
+            conversation.own_last = conversation.own_last.max(sequence_number);
+        }
         self.tx.put_conversation(&conversation);
         if record.body.text().is_some() {
             self.out.events.push(Event::MessageSent {
@@ -149,32 +159,49 @@ impl Ingest<'_, '_> {
     }
 
     fn move_mark(&mut self, mark: &MarkMove) -> Result<(), StoreError> {
-        let Some(mut conversation) = self.tx.conversation(mark.conversation_id)? else { return Ok(()) };
-        let before = conversation.clone();
-        if mark.by == self.own.user_id {
-            if mark.is_read {
-                conversation.own_read_through = conversation.own_read_through.max(mark.through);
-                conversation.own_read_told = conversation.own_read_told.max(mark.through);
-                if conversation.own_read_through >= conversation.cursor {
-                    conversation.unread = 0;
-                }
-            }
-        } else {
-            conversation.delivered_through = conversation.delivered_through.max(mark.through);
-            if mark.is_read {
-                conversation.read_through = conversation.read_through.max(mark.through);
-            }
+        let Some(before) = self.tx.conversation(mark.conversation_id)? else { return Ok(()) };
+        let read_through = before.read_through.max(mark.read_through);
+        let mut after = ConversationRecord {
+            delivered_through: before.delivered_through.max(mark.delivered_through).max(read_through),
+            read_through,
+            own_read_through: before.own_read_through.max(mark.own_read_through),
+            own_read_told: before.own_read_told.max(mark.own_read_through),
+            ..before
+        };
+        if after.own_read_through > before.own_read_through {
+            after.unread = self.recount_unread(&after)?;
         }
-        if conversation != before {
-            self.tx.put_conversation(&conversation);
+        if after == before {
+            return Ok(());
+        }
+        self.tx.put_conversation(&after);
+        let shown = |record: &ConversationRecord| {
+            (record.delivered_through, record.read_through, record.own_read_through, record.unread)
+        };
+        if shown(&after) != shown(&before) {
             self.out.events.push(Event::MarksMoved {
                 conversation_id: mark.conversation_id,
-                delivered_through: conversation.delivered_through,
-                read_through: conversation.read_through,
-                own_read_through: conversation.own_read_through,
+                delivered_through: after.delivered_through,
+                read_through: after.read_through,
+                own_read_through: after.own_read_through,
             });
         }
         Ok(())
+    }
+
+    /// Another device of this user has read on.
+    fn recount_unread(&self, conversation: &ConversationRecord) -> Result<u64, StoreError> {
+        let (read, cursor) = (conversation.own_read_through, conversation.cursor);
+        if read >= cursor {
+            return Ok(0);
+        }
+        let id = conversation.conversation_id;
+        let rest = self.tx.messages_between(id, read + 1, cursor, UNREAD_RECOUNT_MAX)?;
+        if rest.len() == UNREAD_RECOUNT_MAX {
+            return Ok(conversation.unread);
+        }
+        let own = self.own.user_id;
+        Ok(rest.iter().filter(|record| record.sender.user_id != own && is_news(record)).count() as u64)
     }
 
     fn advance_own(&mut self, position: &MessagePosition, id: MessageId) -> Result<bool, StoreError> {
@@ -286,11 +313,12 @@ impl Ingest<'_, '_> {
         };
         let record = self.record(message, sender.clone(), content);
         self.tx.put_message(&record);
-        let own = self.own.user_id;
-        // What is older than this device is history, not news.
-        let is_news = record.content.is_shown() && record.content != MessageContent::Unavailable;
-        if is_news && sender.user_id != own {
-            conversation.unread += 1;
+        let (own, number) = (self.own.user_id, record.sequence_number);
+        match is_news(&record) {
+            true if sender.user_id == own => conversation.own_last = conversation.own_last.max(number),
+            // It may have been read on another device while this one was away.
+            true if number > conversation.own_read_through => conversation.unread += 1,
+            _ => {}
         }
         let shown = Message::stored(&record, own, conversation).map(Box::new);
         match opened {
@@ -343,6 +371,11 @@ impl Ingest<'_, '_> {
             content,
         }
     }
+}
+
+/// Is this for a person to see, and younger than this device? What is older is history.
+fn is_news(record: &MessageRecord) -> bool {
+    record.content.is_shown() && record.content != MessageContent::Unavailable
 }
 
 fn advance(conversation: &mut ConversationRecord, number: u64, id: MessageId) {

@@ -1,5 +1,6 @@
 //! One connection, frame by frame: authenticates, then takes in, acknowledges and sends until it ends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
@@ -7,6 +8,7 @@ use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, MessagePosition, PresenceSubscribe, Retransmit, Typing,
 };
 use colloquy_protocol::frame::server::{AuthSuccess, ErrorPayload, MessagesPage, Migration, ServerFrame};
+use colloquy_protocol::ids::ConversationId;
 use colloquy_protocol::limits::AUTH_TIMEOUT;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -42,6 +44,8 @@ pub(super) struct Link {
     pub(super) heartbeat_interval_ms: u64,
     pub(super) heartbeat_at: u64,
     pub(super) heard_at: u64,
+    /// How far the server was told on this connection that this user has read; it may not have taken it.
+    pub(super) read_told: BTreeMap<ConversationId, u64>,
     leave: Option<(Instant, Migration)>,
 }
 
@@ -80,6 +84,7 @@ impl Engine {
             refresh_not_before: 0,
             heartbeat_at: now,
             heard_at: now,
+            read_told: BTreeMap::new(),
             leave: None,
         };
         self.connected();
@@ -231,16 +236,19 @@ impl Engine {
             }
             ServerFrame::DeliveryReceipt { payload } => self.marks.push(MarkMove {
                 conversation_id: payload.conversation_id,
-                by: payload.delivered_to,
-                through: payload.through_sequence,
-                is_read: false,
+                delivered_through: payload.through_sequence,
+                read_through: 0,
+                own_read_through: 0,
             }),
-            ServerFrame::ReadReceipt { payload } => self.marks.push(MarkMove {
-                conversation_id: payload.conversation_id,
-                by: payload.read_by,
-                through: payload.through_sequence,
-                is_read: true,
-            }),
+            ServerFrame::ReadReceipt { payload } => {
+                let is_own = payload.read_by == self.own.user_id;
+                self.marks.push(MarkMove {
+                    conversation_id: payload.conversation_id,
+                    delivered_through: 0,
+                    read_through: if is_own { 0 } else { payload.through_sequence },
+                    own_read_through: if is_own { payload.through_sequence } else { 0 },
+                });
+            }
             ServerFrame::Migration { payload } => {
                 let at = Instant::now() + Duration::from_millis(payload.reconnect_after_ms);
                 link.leave = Some((at, payload));

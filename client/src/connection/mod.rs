@@ -14,6 +14,7 @@
 //! | `upkeep` | keys, tokens and heartbeats of a live connection |
 //! | [`ingest`] | what arrived, into the store |
 //! | `mending` | broken sessions, repaired |
+//! | `resync` | marks that moved while this device was away |
 //! | [`dispatch`] | what is to be sent, encrypted |
 //! | [`errand`] | REST calls beside the loop |
 //! | [`credentials`] | tokens that are always fresh |
@@ -26,6 +27,7 @@ pub(crate) mod errand;
 pub(crate) mod ingest;
 mod live;
 mod mending;
+mod resync;
 mod sending;
 pub(crate) mod socket;
 mod upkeep;

@@ -113,29 +113,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells the server how far this user has read a conversation, if it does not know.
+    /// Tells the server how far this user has read a conversation, if it is not known to have taken it; once on
+    /// each connection, because only its echo, or its list of conversations, says that it has.
     pub(super) async fn tell_read(&mut self, link: &mut Link, id: ConversationId) -> Result<(), Ended> {
+        let told = link.read_told.get(&id).copied().unwrap_or(0);
         let (through, newest) = self.shared.store.read(|tx| {
             let Some(conversation) = tx.conversation(id)? else { return Ok((0, None)) };
             let through = conversation.own_read_through;
-            let is_news = through > conversation.own_read_told;
+            let is_news = through > conversation.own_read_told.max(told);
             let newest = if is_news { tx.message_at(id, through)? } else { None };
             Ok::<_, StoreError>((through, newest))
         })?;
         let Some(newest) = newest else { return Ok(()) };
+        link.read_told.insert(id, through);
         let message_ids = vec![newest.message_id];
         let receipt = ReadReceipt { message_ids, timestamp: ambient::now() };
-        sent(link.socket.feed(&ClientFrame::ReadReceipt(receipt)).await)?;
-        self.shared
-            .store
-            .update_off_thread(move |tx| {
-                if let Some(mut conversation) = tx.conversation(id)? {
-                    conversation.own_read_told = conversation.own_read_told.max(through);
-                    tx.put_conversation(&conversation);
-                }
-                Ok::<_, StoreError>(())
-            })
-            .await?;
-        Ok(())
+        sent(link.socket.feed(&ClientFrame::ReadReceipt(receipt)).await)
     }
 }

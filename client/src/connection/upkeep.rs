@@ -2,12 +2,14 @@
 
 use colloquy_protocol::frame::client::{ClientFrame, Heartbeat, PresenceSubscribe, TokenRefresh};
 use colloquy_protocol::limits::ONE_TIME_KEYS_LOW;
+use colloquy_protocol::rest::conversations::Conversations;
 
 use super::credentials::CredentialError;
 use super::dispatch;
 use super::engine::{Ended, Engine};
 use super::errand::{Done, Errand};
 use super::live::{Link, sent};
+use super::resync::{self, Resync};
 use crate::ambient;
 use crate::event::Event;
 use crate::store::StoreError;
@@ -31,6 +33,8 @@ impl Engine {
         for conversation in conversations.iter().filter(|c| c.own_read_through > c.own_read_told) {
             self.tell_read(link, conversation.conversation_id).await?;
         }
+        self.resync = Resync::begin(&conversations);
+        self.read_on();
         sent(link.socket.flush().await)
     }
 
@@ -40,6 +44,36 @@ impl Engine {
         let known = self.shared.store.read(|tx| tx.device_list(own))?;
         if known.is_some_and(|list| list.version != version && !list.stale) {
             self.shared.store.update_off_thread(move |tx| tx.mark_device_list_stale(own)).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the next page of the list of conversations, if one is needed.
+    pub(super) fn read_on(&mut self) {
+        let now = self.now();
+        if let Some(cursor) = self.resync.as_ref().and_then(|resync| resync.due(now)) {
+            self.errands.start(Errand::ListConversations(self.own.device_id.clone(), cursor));
+        }
+    }
+
+    /// A page of the list of conversations has come, or has not.
+    fn listed(
+        &mut self,
+        cursor: Option<&str>,
+        outcome: Result<Conversations, CredentialError>,
+    ) -> Result<(), Ended> {
+        let may_come_later = !self.settled_errand(&outcome)?;
+        match outcome {
+            Ok(page) => {
+                self.marks.extend(resync::marks(&page));
+                self.resync = self.resync.take().and_then(|resync| resync.answered(cursor, &page));
+                self.read_on();
+            }
+            Err(_) if may_come_later => {
+                let until = self.now() + ERRAND_RETRY_MS;
+                self.resync.iter_mut().for_each(|resync| resync.rest(until));
+            }
+            Err(_) => self.resync = None,
         }
         Ok(())
     }
@@ -82,6 +116,7 @@ impl Engine {
                     self.published().await?;
                 }
             }
+            Done::Listed(cursor, outcome) => self.listed(cursor.as_deref(), outcome)?,
             Done::Refreshed(Ok(fresh)) => {
                 link.token.clone_from(&fresh.access_token);
                 link.token_expires_at = fresh.access_token_expires_at;
@@ -173,6 +208,7 @@ impl Engine {
             // Changes nothing while it runs; it may not have been started because too many others were running.
             self.errands.start(Errand::FetchDevices(user));
         }
+        self.read_on();
         if now >= link.refresh_not_before && self.shared.credentials.is_due(link.token_expires_at) {
             self.errands.start(Errand::RefreshTokens(link.token.clone()));
         }

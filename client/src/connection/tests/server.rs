@@ -16,6 +16,7 @@ use colloquy_protocol::ids::{
 };
 use colloquy_protocol::problem::Problem;
 use colloquy_protocol::rest::accounts::{LogIn, Refresh, Register, Tokens, UserCard};
+use colloquy_protocol::rest::conversations::{Conversation, ConversationKind, Conversations};
 use colloquy_protocol::rest::devices::{
     ClaimKeys, ClaimedKey, ClaimedKeys, Device, DeviceList, KeyCount, PublishKeys, RegisterDevice, SignedKey,
 };
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 const TOKENS_LAST_MS: u64 = 3_600_000;
 const PAGE: usize = 7;
+const LIST_PAGE: usize = 2;
 /// Frames that may wait for one socket; no test pushes as many.
 const PUSHES_MAX: usize = 4096;
 
@@ -79,6 +81,13 @@ struct State {
     sockets: Vec<(DeviceAddress, mpsc::Sender<Push>)>,
     faults: VecDeque<Fault>,
     acks: BTreeMap<(UserId, ConversationId), u64>,
+    reads: BTreeMap<(UserId, ConversationId), u64>,
+    /// Read receipts are lost before they are taken.
+    loses_reads: bool,
+    /// Read receipts that came, lost ones too.
+    reads_heard: usize,
+    /// Pages of lists of conversations that were asked for.
+    lists: usize,
     conflicts: usize,
     refreshes: usize,
     ports: Vec<u16>,
@@ -135,6 +144,24 @@ impl Server {
         for (_, socket) in &self.state().sockets {
             let _ = socket.try_send(Push::Close(code));
         }
+    }
+
+    /// Read receipts are lost from here on, or no longer.
+    pub(super) fn lose_read_receipts(&self, lose: bool) {
+        self.state().loses_reads = lose;
+    }
+
+    pub(super) async fn wait_for_read_receipts(&self, least: usize) {
+        self.wait(|state| state.reads_heard >= least).await;
+    }
+
+    pub(super) fn read_receipts(&self) -> usize {
+        self.state().reads_heard
+    }
+
+    /// Pages of lists of conversations that were asked for.
+    pub(super) fn lists(&self) -> usize {
+        self.state().lists
     }
 
     /// Breaks the connections of a user.
@@ -386,6 +413,10 @@ impl State {
                 let devices: Vec<Device> = devices.values().map(|device| device.device.clone()).collect();
                 json!(DeviceList { user_id, version: devices.len() as u64, devices })
             }
+            ("GET", ["v1", "conversations"]) => {
+                let cursor = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
+                json!(self.list(bearer.unwrap(), cursor.map_or(0, |cursor| cursor.parse().unwrap())))
+            }
             ("POST", ["v1", "users", user, "keys", "claim"]) => {
                 let devices = self.devices.get_mut(&user.parse().unwrap()).unwrap();
                 let mut keys = Vec::new();
@@ -401,6 +432,35 @@ impl State {
             _ => return Err(ErrorCode::NotFound),
         };
         Ok(answer)
+    }
+
+    fn list(&mut self, own: UserId, skipped: usize) -> Conversations {
+        self.lists += 1;
+        let mut logs: Vec<_> =
+            self.log.iter().filter(|(_, log)| log.iter().any(|stored| is_participant(stored, own))).collect();
+        logs.sort_by_key(|(_, log)| std::cmp::Reverse(log.last().unwrap().id));
+        let more = logs.len() > skipped + LIST_PAGE;
+        let view = |(id, log): (&ConversationId, &Vec<Stored>)| {
+            let (sender, receiver) = (log[0].sender.user_id, log[0].sent.payload.receiver_id);
+            let other = if sender == own { receiver } else { sender };
+            let mark = |marks: &BTreeMap<_, u64>, user| marks.get(&(user, *id)).copied().unwrap_or(0);
+            Conversation {
+                conversation_id: *id,
+                r#type: ConversationKind::Pair,
+                participants: vec![sender, receiver],
+                last_sequence_number: log.len() as u64,
+                last_message_at: Some(log.len() as u64),
+                unread_count: 0,
+                own_read_through: mark(&self.reads, own),
+                read_through: mark(&self.reads, other),
+                delivered_through: mark(&self.acks, other),
+                created_at: 1,
+                last_message: None,
+            }
+        };
+        let conversations = logs.into_iter().skip(skipped).take(LIST_PAGE).map(view).collect();
+        let next_cursor = more.then(|| (skipped + LIST_PAGE).to_string());
+        Conversations { conversations, next_cursor }
     }
 
     fn tokens(&mut self, user_id: UserId) -> Tokens {
@@ -457,6 +517,10 @@ impl State {
                 }
             }
             ClientFrame::ReadReceipt(receipt) => {
+                self.reads_heard += 1;
+                if self.loses_reads {
+                    return true;
+                }
                 let newest = *receipt.message_ids.last().unwrap();
                 let (id, index) = self
                     .log
@@ -470,11 +534,12 @@ impl State {
                     through_sequence: index as u64 + 1,
                     timestamp: 1,
                 };
-                for (address, socket) in &self.sockets {
-                    if address != own {
-                        let frame = ServerFrame::ReadReceipt { payload: payload.clone() };
-                        let _ = socket.try_send(Push::Frame(Box::new(frame)));
-                    }
+                let mark = self.reads.entry((own.user_id, id)).or_insert(0);
+                *mark = (*mark).max(payload.through_sequence);
+                // The reader's own sockets are told too: that is how it knows that it was heard.
+                for (_, socket) in &self.sockets {
+                    let frame = ServerFrame::ReadReceipt { payload: payload.clone() };
+                    let _ = socket.try_send(Push::Frame(Box::new(frame)));
                 }
             }
             _ => {}
