@@ -10,7 +10,7 @@ use colloquy_protocol::limits::FRAME_MAX_BYTES;
 use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList};
 
 use crate::crypto::sealing::Draft;
-use crate::crypto::{IdentityChange, PeerDevice, SealError, reconcile, seal};
+use crate::crypto::{IdentityChange, PeerDevice, SealError, Told, reconcile, seal};
 use crate::store::{
     DeviceListRecord, LocalMessageId, OutboxRecord, OutboxState, SendFailure, StoreError, Transaction,
 };
@@ -84,6 +84,7 @@ pub(crate) fn seal_message(
         reply_to_message_id: None,
         timestamp: now,
     };
+    record.told = Told::of(&peers, record.only_for.as_ref());
     record.state = OutboxState::Sealed(Box::new(payload));
     let frame = frame(&record, u64::MAX).expect("the message was just sealed");
     if frame.to_json().len() > FRAME_MAX_BYTES {
@@ -141,19 +142,23 @@ pub(crate) fn fail(
     Ok(Sealing::Failed(why))
 }
 
-/// A device list has come: pins what is new, and says what changed.
+/// A device list has come: pins what is new, and says what changed. An older list than the known one is nothing.
 pub(crate) fn learn_devices(
     tx: &mut Transaction<'_>,
     list: &DeviceList,
     now: UnixMillis,
 ) -> Result<Vec<IdentityChange>, StoreError> {
     let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+    let before = tx.device_list(list.user_id)?;
+    if before.is_some_and(|before| before.version > list.version) {
+        // Two answers have crossed; or somebody shows an old list to bring a removed device back.
+        return Ok(Vec::new());
+    }
     let known = tx.peers(list.user_id)?;
-    let reconciled = reconcile(known, list, account.address());
+    let reconciled = reconcile(known, list, account.address(), before.is_none());
     for peer in &reconciled.peers {
         tx.put_peer(peer);
     }
-    // For the user's own devices, the first list is no surprise even though others were there before.
     let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false };
     tx.put_device_list(list.user_id, &record);
     Ok(reconciled.changes)

@@ -138,6 +138,7 @@ impl Ingest<'_, '_> {
             local_id: Some(record.local_id),
             timestamp,
             content: MessageContent::Known(record.body.clone()),
+            told: record.told.clone(),
         });
         self.tx.remove_outbox(record.local_id)?;
         self.out.settled.push(record.local_id);
@@ -369,6 +370,7 @@ impl Ingest<'_, '_> {
             local_id: None,
             timestamp: message.timestamp,
             content,
+            told: Vec::new(),
         }
     }
 }

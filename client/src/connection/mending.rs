@@ -9,7 +9,7 @@ use colloquy_protocol::ids::{DeviceAddress, MessageId};
 use super::ingest::Ingest;
 use crate::ambient;
 use crate::crypto::plaintext::REPAIR_IDS_MAX;
-use crate::crypto::{Body, ResentItem};
+use crate::crypto::{Body, ResentItem, Told};
 use crate::event::Event;
 use crate::message::Message;
 use crate::store::outbox::NewMessage;
@@ -32,7 +32,9 @@ impl Ingest<'_, '_> {
         fits
     }
 
-    /// Another device could not decrypt messages of this one: what they said goes out again, to it alone.
+    /// Another device could not decrypt messages of this one: what they said goes out again, to it alone, and only
+    /// what was encrypted for it in the first place (E2EE). A device that a list names later, or one that has taken
+    /// over the id of another, is told nothing that was said before.
     pub(super) fn answer_repair(
         &mut self,
         asker: &DeviceAddress,
@@ -45,7 +47,11 @@ impl Ingest<'_, '_> {
         let mut items: Vec<ResentItem> = Vec::new();
         for id in ids {
             let Some(record) = self.tx.message(*id)? else { continue };
-            if record.sender != self.own || record.conversation_id != conversation.conversation_id {
+            let was_told = |told: &Told| self.peers.get(asker).is_some_and(|peer| told.is(peer));
+            if record.sender != self.own
+                || record.conversation_id != conversation.conversation_id
+                || !record.told.iter().any(was_told)
+            {
                 continue;
             }
             match record.content {

@@ -38,13 +38,18 @@ impl Engine {
         sent(link.socket.flush().await)
     }
 
-    /// Another version of the own device list means that another device came or went: it has to be read again.
+    /// Another version of the own device list means that another device came or went: it has to be read again. So
+    /// does no list at all: without it, the next device that comes would pass for one that was always there.
     pub(super) async fn check_own_devices(&mut self, version: u64) -> Result<(), StoreError> {
         let own = self.own.user_id;
-        let known = self.shared.store.read(|tx| tx.device_list(own))?;
-        if known.is_some_and(|list| list.version != version && !list.stale) {
-            self.shared.store.update_off_thread(move |tx| tx.mark_device_list_stale(own)).await?;
+        match self.shared.store.read(|tx| tx.device_list(own))? {
+            Some(list) if list.version == version && !list.stale => return Ok(()),
+            Some(list) if !list.stale => {
+                self.shared.store.update_off_thread(move |tx| tx.mark_device_list_stale(own)).await?;
+            }
+            _ => {}
         }
+        self.errands.start(Errand::FetchDevices(own));
         Ok(())
     }
 

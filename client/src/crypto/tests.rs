@@ -324,25 +324,41 @@ fn a_change_of_known_devices_is_told_and_the_first_sight_is_not() {
         devices: devices.iter().map(|party| party.published.clone()).collect(),
     };
     let own = alice.account.address();
-    let first = reconcile(Vec::new(), &list(&[&bob]), own);
+    let first = reconcile(Vec::new(), &list(&[&bob]), own, true);
     assert!(first.changes.is_empty() && first.peers.len() == 1);
     let tablet = Party::new(2, "tablet");
-    let second = reconcile(first.peers, &list(&[&bob, &tablet]), own);
+    let second = reconcile(first.peers, &list(&[&bob, &tablet]), own, false);
     let kinds = |outcome: &Reconciled| outcome.changes.iter().map(|c| c.kind).collect::<Vec<_>>();
     assert_eq!(kinds(&second), vec![IdentityChangeKind::Added]);
     let reinstalled = Party::new(2, "laptop");
-    let third = reconcile(second.peers, &list(&[&reinstalled, &tablet]), own);
+    let third = reconcile(second.peers, &list(&[&reinstalled, &tablet]), own, false);
     assert_eq!(kinds(&third), vec![IdentityChangeKind::Replaced]);
-    let fourth = reconcile(third.peers, &list(&[&reinstalled]), own);
+    let fourth = reconcile(third.peers, &list(&[&reinstalled]), own, false);
     assert_eq!(kinds(&fourth), vec![IdentityChangeKind::Removed]);
     let removed: Vec<bool> = fourth.peers.iter().map(PeerDevice::is_removed).collect();
     assert_eq!(removed.iter().filter(|removed| **removed).count(), 1);
-    let fifth = reconcile(fourth.peers, &list(&[&reinstalled]), own);
+    let fifth = reconcile(fourth.peers, &list(&[&reinstalled]), own, false);
     assert!(fifth.changes.is_empty(), "a removal is told once");
     let mut forged = tablet.published.clone();
     forged.signing_key = alice.published.signing_key.clone();
     let forged = DeviceList { user_id: user(2), version: 2, devices: vec![forged] };
-    assert_eq!(reconcile(Vec::new(), &forged, own).untrusted, vec![tablet.published.device_id]);
+    assert_eq!(reconcile(Vec::new(), &forged, own, true).untrusted, vec![tablet.published.device_id]);
+}
+
+#[test]
+fn the_first_other_device_of_a_user_who_had_none_is_told() {
+    let (alice, _) = pair();
+    let tablet = Party::new(1, "tablet");
+    let list = |devices: &[&Party]| DeviceList {
+        user_id: user(1),
+        version: 1,
+        devices: devices.iter().map(|party| party.published.clone()).collect(),
+    };
+    let own = alice.account.address();
+    let alone = reconcile(Vec::new(), &list(&[&alice]), own, true);
+    assert!(alone.changes.is_empty() && alone.peers.is_empty());
+    let joined = reconcile(alone.peers, &list(&[&alice, &tablet]), own, false);
+    assert_eq!(joined.changes[0].kind, IdentityChangeKind::Added);
 }
 
 #[test]

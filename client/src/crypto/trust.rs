@@ -40,9 +40,15 @@ pub struct Reconciled {
 }
 
 /// Compares `list` with the `known` devices of that user (removed ones too). `own` is left out, if it is listed.
+/// `is_first` if no list of that user was ever seen: knowing no device does not say so, because the list of this
+/// device's own user may name no other.
 #[must_use]
-pub fn reconcile(known: Vec<PeerDevice>, list: &DeviceList, own: &DeviceAddress) -> Reconciled {
-    let is_first = known.is_empty();
+pub fn reconcile(
+    known: Vec<PeerDevice>,
+    list: &DeviceList,
+    own: &DeviceAddress,
+    is_first: bool,
+) -> Reconciled {
     let mut known = known;
     let mut outcome = Reconciled::default();
     for device in &list.devices {

@@ -34,6 +34,7 @@ fn message(id: u128, sequence_number: u64) -> MessageRecord {
         local_id: None,
         timestamp: 5,
         content: MessageContent::Known(Body::Text(format!("secret words {sequence_number}"))),
+        told: Vec::new(),
     }
 }
 

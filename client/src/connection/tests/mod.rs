@@ -1,5 +1,7 @@
 //! The engine against a small server over real sockets, which drops connections, repeats, withholds and damages.
 
+mod desk;
+mod mending;
 mod resuming;
 mod server;
 
@@ -196,6 +198,7 @@ async fn a_new_device_is_told_and_gets_what_is_sent_from_then_on() {
     let (mut a, mut b) = (alice.client.connect().unwrap(), bob.client.connect().unwrap());
     alice.client.send_text(bob.user_id, "text 1").await.unwrap();
     assert_eq!(texts(&mut b, 1).await, numbered(1));
+    server.wait_for_device_list(bob.user_id, bob.user_id).await;
     let folder = tempfile::tempdir().unwrap();
     let second = open(&server, &folder).await;
     let identifier = crate::Identifier::Email("bob@example.org".into());
@@ -217,6 +220,12 @@ async fn a_new_device_is_told_and_gets_what_is_sent_from_then_on() {
     assert_eq!(seen, "text 2");
     // The other device of the same user gets what this one sends.
     second.send_text(alice.user_id, "text 3").await.unwrap();
+    let change = until(&mut b, |event| match event {
+        Event::IdentityChanged(change) if change.address.user_id == bob.user_id => Some(change.kind),
+        _ => None,
+    })
+    .await;
+    assert_eq!(change, IdentityChangeKind::Added, "a user is told of the first device beside the own one");
     let own = until(&mut b, |event| match event {
         Event::MessageReceived(m) => Some((m.is_own, text(&m.content))),
         _ => None,

@@ -92,6 +92,8 @@ struct State {
     refreshes: usize,
     ports: Vec<u16>,
     counter: u128,
+    /// Who has asked for whose device list.
+    devices_asked: Vec<(UserId, UserId)>,
     /// Device lists this user asks for are answered later.
     held: Option<UserId>,
     /// Requests that wait for that.
@@ -181,6 +183,10 @@ impl Server {
     pub(super) fn release_device_lists(&self) {
         self.state().held = None;
         self.changed.send_replace(());
+    }
+
+    pub(super) async fn wait_for_device_list(&self, asker: UserId, of: UserId) {
+        self.wait(|state| state.devices_asked.contains(&(asker, of))).await;
     }
 
     pub(super) async fn wait_for_held_device_list(&self) {
@@ -409,6 +415,7 @@ impl State {
             }
             ("GET", ["v1", "users", user, "devices"]) => {
                 let user_id = user.parse().unwrap();
+                self.devices_asked.push((bearer.unwrap(), user_id));
                 let devices = self.devices.get(&user_id).ok_or(ErrorCode::UnknownUser)?;
                 let devices: Vec<Device> = devices.values().map(|device| device.device.clone()).collect();
                 json!(DeviceList { user_id, version: devices.len() as u64, devices })
