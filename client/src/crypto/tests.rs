@@ -186,14 +186,51 @@ fn a_replayed_ciphertext_is_recognised_and_breaks_nothing() {
     let (mut alice, mut bob) = pair();
     let first = alice.send(&mut bob, 1, &text("once"));
     bob.receive(&alice, &first).unwrap();
-    assert_eq!(bob.receive(&alice, &first), Err(DecryptionFailure::Replayed));
+    assert_eq!(bob.receive(&alice, &first), Err(DecryptionFailure::KeyGone));
     let reply = bob.send(&mut alice, 2, &text("reply"));
     alice.receive(&bob, &reply).unwrap();
     let second = alice.send(&mut bob, 3, &text("twice"));
     assert_eq!(second.kind, CiphertextKind::Normal);
     bob.receive(&alice, &second).unwrap();
-    assert_eq!(bob.receive(&alice, &second), Err(DecryptionFailure::Replayed));
+    assert_eq!(bob.receive(&alice, &second), Err(DecryptionFailure::KeyGone));
     assert!(!bob.peers[alice.account.address()].is_wedged());
+}
+
+#[test]
+fn a_message_whose_key_was_forgotten_calls_for_a_repair_and_leaves_the_session_whole() {
+    let (mut alice, mut bob) = pair();
+    let early = alice.send(&mut bob, 0, &text("early"));
+    for n in 1..60 {
+        let sealed = alice.send(&mut bob, n, &text("later"));
+        if n > 50 {
+            bob.receive(&alice, &sealed).unwrap();
+        }
+    }
+    let failure = bob.receive(&alice, &early).unwrap_err();
+    assert_eq!((failure, failure.calls_for_repair()), (DecryptionFailure::KeyGone, true));
+    assert!(!bob.peers[alice.account.address()].is_wedged());
+    let sealed = bob.send(&mut alice, 100, &text("again, please"));
+    assert_eq!(sealed.kind, CiphertextKind::Normal, "the session goes on");
+}
+
+#[test]
+fn what_fails_late_under_a_retired_session_leaves_the_new_one_whole() {
+    let (mut alice, mut bob) = pair();
+    let first = alice.send(&mut bob, 1, &text("hello"));
+    bob.receive(&alice, &first).unwrap();
+    let [lost, late, later] = [2, 3, 4].map(|n| alice.send(&mut bob, n, &text("lost")));
+    assert_eq!(bob.receive(&alice, &damaged(&lost)), Err(DecryptionFailure::Corrupt));
+    let repair = bob.send(&mut alice, 5, &Body::SessionRepair { message_ids: vec![] });
+    assert_eq!(bob.receive(&alice, &damaged(&late)), Err(DecryptionFailure::Corrupt));
+    assert!(!bob.peers[alice.account.address()].is_wedged(), "the new session has not been heard from yet");
+    alice.receive(&bob, &repair).unwrap();
+    let answer = alice.send(&mut bob, 6, &Body::Resend { items: vec![] });
+    bob.receive(&alice, &answer).unwrap();
+    assert_eq!(bob.receive(&alice, &damaged(&later)), Err(DecryptionFailure::Corrupt));
+    assert!(!bob.peers[alice.account.address()].is_wedged(), "the new session is in use");
+    let sealed = alice.send(&mut bob, 7, &text("lost"));
+    assert_eq!(bob.receive(&alice, &damaged(&sealed)), Err(DecryptionFailure::Corrupt));
+    assert!(bob.peers[alice.account.address()].is_wedged(), "this was of the new session itself");
 }
 
 #[test]
