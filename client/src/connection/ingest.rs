@@ -89,17 +89,7 @@ pub(crate) fn ingest(
     batch: &Batch,
     now: UnixMillis,
 ) -> Result<Ingested, StoreError> {
-    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
-    let mut ingest = Ingest {
-        own: account.address().clone(),
-        tx,
-        now,
-        account,
-        account_changed: false,
-        peers: BTreeMap::new(),
-        repairs: BTreeMap::new(),
-        out: Ingested::default(),
-    };
+    let mut ingest = Ingest::begin(tx, now)?;
     for (local_id, ack) in &batch.acks {
         if let Some(record) = ingest.tx.outbox(*local_id)? {
             ingest.settle(&record, ack.message_id, ack.sequence_number, ack.timestamp)?;
@@ -121,7 +111,31 @@ pub(crate) fn ingest(
     ingest.finish()
 }
 
-impl Ingest<'_, '_> {
+impl<'t, 'a> Ingest<'t, 'a> {
+    pub(super) fn begin(tx: &'t mut Transaction<'a>, now: UnixMillis) -> Result<Self, StoreError> {
+        let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+        Ok(Self {
+            own: account.address().clone(),
+            tx,
+            now,
+            account,
+            account_changed: false,
+            peers: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            out: Ingested::default(),
+        })
+    }
+
+    /// A device, read once for each batch.
+    pub(super) fn load(&mut self, address: &DeviceAddress) -> Result<Option<&mut PeerDevice>, StoreError> {
+        if !self.peers.contains_key(address)
+            && let Some(peer) = self.tx.peer(address)?
+        {
+            self.peers.insert(address.clone(), peer);
+        }
+        Ok(self.peers.get_mut(address))
+    }
+
     /// The server has stored a message of this device.
     fn settle(
         &mut self,
@@ -226,6 +240,10 @@ impl Ingest<'_, '_> {
             conversation = self.conversation(message.conversation_id, other)?;
         } else if is_new {
             let opened = match &message.content {
+                // A server must not carry what one user says into the conversation with another.
+                _ if message.conversation_id != ConversationId::of_pair(self.own.user_id, other) => {
+                    Err(DecryptionFailure::ForeignConversation)
+                }
                 None => Ok(None),
                 Some(sealed) => match self.open(message, &sender, sealed, refetched)? {
                     Some(outcome) => outcome.map(Some),
@@ -250,7 +268,9 @@ impl Ingest<'_, '_> {
     fn take_own(&mut self, message: &DeliveredMessage) -> Result<(), StoreError> {
         let waiting = match message.idempotency_key {
             // Only after a lost ack: looking through the outbox is dear, and rare.
-            Some(key) => self.tx.outbox_all()?.into_iter().find(|record| record.idempotency_key == key),
+            Some(key) => self.tx.outbox_all()?.into_iter().find(|record| {
+                record.idempotency_key == key && record.conversation_id == message.conversation_id
+            }),
             None => None,
         };
         match waiting {
@@ -274,11 +294,7 @@ impl Ingest<'_, '_> {
         refetched: Option<UserId>,
     ) -> Result<Option<Result<Body, DecryptionFailure>>, StoreError> {
         let may_refetch = refetched != Some(sender.user_id);
-        if !self.peers.contains_key(sender)
-            && let Some(peer) = self.tx.peer(sender)?
-        {
-            self.peers.insert(sender.clone(), peer);
-        }
+        self.load(sender)?;
         let Some(peer) = self.peers.get_mut(sender) else {
             return Ok((!may_refetch).then_some(Err(DecryptionFailure::UnknownSender)));
         };
@@ -330,7 +346,7 @@ impl Ingest<'_, '_> {
             Ok(Some(_)) => self.out.events.extend(shown.map(Event::MessageReceived)),
             Ok(None) => {}
             Err(failure) => {
-                let repair_asked = failure.calls_for_repair() && self.ask_for(sender, message);
+                let repair_asked = failure.calls_for_repair() && self.ask_for(sender, message)?;
                 self.out.events.extend(shown.map(|message| Event::DecryptionFailed {
                     message,
                     failure,
@@ -341,7 +357,7 @@ impl Ingest<'_, '_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Ingested, StoreError> {
+    pub(super) fn finish(mut self) -> Result<Ingested, StoreError> {
         self.ask_for_repairs()?;
         for peer in self.peers.values() {
             self.tx.put_peer(peer);

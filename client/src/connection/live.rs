@@ -46,6 +46,8 @@ pub(super) struct Link {
     pub(super) heard_at: u64,
     /// How far the server was told on this connection that this user has read; it may not have taken it.
     pub(super) read_told: BTreeMap<ConversationId, u64>,
+    /// When to look next for messages to be asked for.
+    pub(super) repairs_looked_at_next: u64,
     leave: Option<(Instant, Migration)>,
 }
 
@@ -85,6 +87,7 @@ impl Engine {
             heartbeat_at: now,
             heard_at: now,
             read_told: BTreeMap::new(),
+            repairs_looked_at_next: now,
             leave: None,
         };
         self.connected();
@@ -153,7 +156,7 @@ impl Engine {
         }
     }
 
-    async fn ingested(&mut self, link: &mut Link, outcome: Ingested) -> Result<(), Ended> {
+    pub(super) async fn ingested(&mut self, link: &mut Link, outcome: Ingested) -> Result<(), Ended> {
         self.ready.drain(..outcome.processed);
         if let Some(user) = outcome.blocked_on {
             self.blocked_on = Some(user);

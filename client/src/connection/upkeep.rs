@@ -9,6 +9,7 @@ use super::dispatch;
 use super::engine::{Ended, Engine};
 use super::errand::{Done, Errand};
 use super::live::{Link, sent};
+use super::mending;
 use super::resync::{self, Resync};
 use crate::ambient;
 use crate::event::Event;
@@ -18,6 +19,8 @@ use crate::store::StoreError;
 const SILENCE_GRACE_MS: u64 = 10_000;
 /// After an errand that failed, its like waits this long, ms.
 const ERRAND_RETRY_MS: u64 = 2_000;
+/// How often messages that could not be decrypted are looked through for those to be asked for, ms.
+const REPAIRS_LOOK_MS: u64 = 60_000;
 /// The fallback key is renewed this often, ms: thirty days.
 const FALLBACK_KEY_LIFETIME_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -195,6 +198,21 @@ impl Engine {
             .await
     }
 
+    /// Asks for messages that could not be decrypted, where that is due.
+    async fn ask_again(&mut self, link: &mut Link) -> Result<(), Ended> {
+        let now = self.now();
+        if now < link.repairs_looked_at_next {
+            return Ok(());
+        }
+        link.repairs_looked_at_next = now + REPAIRS_LOOK_MS;
+        let at = ambient::now();
+        if !self.shared.store.read(|tx| mending::has_due(tx, at))? {
+            return Ok(());
+        }
+        let asked = self.shared.store.update_off_thread(move |tx| mending::ask_again(tx, at)).await?;
+        self.ingested(link, asked).await
+    }
+
     /// Looks at the clock.
     pub(super) async fn tick(&mut self, link: &mut Link) -> Result<(), Ended> {
         let now = self.now();
@@ -214,6 +232,7 @@ impl Engine {
             self.errands.start(Errand::FetchDevices(user));
         }
         self.read_on();
+        self.ask_again(link).await?;
         if now >= link.refresh_not_before && self.shared.credentials.is_due(link.token_expires_at) {
             self.errands.start(Errand::RefreshTokens(link.token.clone()));
         }

@@ -18,6 +18,7 @@
 //! | [`conversations`] | conversations, their marks and cursors |
 //! | [`messages`] | decrypted messages, and which ids were seen |
 //! | [`outbox`] | what is to be sent |
+//! | [`repairs`] | what could not be decrypted and is to be asked for |
 
 pub mod conversations;
 pub mod database;
@@ -25,6 +26,7 @@ pub mod master_key;
 pub mod messages;
 pub mod outbox;
 pub mod peers;
+pub mod repairs;
 pub mod sealer;
 pub mod settings;
 pub mod table;
