@@ -42,14 +42,21 @@ pub(crate) fn seal_message(
     let Some(mut record) = tx.outbox(id)? else { return Ok(Sealing::Gone) };
     let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
     let users = [account.user_id(), record.receiver_id];
-    let mut unknown = Vec::new();
+    let (mut unknown, mut untrusted) = (Vec::new(), Vec::new());
     for user in users {
-        if tx.device_list(user)?.is_none_or(|list| list.stale) {
-            unknown.push(user);
+        match tx.device_list(user)? {
+            Some(list) if !list.stale && list.has_untrusted => untrusted.push(user),
+            Some(list) if !list.stale => {}
+            _ => unknown.push(user),
         }
     }
     if !unknown.is_empty() {
         return Ok(Sealing::NeedDevices(unknown));
+    }
+    if !untrusted.is_empty() {
+        // Whoever tries again asks for the list again: its owner may have removed the device by then.
+        untrusted.into_iter().try_for_each(|user| tx.mark_device_list_stale(user))?;
+        return fail(tx, record, SendFailure::UntrustedDevice);
     }
     let mut peers: Vec<PeerDevice> = Vec::new();
     for user in users {
@@ -108,23 +115,31 @@ pub(crate) fn frame(record: &OutboxRecord, client_sequence: u64) -> Option<Clien
     })))
 }
 
+/// What becomes of a message that was for another set of devices than its recipients have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsealed {
+    /// It is to be encrypted again, for this many-th time.
+    Again(u32),
+    /// It will not be sent.
+    Failed(SendFailure),
+    /// It is no longer in the outbox.
+    Gone,
+}
+
 /// The server says that a message was not for exactly the recipients' devices.
-pub(crate) fn unseal(
-    tx: &mut Transaction<'_>,
-    id: LocalMessageId,
-) -> Result<Option<SendFailure>, StoreError> {
-    let Some(mut record) = tx.outbox(id)? else { return Ok(None) };
+pub(crate) fn unseal(tx: &mut Transaction<'_>, id: LocalMessageId) -> Result<Unsealed, StoreError> {
+    let Some(mut record) = tx.outbox(id)? else { return Ok(Unsealed::Gone) };
     let own = tx.profile()?.ok_or(StoreError::Damaged("the profile is missing"))?.user_id;
     tx.mark_device_list_stale(own)?;
     tx.mark_device_list_stale(record.receiver_id)?;
     record.attempts += 1;
     if record.attempts >= SEAL_ATTEMPTS_MAX {
         fail(tx, record, SendFailure::TooManyAttempts)?;
-        return Ok(Some(SendFailure::TooManyAttempts));
+        return Ok(Unsealed::Failed(SendFailure::TooManyAttempts));
     }
     record.state = OutboxState::Written;
     tx.put_outbox(&record);
-    Ok(None)
+    Ok(Unsealed::Again(record.attempts))
 }
 
 /// Gives a message up. A control message is dropped: there is nobody to tell.
@@ -159,7 +174,8 @@ pub(crate) fn learn_devices(
     for peer in &reconciled.peers {
         tx.put_peer(peer);
     }
-    let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false };
+    let has_untrusted = !reconciled.untrusted.is_empty();
+    let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false, has_untrusted };
     tx.put_device_list(list.user_id, &record);
     Ok(reconciled.changes)
 }

@@ -17,6 +17,7 @@ use super::credentials::{CredentialError, Credentials};
 use super::errand::Errands;
 use super::ingest::{Arrival, MarkMove};
 use super::resync::Resync;
+use super::sending::Rounds;
 use super::socket::Socket;
 use crate::ambient;
 use crate::api::Api;
@@ -95,8 +96,8 @@ pub(crate) struct Engine {
     pub(super) blocked_on: Option<UserId>,
     pub(super) blocked_until: u64,
     pub(super) refetched: Option<UserId>,
-    /// Errands made for a message that could not be encrypted since it last could.
-    pub(super) rounds: BTreeMap<LocalMessageId, u32>,
+    /// What was fetched for messages that could not be encrypted.
+    pub(super) rounds: BTreeMap<LocalMessageId, Rounds>,
     /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
     pub(super) watched: BTreeSet<UserId>,
     pub(super) one_time_keys_left: u64,

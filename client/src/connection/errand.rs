@@ -60,8 +60,8 @@ impl Errands {
         Self { api, credentials, running: JoinSet::new(), subjects: BTreeSet::new() }
     }
 
-    /// Starts an errand unless one about the same is running, or too many are.
-    pub(super) fn start(&mut self, errand: Errand) {
+    /// Starts an errand unless one about the same is running. `false` if too many others are.
+    pub(super) fn start(&mut self, errand: Errand) -> bool {
         let subject = match &errand {
             Errand::FetchDevices(user) => Subject::Devices(*user),
             Errand::ClaimKeys(user, _) => Subject::Keys(*user),
@@ -69,11 +69,16 @@ impl Errands {
             Errand::RefreshTokens(_) => Subject::Tokens,
             Errand::ListConversations(..) => Subject::Conversations,
         };
-        if self.running.len() >= ERRANDS_MAX || !self.subjects.insert(subject) {
-            return;
+        if self.subjects.contains(&subject) {
+            return true;
         }
+        if self.running.len() >= ERRANDS_MAX {
+            return false;
+        }
+        self.subjects.insert(subject);
         let (api, credentials) = (self.api.clone(), self.credentials.clone());
         self.running.spawn(async move { (subject, run(errand, api, &credentials).await) });
+        true
     }
 
     /// Is anything running?

@@ -1,27 +1,65 @@
 //! Encrypting and sending what is in the outbox, and what becomes of what was sent.
 
+use std::collections::BTreeSet;
+
 use colloquy_protocol::frame::client::{ClientFrame, ReadReceipt};
 use colloquy_protocol::ids::ConversationId;
 
-use super::dispatch::{self, Sealing};
+use super::dispatch::{self, Sealing, Unsealed};
 use super::engine::{Ended, Engine};
 use super::errand::Errand;
 use super::live::{Link, sent};
+use super::upkeep::ERRAND_RETRY_MS;
 use crate::ambient;
 use crate::event::Event;
 use crate::store::{LocalMessageId, SendFailure, StoreError};
-use crate::sync::Work;
+use crate::sync::{Need, Work};
 
-/// Errands made for one message in a row before it is given up.
+/// Errands that were answered in a row without giving a message what it needs, before it is given up.
 const ROUNDS_MAX: u32 = 8;
+/// The first wait after such an answer, ms; each one more is twice as long.
+const ROUND_PAUSE_MS: u64 = 50;
+/// The wait before a message is encrypted for the third time because of its device lists, ms; each one more is
+/// twice as long. The second time is at once: that a device comes or goes is nothing special.
+const STALE_PAUSE_MS: u64 = 250;
+
+/// What was fetched for a message that could not be encrypted since it last could.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// Answers that did not help, at most [`ROUNDS_MAX`].
+    in_vain: u32,
+    /// What was answered since it was last tried.
+    answered: BTreeSet<Need>,
+    /// Was one of them a key its device did not sign?
+    is_untrusted: bool,
+}
+
+/// What the server said to an errand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Something, be it a refusal for good.
+    Given,
+    /// A key that its device did not sign.
+    Untrusted,
+    /// Nothing: it is to be asked again later.
+    None,
+}
 
 impl Engine {
     /// What the server said about messages it did not store.
     pub(super) async fn judge(&mut self) -> Result<(), Ended> {
         for id in std::mem::take(&mut self.stale) {
             match self.shared.store.update_off_thread(move |tx| dispatch::unseal(tx, id)).await? {
-                None => self.outbound.stale(id),
-                Some(why) => self.failed(id, why)?,
+                Unsealed::Again(attempts) => {
+                    self.outbound.stale(id);
+                    if let Some(doublings) = attempts.checked_sub(2) {
+                        let until =
+                            self.now() + (STALE_PAUSE_MS << doublings) + ambient::below(STALE_PAUSE_MS);
+                        self.outbound.rest(id, until);
+                    }
+                }
+                Unsealed::Failed(why) => self.failed(id, why)?,
+                Unsealed::Gone => self.forget(id),
             }
         }
         for (id, why) in std::mem::take(&mut self.rejected) {
@@ -85,10 +123,6 @@ impl Engine {
     }
 
     async fn seal(&mut self, id: LocalMessageId) -> Result<(), Ended> {
-        let rounds = self.rounds.get(&id).copied().unwrap_or(0);
-        if rounds > ROUNDS_MAX {
-            return self.give_up(id, SendFailure::TooManyAttempts).await;
-        }
         let now = ambient::now();
         match self.shared.store.update_off_thread(move |tx| dispatch::seal_message(tx, id, now)).await? {
             Sealing::Sealed => {
@@ -98,19 +132,51 @@ impl Engine {
             Sealing::Gone => self.forget(id),
             Sealing::Failed(why) => self.failed(id, why)?,
             Sealing::NeedDevices(users) => {
-                self.rounds.insert(id, rounds + 1);
-                self.outbound.waiting(id);
-                users.into_iter().for_each(|user| self.errands.start(Errand::FetchDevices(user)));
+                let errands = users.into_iter().map(|user| (Need::Devices(user), Errand::FetchDevices(user)));
+                self.fetch_for(id, errands.collect()).await?;
             }
             Sealing::NeedKeys(needed) => {
-                self.rounds.insert(id, rounds + 1);
-                self.outbound.waiting(id);
-                for (user, devices) in needed {
-                    self.errands.start(Errand::ClaimKeys(user, devices));
-                }
+                let errand = |(user, devices)| (Need::Keys(user), Errand::ClaimKeys(user, devices));
+                self.fetch_for(id, needed.into_iter().map(errand).collect()).await?;
             }
         }
         Ok(())
+    }
+
+    /// Fetches what a message needs, unless that was fetched in vain too often.
+    async fn fetch_for(&mut self, id: LocalMessageId, errands: Vec<(Need, Errand)>) -> Result<(), Ended> {
+        let rounds = self.rounds.entry(id).or_default();
+        let answered = std::mem::take(&mut rounds.answered);
+        if errands.iter().any(|(need, _)| answered.contains(need)) {
+            rounds.in_vain += 1;
+            if rounds.in_vain > ROUNDS_MAX {
+                let is_untrusted = rounds.is_untrusted;
+                let why =
+                    if is_untrusted { SendFailure::UntrustedDevice } else { SendFailure::TooManyAttempts };
+                return self.give_up(id, why).await;
+            }
+            let pause = ROUND_PAUSE_MS << (rounds.in_vain - 1);
+            self.outbound.rest(id, self.now() + pause);
+        }
+        let mut needs = BTreeSet::new();
+        for (need, errand) in errands {
+            needs.insert(if self.errands.start(errand) { need } else { Need::Room });
+        }
+        self.outbound.waiting(id, needs);
+        Ok(())
+    }
+
+    /// An errand is done: whoever waited for it tries again, at once if it was answered.
+    pub(super) fn fetched(&mut self, need: Need, answer: Answer) {
+        let now = self.now();
+        let until = if answer == Answer::None { now + ERRAND_RETRY_MS } else { now };
+        for id in self.outbound.wake(need, until) {
+            if answer != Answer::None {
+                let rounds = self.rounds.entry(id).or_default();
+                rounds.answered.insert(need);
+                rounds.is_untrusted |= answer == Answer::Untrusted;
+            }
+        }
     }
 
     /// Tells the server how far this user has read a conversation, if it is not known to have taken it; once on

@@ -11,14 +11,16 @@ use super::errand::{Done, Errand};
 use super::live::{Link, sent};
 use super::mending;
 use super::resync::{self, Resync};
+use super::sending::Answer;
 use crate::ambient;
 use crate::event::Event;
-use crate::store::StoreError;
+use crate::store::{StoreError, Transaction};
+use crate::sync::Need;
 
 /// A server from which nothing came for this long beyond two heartbeats is gone, ms.
 const SILENCE_GRACE_MS: u64 = 10_000;
 /// After an errand that failed, its like waits this long, ms.
-const ERRAND_RETRY_MS: u64 = 2_000;
+pub(super) const ERRAND_RETRY_MS: u64 = 2_000;
 /// How often messages that could not be decrypted are looked through for those to be asked for, ms.
 const REPAIRS_LOOK_MS: u64 = 60_000;
 /// The fallback key is renewed this often, ms: thirty days.
@@ -89,6 +91,7 @@ impl Engine {
     /// An errand is done.
     pub(super) async fn done(&mut self, link: &mut Link, done: Done) -> Result<(), Ended> {
         let now = self.now();
+        self.outbound.wake(Need::Room, now);
         match done {
             Done::Devices(user, outcome) => {
                 let answered = self.settled_errand(&outcome)?;
@@ -106,17 +109,17 @@ impl Engine {
                     self.refetched = answered.then_some(user);
                     self.blocked_until = if answered { 0 } else { now + ERRAND_RETRY_MS };
                 }
-                self.outbound.wake(if answered { now } else { now + ERRAND_RETRY_MS });
+                self.fetched(Need::Devices(user), if answered { Answer::Given } else { Answer::None });
             }
             Done::Claimed(user, outcome) => {
-                let answered = self.settled_errand(&outcome)?;
+                let mut answer = if self.settled_errand(&outcome)? { Answer::Given } else { Answer::None };
                 if let Ok(claimed) = outcome {
-                    self.shared
-                        .store
-                        .update_off_thread(move |tx| dispatch::learn_keys(tx, user, &claimed))
-                        .await?;
+                    let learn = move |tx: &mut Transaction<'_>| dispatch::learn_keys(tx, user, &claimed);
+                    if !self.shared.store.update_off_thread(learn).await? {
+                        answer = Answer::Untrusted;
+                    }
                 }
-                self.outbound.wake(if answered { now } else { now + ERRAND_RETRY_MS });
+                self.fetched(Need::Keys(user), answer);
             }
             Done::Published(outcome) => {
                 self.settled_errand(&outcome)?;
@@ -147,10 +150,6 @@ impl Engine {
             Err(CredentialError::Store(_)) => Err(Ended::Store(StoreError::Interrupted)),
             Err(CredentialError::Api(error)) => {
                 tracing::debug!(%error, "an errand failed");
-                if error.is_retryable() {
-                    // A server that is away for a while must not use up a message's attempts.
-                    self.rounds.clear();
-                }
                 Ok(!error.is_retryable())
             }
         }

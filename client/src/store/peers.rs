@@ -22,6 +22,10 @@ pub struct DeviceListRecord {
     pub fetched_at: UnixMillis,
     /// It must be fetched again before anything more is encrypted for this user.
     pub stale: bool,
+    /// It names a device whose keys that device did not sign. Nothing can be sent to such a list: the server takes
+    /// only what is for every device on it.
+    #[serde(default)]
+    pub has_untrusted: bool,
 }
 
 impl Transaction<'_> {

@@ -3,6 +3,7 @@
 mod desk;
 mod mending;
 mod resuming;
+mod sending;
 mod server;
 
 use std::time::Duration;

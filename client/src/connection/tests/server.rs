@@ -166,6 +166,19 @@ impl Server {
         self.state().lists
     }
 
+    /// From here on the device list of a user names a device that did not sign its keys.
+    pub(super) fn forge_device(&self, user: UserId) {
+        let mut state = self.state();
+        let devices = state.devices.get_mut(&user).unwrap();
+        let (_, real) = devices.first_key_value().unwrap();
+        let forged = Registered {
+            device: Device { device_id: DeviceId::new("forged").unwrap(), ..real.device.clone() },
+            one_time_keys: Vec::new(),
+            fallback_key: real.fallback_key.clone(),
+        };
+        devices.insert(forged.device.device_id.clone(), forged);
+    }
+
     /// Breaks the connections of a user.
     pub(super) fn drop_sockets(&self, user: UserId) {
         for (address, socket) in &self.state().sockets {
