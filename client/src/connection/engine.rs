@@ -16,9 +16,11 @@ use tokio::time::Instant;
 use super::credentials::{CredentialError, Credentials};
 use super::errand::Errands;
 use super::ingest::{Arrival, MarkMove};
+use super::registration::register_device;
 use super::resync::Resync;
 use super::sending::Rounds;
 use super::socket::Socket;
+use super::upkeep::Publishing;
 use crate::ambient;
 use crate::api::Api;
 use crate::event::{DisconnectReason, Event};
@@ -100,7 +102,10 @@ pub(crate) struct Engine {
     pub(super) rounds: BTreeMap<LocalMessageId, Rounds>,
     /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
     pub(super) watched: BTreeSet<UserId>,
+    /// By the server's last count, less those that were seen to be used since.
     pub(super) one_time_keys_left: u64,
+    /// Keys are being published, or are not to be before this time.
+    pub(super) publishing: Publishing,
     /// Marks that may have moved unseen; nothing once they are known.
     pub(super) resync: Option<Resync>,
     backoff: Backoff,
@@ -126,6 +131,7 @@ impl Engine {
             rounds: BTreeMap::new(),
             watched: BTreeSet::new(),
             one_time_keys_left: u64::MAX,
+            publishing: Publishing::NotBefore(0),
             resync: None,
             backoff: Backoff::new(shared.backoff),
             started: Instant::now(),
@@ -213,6 +219,10 @@ impl Engine {
         migration: Option<Migration>,
         spent_token: &mut Option<String>,
     ) -> Result<(Socket, String), Ended> {
+        if self.shared.store.read(|tx| tx.profile())?.is_some_and(|profile| !profile.is_registered) {
+            // The log-in was stored, and then something ended it.
+            register_device(&self.shared, true).await.map_err(Ended::Credentials)?;
+        }
         let home = self.shared.api.socket_url();
         let (url, token) = match migration {
             Some(target) => (migrated_url(&target.new_endpoint, &home), Some(target.session_token)),

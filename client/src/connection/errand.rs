@@ -6,7 +6,7 @@ use std::sync::Arc;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{DeviceId, UserId};
 use colloquy_protocol::rest::conversations::Conversations;
-use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, PublishKeys};
+use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, KeyCount, PublishKeys};
 use tokio::task::JoinSet;
 
 use super::credentials::{CredentialError, Credentials};
@@ -42,7 +42,7 @@ enum Subject {
 pub(super) enum Done {
     Devices(UserId, Result<DeviceList, CredentialError>),
     Claimed(UserId, Result<ClaimedKeys, CredentialError>),
-    Published(Result<(), CredentialError>),
+    Published(Box<PublishKeys>, Result<KeyCount, CredentialError>),
     Refreshed(Result<LogInRecord, CredentialError>),
     Listed(Option<String>, Result<Conversations, CredentialError>),
 }
@@ -123,7 +123,8 @@ async fn run(errand: Errand, api: Api, credentials: &Credentials) -> Done {
                 let (api, device, keys) = (api.clone(), device.clone(), keys.clone());
                 async move { api.publish_keys(&token, &device, &keys).await }
             };
-            Done::Published(with_token(credentials, call).await.map(|_| ()))
+            let outcome = with_token(credentials, call).await;
+            Done::Published(keys, outcome)
         }
         Errand::ListConversations(device, cursor) => {
             let call = |token: String| {

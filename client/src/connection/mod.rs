@@ -17,6 +17,7 @@
 //! | `resync` | marks that moved while this device was away |
 //! | [`dispatch`] | what is to be sent, encrypted |
 //! | [`errand`] | REST calls beside the loop |
+//! | [`registration`] | this device, made known to the server |
 //! | [`credentials`] | tokens that are always fresh |
 //! | [`socket`] | the WebSocket |
 
@@ -27,6 +28,7 @@ pub(crate) mod errand;
 pub(crate) mod ingest;
 mod live;
 mod mending;
+pub(crate) mod registration;
 mod resync;
 mod sending;
 pub(crate) mod socket;

@@ -3,6 +3,7 @@
 use colloquy_protocol::frame::client::{ClientFrame, Heartbeat, PresenceSubscribe, TokenRefresh};
 use colloquy_protocol::limits::ONE_TIME_KEYS_LOW;
 use colloquy_protocol::rest::conversations::Conversations;
+use colloquy_protocol::rest::devices::{KeyCount, PublishKeys};
 
 use super::credentials::CredentialError;
 use super::dispatch;
@@ -21,10 +22,21 @@ use crate::sync::Need;
 const SILENCE_GRACE_MS: u64 = 10_000;
 /// After an errand that failed, its like waits this long, ms.
 pub(super) const ERRAND_RETRY_MS: u64 = 2_000;
+/// After keys were refused for good, they are offered again this late, ms.
+const KEYS_REFUSED_MS: u64 = 60_000;
 /// How often messages that could not be decrypted are looked through for those to be asked for, ms.
 const REPAIRS_LOOK_MS: u64 = 60_000;
 /// The fallback key is renewed this often, ms: thirty days.
 const FALLBACK_KEY_LIFETIME_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Are keys being published?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Publishing {
+    /// No, and not before this time.
+    NotBefore(u64),
+    /// Yes. No others are made until the answer has come.
+    UnderWay,
+}
 
 impl Engine {
     /// What the server must be told anew on each connection.
@@ -121,12 +133,7 @@ impl Engine {
                 }
                 self.fetched(Need::Keys(user), answer);
             }
-            Done::Published(outcome) => {
-                self.settled_errand(&outcome)?;
-                if outcome.is_ok() {
-                    self.published().await?;
-                }
-            }
+            Done::Published(keys, outcome) => self.published(*keys, outcome).await?,
             Done::Listed(cursor, outcome) => self.listed(cursor.as_deref(), outcome)?,
             Done::Refreshed(Ok(fresh)) => {
                 link.token.clone_from(&fresh.access_token);
@@ -157,6 +164,10 @@ impl Engine {
 
     /// Publishes more one-time keys when few are left, and a new fallback key when the last one is old.
     pub(super) fn refill_keys(&mut self) -> Result<(), Ended> {
+        let is_due = matches!(self.publishing, Publishing::NotBefore(time) if self.now() >= time);
+        if !is_due {
+            return Ok(());
+        }
         let left = usize::try_from(self.one_time_keys_left).unwrap_or(usize::MAX);
         let now = ambient::now();
         let is_old = |rotated_at: u64| now.saturating_sub(rotated_at) >= FALLBACK_KEY_LIFETIME_MS;
@@ -178,23 +189,31 @@ impl Engine {
             tx.put_account(&account);
             Ok::<_, StoreError>(account.unpublished())
         })?;
-        // Until the server says otherwise; a lost errand is noticed on the next connection.
-        self.one_time_keys_left = u64::MAX;
-        self.errands.start(Errand::PublishKeys(self.own.device_id.clone(), Box::new(keys)));
+        if self.errands.start(Errand::PublishKeys(self.own.device_id.clone(), Box::new(keys))) {
+            self.publishing = Publishing::UnderWay;
+        } else {
+            self.publishing = Publishing::NotBefore(self.now() + ERRAND_RETRY_MS);
+        }
         Ok(())
     }
 
-    async fn published(&mut self) -> Result<(), StoreError> {
-        self.shared
-            .store
-            .update_off_thread(|tx| {
-                if let Some(mut account) = tx.account()? {
-                    account.mark_published();
-                    tx.put_account(&account);
-                }
-                Ok(())
-            })
-            .await
+    async fn published(
+        &mut self,
+        keys: PublishKeys,
+        outcome: Result<KeyCount, CredentialError>,
+    ) -> Result<(), Ended> {
+        let is_refused = self.settled_errand(&outcome)?;
+        let pause = match outcome {
+            Ok(count) => {
+                self.one_time_keys_left = count.one_time_key_count;
+                self.shared.store.update_off_thread(move |tx| mark_published(tx, &keys)).await?;
+                ERRAND_RETRY_MS
+            }
+            Err(_) if is_refused => KEYS_REFUSED_MS,
+            Err(_) => ERRAND_RETRY_MS,
+        };
+        self.publishing = Publishing::NotBefore(self.now() + pause);
+        Ok(())
     }
 
     /// Asks for messages that could not be decrypted, where that is due.
@@ -230,6 +249,7 @@ impl Engine {
             // Changes nothing while it runs; it may not have been started because too many others were running.
             self.errands.start(Errand::FetchDevices(user));
         }
+        self.refill_keys()?;
         self.read_on();
         self.ask_again(link).await?;
         if now >= link.refresh_not_before && self.shared.credentials.is_due(link.token_expires_at) {
@@ -237,4 +257,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn mark_published(tx: &mut Transaction<'_>, keys: &PublishKeys) -> Result<(), StoreError> {
+    if let Some(mut account) = tx.account()? {
+        account.mark_published(keys);
+        tx.put_account(&account);
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use colloquy_protocol::envelope::{CiphertextKind, Envelope, OwnedSealedContent};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, UserId};
+use colloquy_protocol::limits::ONE_TIME_KEYS_MAX;
 use colloquy_protocol::rest::devices::{ClaimedKey, Device, DeviceList, SignedKey};
 use uuid::{Builder, Uuid};
 
@@ -42,7 +43,8 @@ impl Party {
         let address = DeviceAddress { user_id: user(owner), device_id: DeviceId::new(device).unwrap() };
         let mut account = DeviceAccount::generate(address);
         let registration = account.registration("test");
-        account.mark_published();
+        let shown = account.unpublished();
+        account.mark_published(&shown);
         let published = Device {
             device_id: account.device_id().clone(),
             platform: registration.platform,
@@ -339,6 +341,20 @@ fn keys_that_their_device_did_not_sign_are_refused() {
     assert_eq!(peer.open_session(&alice.account, &claimed), Err(UntrustedKey::BadSignature));
     claimed.fallback = false;
     assert_eq!(peer.open_session(&alice.account, &claimed), Ok(()));
+}
+
+#[test]
+fn a_key_made_while_others_were_published_is_not_taken_for_published() {
+    let Party { mut account, .. } = Party::new(1, "phone");
+    account.refill(ONE_TIME_KEYS_MAX - 2);
+    let on_its_way = account.unpublished();
+    account.rotate_fallback_key();
+    account.mark_published(&on_its_way);
+    let left = account.unpublished();
+    assert!(left.fallback_key.is_some());
+    account.mark_published(&left);
+    let left = account.unpublished();
+    assert!(left.fallback_key.is_none() && left.one_time_keys.is_empty());
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Seat {
             user_id: address.user_id,
             device_id: address.device_id.clone(),
             fallback_rotated_at: 0,
+            is_registered: true,
         };
         store
             .update(|tx| {

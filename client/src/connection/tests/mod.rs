@@ -12,7 +12,7 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, UserId};
 
 use self::server::{Fault, Server};
-use crate::store::Unlock;
+use crate::store::{ProfileRecord, Store, StoreError, Unlock};
 use crate::sync::BackoffPolicy;
 use crate::{
     Client, DisconnectReason, Event, Events, IdentityChangeKind, MessageState, ProfileOptions, Registration,
@@ -311,6 +311,41 @@ async fn one_time_keys_are_published_again_when_few_are_left() {
     server.take_keys(alice.user_id, 40);
     alice.client.connect().unwrap();
     server.wait_for_keys(alice.user_id, 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_the_server_could_not_take_are_published_later_on_the_same_connection() {
+    let server = Server::start().await;
+    let alice = person(&server, "alice").await;
+    server.take_keys(alice.user_id, 40);
+    server.refuse_keys(1);
+    alice.client.connect().unwrap();
+    server.wait_for_keys(alice.user_id, 50).await;
+    assert_eq!(server.ports().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_was_cut_short_is_finished_by_the_next_start() {
+    let server = Server::start().await;
+    let (alice, bob) = (person(&server, "alice").await, person(&server, "bob").await);
+    let Person { client, folder, user_id } = alice;
+    drop(client);
+    server.forget_devices(user_id);
+    let unlock = Unlock::KeyFile(folder.path().join("key"));
+    let store = Store::open(&folder.path().join("db"), &unlock).unwrap();
+    store
+        .update(|tx| {
+            let profile = tx.profile()?.unwrap();
+            tx.put_profile(&ProfileRecord { is_registered: false, ..profile });
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    drop(store);
+    let client = open(&server, &folder).await;
+    client.connect().unwrap();
+    client.send_text(bob.user_id, "text 1").await.unwrap();
+    sent(&client).await;
+    assert_eq!(server.stored(), 1);
 }
 
 async fn connected(events: &mut Events) {

@@ -88,6 +88,8 @@ struct State {
     reads_heard: usize,
     /// Pages of lists of conversations that were asked for.
     lists: usize,
+    /// So many times keys are not taken for now.
+    refused_keys: usize,
     conflicts: usize,
     refreshes: usize,
     ports: Vec<u16>,
@@ -228,6 +230,15 @@ impl Server {
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(super) fn refuse_keys(&self, times: usize) {
+        self.state().refused_keys = times;
+    }
+
+    /// Forgets that a user ever registered a device.
+    pub(super) fn forget_devices(&self, user: UserId) {
+        self.state().devices.remove(&user);
     }
 
     pub(super) fn take_keys(&self, user: UserId, count: usize) {
@@ -409,6 +420,10 @@ impl State {
                 json!(KeyCount { one_time_key_count: count as u64 })
             }
             ("POST", ["v1", "devices", device, "keys"]) => {
+                if let Some(left) = self.refused_keys.checked_sub(1) {
+                    self.refused_keys = left;
+                    return Err(ErrorCode::Busy);
+                }
                 let body: PublishKeys = read(body);
                 let devices = self.devices.get_mut(&bearer.unwrap()).unwrap();
                 let device = devices.get_mut(&DeviceId::new(device).unwrap()).unwrap();
