@@ -19,6 +19,7 @@
 //! | [`errand`] | REST calls beside the loop |
 //! | [`registration`] | this device, made known to the server |
 //! | [`credentials`] | tokens that are always fresh |
+//! | `reading` | a frame's text, of this protocol or a newer one |
 //! | [`socket`] | the WebSocket |
 
 pub(crate) mod credentials;
@@ -28,6 +29,7 @@ pub(crate) mod errand;
 pub(crate) mod ingest;
 mod live;
 mod mending;
+mod reading;
 pub(crate) mod registration;
 mod resync;
 mod sending;
