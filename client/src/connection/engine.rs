@@ -100,6 +100,8 @@ pub(crate) struct Engine {
     pub(super) refetched: Option<UserId>,
     /// What was fetched for messages that could not be encrypted.
     pub(super) rounds: BTreeMap<LocalMessageId, Rounds>,
+    /// How often the log was looked through for a message whose key was taken.
+    pub(super) conflicts: BTreeMap<LocalMessageId, u32>,
     /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
     pub(super) watched: BTreeSet<UserId>,
     /// By the server's last count, less those that were seen to be used since.
@@ -129,6 +131,7 @@ impl Engine {
             blocked_until: 0,
             refetched: None,
             rounds: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             watched: BTreeSet::new(),
             one_time_keys_left: u64::MAX,
             publishing: Publishing::NotBefore(0),

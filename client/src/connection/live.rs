@@ -111,7 +111,7 @@ impl Engine {
         loop {
             self.take_in(link).await?;
             self.ask(link).await?;
-            self.judge().await?;
+            self.judge(link).await?;
             self.send_out(link).await?;
             let leave_at = link.leave.as_ref().map(|(at, _)| *at);
             tokio::select! {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use colloquy_protocol::frame::client::{ClientFrame, ReadReceipt};
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::{ClientFrame, ReadReceipt, Retransmit};
 use colloquy_protocol::ids::ConversationId;
 
 use super::dispatch::{self, Sealing, Unsealed};
@@ -13,6 +14,7 @@ use super::upkeep::ERRAND_RETRY_MS;
 use crate::ambient;
 use crate::event::Event;
 use crate::store::{LocalMessageId, SendFailure, StoreError};
+use crate::sync::inbound::ASK_WINDOW_MAX;
 use crate::sync::{Need, Work};
 
 /// Errands that were answered in a row without giving a message what it needs, before it is given up.
@@ -22,6 +24,11 @@ const ROUND_PAUSE_MS: u64 = 50;
 /// The wait before a message is encrypted for the third time because of its device lists, ms; each one more is
 /// twice as long. The second time is at once: that a device comes or goes is nothing special.
 const STALE_PAUSE_MS: u64 = 250;
+
+/// Times the log is looked through for the copy of a message before a conflict counts as one.
+const CONFLICTS_MAX: u32 = 3;
+/// How long the copy may take to come before the message is sent again, ms.
+const CONFLICT_PAUSE_MS: u64 = 2_000;
 
 /// What was fetched for a message that could not be encrypted since it last could.
 #[derive(Debug, Default)]
@@ -47,7 +54,7 @@ pub(super) enum Answer {
 
 impl Engine {
     /// What the server said about messages it did not store.
-    pub(super) async fn judge(&mut self) -> Result<(), Ended> {
+    pub(super) async fn judge(&mut self, link: &mut Link) -> Result<(), Ended> {
         for id in std::mem::take(&mut self.stale) {
             match self.shared.store.update_off_thread(move |tx| dispatch::unseal(tx, id)).await? {
                 Unsealed::Again(attempts) => {
@@ -63,9 +70,33 @@ impl Engine {
             }
         }
         for (id, why) in std::mem::take(&mut self.rejected) {
-            self.give_up(id, why).await?;
+            let is_conflict = why == SendFailure::Refused(ErrorCode::IdempotencyConflict);
+            if !(is_conflict && self.look_for_copy(link, id).await?) {
+                self.give_up(id, why).await?;
+            }
         }
         Ok(())
+    }
+
+    /// The key of a message names another body. If it was encrypted more than once, that is an earlier one of its
+    /// own: it is stored, and its answer was lost. Its copy in the log, which lies ahead of what is held here,
+    /// settles it. `false` if there is none to look for, or it was looked for too often.
+    async fn look_for_copy(&mut self, link: &mut Link, id: LocalMessageId) -> Result<bool, Ended> {
+        let Some(record) = self.shared.store.read(|tx| tx.outbox(id))? else { return Ok(true) };
+        let looked = self.conflicts.entry(id).or_insert(0);
+        if record.attempts == 0 || *looked == CONFLICTS_MAX {
+            return Ok(false);
+        }
+        *looked += 1;
+        self.outbound.refused(id, self.now() + CONFLICT_PAUSE_MS);
+        let cursor = self.inbound.cursor(record.conversation_id);
+        let ask = Retransmit {
+            conversation_id: record.conversation_id,
+            from_sequence: cursor + 1,
+            to_sequence: cursor + ASK_WINDOW_MAX,
+        };
+        sent(link.socket.send(&ClientFrame::Retransmit(ask)).await)?;
+        Ok(true)
     }
 
     async fn give_up(&mut self, id: LocalMessageId, why: SendFailure) -> Result<(), Ended> {
@@ -94,6 +125,7 @@ impl Engine {
     /// It is no longer to be sent.
     pub(super) fn forget(&mut self, id: LocalMessageId) {
         self.rounds.remove(&id);
+        self.conflicts.remove(&id);
         if self.outbound.contains(id) {
             self.outbound.remove(id);
             self.shared.unsent.send_modify(|count| *count = count.saturating_sub(1));

@@ -52,6 +52,8 @@ pub(super) enum Fault {
     /// Recipients get another ciphertext.
     Damage,
     Refuse(ErrorCode),
+    /// It is stored, and its sender is told that its device list is stale.
+    StoreAndCallStale,
 }
 
 struct Registered {
@@ -628,6 +630,12 @@ impl State {
                 self.store(own, sent, fault)
             }
         };
+        if fault == Fault::StoreAndCallStale {
+            let payload = DeviceListStale { conversation_id: id, missing: vec![], extra: vec![] };
+            let frame = ServerFrame::DeviceListStale { client_message_id, payload };
+            let _ = reply.try_send(Push::Frame(Box::new(frame)));
+            return true;
+        }
         if fault == Fault::DropAfterStore {
             return false;
         }
