@@ -29,6 +29,7 @@ impl Client {
         }
         let own = self.own()?.user_id;
         let now = ambient::now();
+        let shared = self.inner.shared.clone();
         let (id, conversation) = self
             .shared()
             .store
@@ -46,10 +47,11 @@ impl Client {
                 )?;
                 conversation.last_activity_at = conversation.last_activity_at.max(now);
                 tx.put_conversation(&conversation);
+                // Before it is on disk: once it is, the engine may send it and take the name out again.
+                shared.is_unsent(record.local_id);
                 Ok::<_, ClientError>((record.local_id, record.conversation_id))
             })
             .await?;
-        self.shared().unsent.send_modify(|count| *count += 1);
         self.tell(Command::Enqueued(id, conversation)).await;
         Ok(id)
     }
@@ -60,6 +62,7 @@ impl Client {
     /// [`ClientError::UnknownMessage`] unless it is a failed message of the outbox.
     pub async fn retry(&self, id: LocalMessageId) -> Result<LocalMessageId, ClientError> {
         let now = ambient::now();
+        let shared = self.inner.shared.clone();
         let record = self
             .shared()
             .store
@@ -73,10 +76,11 @@ impl Client {
                     body: failed.body,
                     only_for: failed.only_for,
                 };
-                Ok::<_, ClientError>(tx.enqueue(message, now)?)
+                let record = tx.enqueue(message, now)?;
+                shared.is_unsent(record.local_id);
+                Ok::<_, ClientError>(record)
             })
             .await?;
-        self.shared().unsent.send_modify(|count| *count += 1);
         self.tell(Command::Enqueued(record.local_id, record.conversation_id)).await;
         Ok(record.local_id)
     }

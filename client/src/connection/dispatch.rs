@@ -10,7 +10,8 @@ use colloquy_protocol::limits::FRAME_MAX_BYTES;
 use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList};
 
 use crate::crypto::sealing::Draft;
-use crate::crypto::{IdentityChange, PeerDevice, SealError, Told, reconcile, seal};
+use crate::crypto::{IdentityChange, PeerDevice, Reconciled, SealError, Told, reconcile, seal};
+use crate::store::peers::REMOVED_PER_USER_MAX;
 use crate::store::{
     DeviceListRecord, LocalMessageId, OutboxRecord, OutboxState, SendFailure, StoreError, Transaction,
 };
@@ -171,13 +172,28 @@ pub(crate) fn learn_devices(
     }
     let known = tx.peers(list.user_id)?;
     let reconciled = reconcile(known, list, account.address(), before.is_none());
-    for peer in &reconciled.peers {
-        tx.put_peer(peer);
-    }
+    put_peers(tx, &reconciled);
     let has_untrusted = !reconciled.untrusted.is_empty();
     let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false, has_untrusted };
     tx.put_device_list(list.user_id, &record);
     Ok(reconciled.changes)
+}
+
+/// Stores what a list has led to. Where more devices have come and gone than are remembered, those that went before
+/// are forgotten: they must not take the place of one that is there.
+fn put_peers(tx: &mut Transaction<'_>, reconciled: &Reconciled) {
+    let is_news =
+        |peer: &PeerDevice| reconciled.changes.iter().any(|change| change.address == *peer.address());
+    let (mut removed, there): (Vec<_>, Vec<_>) = reconciled.peers.iter().partition(|peer| peer.is_removed());
+    there.into_iter().for_each(|peer| tx.put_peer(peer));
+    removed.sort_by_key(|peer| !is_news(peer));
+    for (index, peer) in removed.into_iter().enumerate() {
+        if index < REMOVED_PER_USER_MAX {
+            tx.put_peer(peer);
+        } else {
+            tx.remove_peer(peer.address());
+        }
+    }
 }
 
 /// Keys have come: opens a session with each device. `false` if a key is not what its device signed.

@@ -37,13 +37,24 @@ pub(crate) struct Shared {
     pub(crate) api: Api,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: broadcast::Sender<Event>,
-    /// Messages in the outbox that have not failed.
-    pub(crate) unsent: watch::Sender<usize>,
+    /// Messages in the outbox that have not failed. A name may be put in again, and taken out when it is not there:
+    /// the handle and the engine learn of a message in either order.
+    pub(crate) unsent: watch::Sender<BTreeSet<LocalMessageId>>,
     pub(crate) platform: String,
     pub(crate) backoff: BackoffPolicy,
 }
 
 impl Shared {
+    /// A message is in the outbox, or about to be.
+    pub(crate) fn is_unsent(&self, id: LocalMessageId) {
+        self.unsent.send_if_modified(|unsent| unsent.insert(id));
+    }
+
+    /// A message has been sent, has failed, or was never written.
+    pub(crate) fn is_settled(&self, id: LocalMessageId) {
+        self.unsent.send_if_modified(|unsent| unsent.remove(&id));
+    }
+
     pub(crate) fn tell(&self, event: Event) {
         // Nobody listening is no fault: everything told is in the store.
         let _ = self.events.send(event);
@@ -281,6 +292,7 @@ impl Engine {
             if !matches!(record.state, OutboxState::Failed(_)) {
                 let is_sealed = matches!(record.state, OutboxState::Sealed(_));
                 self.outbound.add(record.local_id, record.conversation_id, is_sealed);
+                self.shared.is_unsent(record.local_id);
             }
         }
         self.inbound = Inbound::resumed(conversations.iter().map(|c| (c.conversation_id, c.cursor)));

@@ -164,7 +164,7 @@ impl Engine {
         }
         for (id, conversation) in outcome.enqueued {
             self.outbound.add(id, conversation, false);
-            self.shared.unsent.send_modify(|count| *count += 1);
+            self.shared.is_unsent(id);
         }
         for event in outcome.events {
             self.shared.tell(event);

@@ -126,10 +126,8 @@ impl Engine {
     pub(super) fn forget(&mut self, id: LocalMessageId) {
         self.rounds.remove(&id);
         self.conflicts.remove(&id);
-        if self.outbound.contains(id) {
-            self.outbound.remove(id);
-            self.shared.unsent.send_modify(|count| *count = count.saturating_sub(1));
-        }
+        self.outbound.remove(id);
+        self.shared.is_settled(id);
     }
 
     /// Encrypts and sends as much as the window allows.

@@ -185,6 +185,17 @@ fn a_key_file_is_made_for_its_owner_alone_and_refused_when_others_can_read_it() 
 }
 
 #[test]
+fn a_key_file_that_a_crash_left_unfinished_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let unfinished = folder.path().join("key.unfinished");
+    std::fs::write(&unfinished, [7; 5]).unwrap();
+    drop(open(folder.path()));
+    assert!(!unfinished.exists());
+    assert_eq!(std::fs::metadata(folder.path().join("key")).unwrap().len(), 32);
+    drop(open(folder.path()));
+}
+
+#[test]
 fn no_file_of_the_store_holds_a_text_or_an_id_in_the_clear() {
     let folder = tempfile::tempdir().unwrap();
     {

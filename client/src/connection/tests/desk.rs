@@ -45,8 +45,27 @@ struct Logged {
 pub(super) struct Desk {
     pub(super) seats: Vec<Seat>,
     log: Vec<Logged>,
+    lists_version: u64,
     /// By this device clock everything happens.
     pub(super) now: u64,
+}
+
+/// A device with fresh keys, as it is published.
+pub(super) fn published(account: &mut DeviceAccount) -> (Device, Vec<SignedKey>) {
+    let body = account.registration("test");
+    let device = Device {
+        device_id: account.device_id().clone(),
+        platform: body.platform,
+        identity_key: body.identity_key,
+        signing_key: body.signing_key,
+        identity_signature: body.identity_signature,
+        registered_at: 0,
+    };
+    (device, body.one_time_keys)
+}
+
+pub(super) fn address(owner: u128, device: &str) -> DeviceAddress {
+    DeviceAddress { user_id: user(owner), device_id: DeviceId::new(device).unwrap() }
 }
 
 impl Seat {
@@ -54,9 +73,9 @@ impl Seat {
         let folder = tempfile::tempdir().unwrap();
         let unlock = Unlock::KeyFile(folder.path().join("key"));
         let store = Store::open(&folder.path().join("db"), &unlock).unwrap();
-        let address = DeviceAddress { user_id: user(owner), device_id: DeviceId::new(device).unwrap() };
+        let address = address(owner, device);
         let mut account = DeviceAccount::generate(address.clone());
-        let body = account.registration("test");
+        let (published, keys) = published(&mut account);
         let profile = ProfileRecord {
             server_url: String::new(),
             user_id: address.user_id,
@@ -73,22 +92,14 @@ impl Seat {
                 Ok::<_, StoreError>(())
             })
             .unwrap();
-        let published = Device {
-            device_id: address.device_id.clone(),
-            platform: body.platform,
-            identity_key: body.identity_key,
-            signing_key: body.signing_key,
-            identity_signature: body.identity_signature,
-            registered_at: 0,
-        };
-        Self { store, address, published, keys: body.one_time_keys, _folder: folder }
+        Self { store, address, published, keys, _folder: folder }
     }
 }
 
 impl Desk {
     /// One device of each of two users, who know each other.
     pub(super) fn of_two() -> Self {
-        let mut desk = Self { seats: Vec::new(), log: Vec::new(), now: 10_000_000_000 };
+        let mut desk = Self { seats: Vec::new(), log: Vec::new(), lists_version: 0, now: 10_000_000_000 };
         desk.sit(1, "phone");
         desk.sit(2, "laptop");
         desk
@@ -97,19 +108,27 @@ impl Desk {
     /// One more device. Everybody learns of it.
     pub(super) fn sit(&mut self, owner: u128, device: &str) -> usize {
         self.seats.push(Seat::new(owner, device));
-        for owner in [1, 2] {
-            let devices: Vec<Device> = self
-                .seats
-                .iter()
-                .filter(|seat| seat.address.user_id == user(owner))
-                .map(|seat| seat.published.clone())
-                .collect();
-            let list = DeviceList { user_id: user(owner), version: self.seats.len() as u64, devices };
-            for seat in &self.seats {
-                seat.store.update(|tx| dispatch::learn_devices(tx, &list, self.now)).unwrap();
-            }
-        }
+        self.tell_lists();
         self.seats.len() - 1
+    }
+
+    fn tell_lists(&mut self) {
+        self.lists_version += 1;
+        for owner in [1, 2] {
+            let list = self.list(owner);
+            (0..self.seats.len()).for_each(|seat| self.learn(seat, &list));
+        }
+    }
+
+    /// The device list of a user as it is now.
+    pub(super) fn list(&self, owner: u128) -> DeviceList {
+        let of_owner = self.seats.iter().filter(|seat| seat.address.user_id == user(owner));
+        let devices = of_owner.map(|seat| seat.published.clone()).collect();
+        DeviceList { user_id: user(owner), version: self.lists_version, devices }
+    }
+
+    pub(super) fn learn(&self, seat: usize, list: &DeviceList) {
+        self.seats[seat].store.update(|tx| dispatch::learn_devices(tx, list, self.now)).unwrap();
     }
 
     /// Writes a message and sends it; returns its number.

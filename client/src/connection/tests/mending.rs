@@ -1,6 +1,6 @@
 //! Who is told again what could not be decrypted, and how much of it.
 
-use super::desk::{Desk, damaged, message_id};
+use super::desk::{Desk, damaged, message_id, user};
 use crate::connection::ingest::Ingested;
 use crate::connection::mending::ask_again;
 use crate::crypto::plaintext::{REPAIR_IDS_MAX, TEXT_MAX_BYTES};
@@ -139,8 +139,7 @@ fn a_message_in_a_conversation_of_others_is_not_opened() {
     let mut desk = Desk::of_two();
     let number = desk.text(0, "hello");
     let mut moved = desk.shown(number, 1);
-    moved.conversation_id =
-        colloquy_protocol::ids::ConversationId::of_pair(super::desk::user(2), super::desk::user(3));
+    moved.conversation_id = colloquy_protocol::ids::ConversationId::of_pair(user(2), user(3));
     let out = desk.hand(1, [moved]);
     let failure = match &out.events[..] {
         [Event::DecryptionFailed { failure, repair_asked: false, .. }] => *failure,

@@ -1,6 +1,7 @@
 //! The engine against a small server over real sockets, which drops connections, repeats, withholds and damages.
 
 mod desk;
+mod device_lists;
 mod mending;
 mod resuming;
 mod sending;
