@@ -1,10 +1,13 @@
 //! Writing, marking as read, typing, watching: what a person does.
 
+use std::sync::atomic::Ordering;
+
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, UserId};
 
 use super::{Client, ClientError, Recipient};
 use crate::ambient;
+use crate::connection::dispatch;
 use crate::connection::engine::Command;
 use crate::crypto::Body;
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
@@ -30,7 +33,7 @@ impl Client {
         let own = self.own()?.user_id;
         let now = ambient::now();
         let shared = self.inner.shared.clone();
-        let (id, conversation) = self
+        let (id, conversation, is_sealed) = self
             .shared()
             .store
             .update_off_thread(move |tx| {
@@ -49,10 +52,13 @@ impl Client {
                 tx.put_conversation(&conversation);
                 // Before it is on disk: once it is, the engine may send it and take the name out again.
                 shared.is_unsent(record.local_id);
-                Ok::<_, ClientError>((record.local_id, record.conversation_id))
+                // Encrypted in the same batch, where it can be, it costs one fsync and not two.
+                let is_connected = shared.is_connected.load(Ordering::Relaxed);
+                let is_sealed = is_connected && dispatch::seal_if_ready(tx, &record, now)?;
+                Ok::<_, ClientError>((record.local_id, record.conversation_id, is_sealed))
             })
             .await?;
-        self.tell(Command::Enqueued(id, conversation)).await;
+        self.tell(Command::Enqueued(id, conversation, is_sealed)).await;
         Ok(id)
     }
 
@@ -81,7 +87,7 @@ impl Client {
                 Ok::<_, ClientError>(record)
             })
             .await?;
-        self.tell(Command::Enqueued(record.local_id, record.conversation_id)).await;
+        self.tell(Command::Enqueued(record.local_id, record.conversation_id, false)).await;
         Ok(record.local_id)
     }
 

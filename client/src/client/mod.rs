@@ -14,6 +14,7 @@ mod log_in;
 mod reading;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -157,6 +158,7 @@ impl Client {
             api,
             events: broadcast::channel(EVENTS_MAX).0,
             unsent: watch::channel(waiting).0,
+            is_connected: AtomicBool::new(false),
             platform: options.platform,
             backoff,
         };

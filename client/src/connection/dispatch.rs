@@ -105,6 +105,20 @@ pub(crate) fn seal_message(
     Ok(Sealing::Sealed)
 }
 
+/// Encrypts a message that was just written, if everything it needs is known; `true` if it has. Otherwise it stays as
+/// it is: whoever sends it fetches what is missing, and tells of a failure.
+pub(crate) fn seal_if_ready(
+    tx: &mut Transaction<'_>,
+    written: &OutboxRecord,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let is_sealed = matches!(seal_message(tx, written.local_id, now)?, Sealing::Sealed);
+    if !is_sealed {
+        tx.put_outbox(written);
+    }
+    Ok(is_sealed)
+}
+
 /// The frame of an encrypted message; nothing if it is not encrypted.
 pub(crate) fn frame(record: &OutboxRecord, client_sequence: u64) -> Option<ClientFrame> {
     let OutboxState::Sealed(payload) = &record.state else { return None };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use colloquy_protocol::close::CloseCode;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     /// Messages in the outbox that have not failed. A name may be put in again, and taken out when it is not there:
     /// the handle and the engine learn of a message in either order.
     pub(crate) unsent: watch::Sender<BTreeSet<LocalMessageId>>,
+    /// Is there a connection? Then what is known of other devices is as new as can be.
+    pub(crate) is_connected: AtomicBool,
     pub(crate) platform: String,
     pub(crate) backoff: BackoffPolicy,
 }
@@ -64,7 +67,8 @@ impl Shared {
 /// What the client's handle asks of the engine. What must survive a crash is in the store before it is asked.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Enqueued(LocalMessageId, ConversationId),
+    /// A message is in the outbox, encrypted or not.
+    Enqueued(LocalMessageId, ConversationId, bool),
     MarkRead(ConversationId),
     Typing(ConversationId, TypingState),
     Watch(Vec<UserId>),
@@ -174,6 +178,7 @@ impl Engine {
                 }
                 Err(ended) => ended,
             };
+            self.shared.is_connected.store(false, Ordering::Relaxed);
             self.outbound.connection_lost();
             let draw = ambient::below(u64::MAX);
             let (reason, wait) = match ended {
@@ -309,7 +314,7 @@ impl Engine {
 fn note(outbound: &mut Outbound, watched: &mut BTreeSet<UserId>, command: Option<Command>) -> bool {
     match command {
         None | Some(Command::Shutdown) => return false,
-        Some(Command::Enqueued(id, conversation)) => outbound.add(id, conversation, false),
+        Some(Command::Enqueued(id, conversation, is_sealed)) => outbound.add(id, conversation, is_sealed),
         Some(Command::Watch(users)) => watch_more(watched, users),
         Some(Command::Unwatch(users)) => users.iter().for_each(|user| {
             watched.remove(user);

@@ -1,6 +1,7 @@
 //! One connection, frame by frame: authenticates, then takes in, acknowledges and sends until it ends.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
@@ -91,6 +92,7 @@ impl Engine {
             leave: None,
         };
         self.connected();
+        self.shared.is_connected.store(true, Ordering::Relaxed);
         self.one_time_keys_left = accepted.one_time_key_count;
         self.check_own_devices(accepted.device_list_version).await?;
         self.shared.tell(Event::Connected { unread_count: accepted.unread_count });
@@ -150,8 +152,15 @@ impl Engine {
                 refetched: if has_arrivals { self.refetched.take() } else { None },
             };
             let now = ambient::now();
-            let outcome: Result<Ingested, StoreError> =
-                self.shared.store.update_off_thread(move |tx| ingest(tx, &batch, now)).await;
+            let store = &self.shared.store;
+            let has_messages = batch.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Message(_)));
+            let outcome: Result<Ingested, StoreError> = if has_messages {
+                store.update_off_thread(move |tx| ingest(tx, &batch, now)).await
+            } else {
+                // No ratchet moves, and nothing is acknowledged: after a power cut a message is sent again under
+                // its key, and marks are read again from the list of conversations.
+                store.update_without_sync(move |tx| ingest(tx, &batch, now)).await
+            };
             self.ingested(link, outcome?).await?;
         }
     }
@@ -318,8 +327,8 @@ impl Engine {
     async fn command(&mut self, link: &mut Link, command: Option<Command>) -> Result<(), Ended> {
         let frame = match command {
             None | Some(Command::Shutdown) => return Err(Ended::Shutdown),
-            Some(Command::Enqueued(id, conversation)) => {
-                self.outbound.add(id, conversation, false);
+            Some(Command::Enqueued(id, conversation, is_sealed)) => {
+                self.outbound.add(id, conversation, is_sealed);
                 return Ok(());
             }
             Some(Command::MarkRead(conversation)) => {

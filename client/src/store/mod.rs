@@ -5,7 +5,8 @@
 //! hash; sequence numbers stay readable, because the order of history is read from them.
 //!
 //! Everything is written through [`Store::update`]: one writer at a time, one atomic batch, fsynced before it
-//! returns. A ratchet that advanced, the message it decrypted and the cursor behind it are one batch (DURABLE).
+//! returns, except for what the server tells again: see [`Store::update_without_sync`]. A ratchet that advanced, the
+//! message it decrypted and the cursor behind it are one batch (DURABLE).
 //!
 //! | file | noun |
 //! |---|---|

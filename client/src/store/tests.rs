@@ -87,6 +87,20 @@ fn what_was_committed_is_there_after_a_restart_and_what_was_not_is_not() {
         .unwrap();
 }
 
+#[tokio::test]
+async fn what_was_written_without_sync_is_there_after_the_process_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let write = |tx: &mut Transaction<'_>| {
+        tx.put_message(&message(1, 1));
+        Ok::<_, StoreError>(())
+    };
+    store.update_without_sync(write).await.unwrap();
+    drop(store);
+    let message = open(folder.path()).read(|tx| tx.message_at(conversation(1), 1)).unwrap();
+    assert!(message.is_some());
+}
+
 #[test]
 fn history_is_read_backwards_in_pages_and_staged_writes_are_seen() {
     let folder = tempfile::tempdir().unwrap();
