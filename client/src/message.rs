@@ -149,4 +149,6 @@ pub struct ConversationSummary {
     pub unread: u64,
     /// When something last happened.
     pub last_activity_at: UnixMillis,
+    /// Does the server know it? Before its first message is stored there is nobody to watch or to tell there.
+    pub is_at_server: bool,
 }

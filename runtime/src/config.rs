@@ -3,6 +3,8 @@
 //! Later sources win: defaults, the file, `COLLOQUY_*` environment variables (a double underscore separates
 //! sections: `COLLOQUY_LIMITS__SOCKETS_MAX`), command line flags.
 
+mod check;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -219,25 +221,43 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads the file, if one is named, and the environment over the defaults.
+    /// Reads the file, if one is named, and the environment over the defaults, and checks what was read.
     ///
     /// # Errors
     /// [`ConfigError`] says which value of which source.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        if let Some(file) = file {
-            if !file.is_file() {
-                return Err(ConfigError::Missing(file.to_owned()));
-            }
-            figment = figment.merge(Toml::file_exact(file));
+        let config = Self::read(file)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As [`Self::load`], unchecked: for whoever sets more before [`Self::check`].
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`], [`ConfigError::Unreadable`].
+    pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(file) = file else { return Self::merged(Figment::new()) };
+        if !file.is_file() {
+            return Err(ConfigError::Missing(file.to_owned()));
         }
+        Self::merged(Figment::from(Toml::file_exact(file)))
+    }
+
+    /// As [`Self::read`], from the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`].
+    pub fn read_text(text: &str) -> Result<Self, ConfigError> {
+        Self::merged(Figment::from(Toml::string(text)))
+    }
+
+    fn merged(file: Figment) -> Result<Self, ConfigError> {
         // These are command line flags in the environment, most of them the client's.
         let environment =
             Env::prefixed("COLLOQUY_").split("__").ignore(&["config", "passphrase", "server", "profile"]);
-        let config: Self =
-            figment.merge(environment).extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
-        config.check()?;
-        Ok(config)
+        let defaults = Figment::from(Serialized::defaults(Self::default()));
+        let merged = defaults.merge(file).merge(environment);
+        merged.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))
     }
 
     /// The defaults as a file to start from.
@@ -247,36 +267,6 @@ impl Config {
     #[must_use]
     pub fn default_file() -> String {
         toml::to_string_pretty(&Self::default()).expect("a struct of plain values is toml")
-    }
-
-    /// Checks what types cannot.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`].
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let positive = [
-            ("limits.connections_max", self.limits.connections_max as u64),
-            ("limits.sockets_max", self.limits.sockets_max as u64),
-            ("limits.idle_timeout_ms", self.limits.idle_timeout_ms),
-            ("limits.auth_timeout_ms", self.limits.auth_timeout_ms),
-            ("limits.header_timeout_ms", self.limits.header_timeout_ms),
-            ("limits.heartbeat_interval_ms", self.limits.heartbeat_interval_ms),
-            ("accounts.access_token_lifetime_s", self.accounts.access_token_lifetime_s),
-            ("accounts.refresh_token_lifetime_s", self.accounts.refresh_token_lifetime_s),
-            ("actors.store_writers", self.actors.store_writers as u64),
-            ("actors.presence_trackers", self.actors.presence_trackers as u64),
-        ];
-        for (field, value) in positive {
-            if value == 0 {
-                return Err(ConfigError::Invalid { field, why: "must be greater than 0" });
-            }
-        }
-        let endpoint = &self.public_endpoint;
-        if !(endpoint.is_empty() || endpoint.starts_with("ws://") || endpoint.starts_with("wss://")) {
-            let why = "must be a ws:// or wss:// url, or empty";
-            return Err(ConfigError::Invalid { field: "public_endpoint", why });
-        }
-        Ok(())
     }
 
     /// For [`colloquy_accounts::password`].

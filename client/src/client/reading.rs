@@ -48,6 +48,7 @@ impl Client {
                     last_message,
                     unread: record.unread,
                     last_activity_at: record.last_activity_at,
+                    is_at_server: record.cursor > 0,
                 });
             }
             summaries.sort_by_key(|summary| std::cmp::Reverse(summary.last_activity_at));

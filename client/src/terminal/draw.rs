@@ -6,10 +6,11 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Row, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, Wrap};
 
+use super::history::preview;
 use super::screen::{Focus, Link, Panel, Screen};
-use super::wrap::{columns, harmless, tail, wrap};
+use super::wrap::{columns, harmless, tail};
 use crate::event::DisconnectReason;
-use crate::message::{ConversationSummary, Message, MessageState, ShownContent};
+use crate::message::ConversationSummary;
 
 /// Columns of the list of conversations.
 const LIST_WIDTH: u16 = 28;
@@ -27,10 +28,11 @@ Ctrl-C             leave
 /new <email, phone or user id>   open a conversation
 /safety            show the safety number, to compare it with the other person
 /retry, /discard   send the newest failed message again, or delete it
+/reconnect         connect again after the server closed the connection for good
 /help, /quit
 
 ◷ waits to be sent   ✓ sent   ✓✓ delivered   ✓✓ (coloured) read   ✗ failed
-Times are UTC.";
+Times are those of your own time zone (TZ).";
 
 impl Screen {
     /// Draws everything.
@@ -81,66 +83,6 @@ impl Screen {
             Row::from(vec![dot, Span::styled(name, style.add_modifier(Modifier::BOLD)), count]),
             Row::from(Span::styled(format!("  {}", fit(&said, width.saturating_sub(2))), faint())),
         ]
-    }
-
-    fn draw_history(&self, frame: &mut Frame<'_>, area: Rect) {
-        let title = match self.current() {
-            Some(shown) if self.online.contains(&shown.peer) => format!("{} (online)", peer_name(shown)),
-            Some(shown) => peer_name(shown),
-            None => "no conversation".to_owned(),
-        };
-        let inner = framed(&title, false).inner(area);
-        let (width, height) = (usize::from(inner.width), usize::from(inner.height));
-        // From the lower edge upwards, so that nothing above the upper edge is laid out.
-        let mut rows: Vec<Row<'_>> = Vec::new();
-        let mut shown = self.history.len().saturating_sub(self.scroll);
-        for message in self.history[..shown].iter().rev() {
-            rows.extend(self.message_rows(message, width).into_iter().rev());
-            if rows.len() >= height {
-                break;
-            }
-        }
-        rows.truncate(height);
-        rows.reverse();
-        // At the beginning of the history newer messages fill what is left.
-        while rows.len() < height && shown < self.history.len() {
-            rows.extend(self.message_rows(&self.history[shown], width));
-            shown += 1;
-        }
-        rows.truncate(height);
-        let blank = height - rows.len();
-        rows.splice(0..0, std::iter::repeat_n(Row::default(), blank));
-        let newer = self.history.len() - shown;
-        let more = if newer > 0 { format!(" ↓ {newer} newer ") } else { String::new() };
-        let block = framed(&title, false).title_bottom(Row::from(more).right_aligned());
-        frame.render_widget(Paragraph::new(rows).block(block), area);
-    }
-
-    fn message_rows(&self, message: &Message, width: usize) -> Vec<Row<'static>> {
-        let who = if message.is_own { "you".to_owned() } else { one_line(&self.name_of(message.sender_id)) };
-        let head = format!("{} {who}: ", time_of_day(message.timestamp));
-        let (text, style) = content(message);
-        let mark = mark(message.state);
-        let room = columns(&mark.content) + usize::from(!mark.content.is_empty());
-        let mut lines = wrap(&format!("{head}{text}"), width.saturating_sub(1));
-        if lines.last().is_some_and(|last| columns(last) + room > width) && room <= width {
-            lines.push(String::new());
-        }
-        let last = lines.len() - 1;
-        let name_style = Style::new().fg(if message.is_own { Color::Blue } else { Color::Magenta });
-        let rows = lines.into_iter().enumerate().map(|(index, line)| {
-            let mut spans = match line.strip_prefix(&head) {
-                Some(rest) if index == 0 => {
-                    vec![Span::styled(head.clone(), name_style), Span::styled(rest.to_owned(), style)]
-                }
-                _ => vec![Span::styled(line, style)],
-            };
-            if index == last && !mark.content.is_empty() {
-                spans.extend([Span::raw(" "), mark.clone()]);
-            }
-            Row::from(spans)
-        });
-        rows.collect()
     }
 
     fn draw_typing(&self, frame: &mut Frame<'_>, area: Rect) {
@@ -199,7 +141,7 @@ impl Screen {
                 };
                 (format!("{}: {when}", reason_text(reason)), Color::Yellow)
             }
-            Link::Ended(reason) => (format!("{}: not connected", reason_text(reason)), Color::Red),
+            Link::Ended(reason) => (format!("{}; /reconnect tries again", reason_text(reason)), Color::Red),
             Link::LoggedOut => ("logged out: leave and start again to log in".to_owned(), Color::Red),
             Link::StoreFailed => ("the profile cannot be written: is the disk full?".to_owned(), Color::Red),
         }
@@ -227,20 +169,20 @@ fn safety_text(digits: &str) -> String {
     )
 }
 
-fn framed(title: &str, has_focus: bool) -> Block<'static> {
+pub(super) fn framed(title: &str, has_focus: bool) -> Block<'static> {
     let style = if has_focus { Style::new().fg(Color::Cyan) } else { faint() };
     Block::new().borders(Borders::ALL).border_style(style).title(format!(" {} ", one_line(title)))
 }
 
-fn faint() -> Style {
+pub(super) fn faint() -> Style {
     Style::new().fg(Color::DarkGray)
 }
 
-fn peer_name(shown: &ConversationSummary) -> String {
+pub(super) fn peer_name(shown: &ConversationSummary) -> String {
     one_line(&shown.peer_name.clone().unwrap_or_else(|| shown.peer.to_string()))
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     harmless(text).replace('\n', " ")
 }
 
@@ -258,36 +200,6 @@ fn fit(text: &str, width: usize) -> String {
         }
     }
     kept + "…"
-}
-
-fn preview(message: &Message) -> String {
-    let text = one_line(&content(message).0);
-    if message.is_own { format!("you: {text}") } else { text }
-}
-
-fn content(message: &Message) -> (String, Style) {
-    match &message.content {
-        ShownContent::Text(text) => (harmless(text), Style::new()),
-        ShownContent::Undecryptable(why) => (format!("[cannot be read: {why}]"), faint()),
-        ShownContent::Unavailable => ("[not available on this device]".to_owned(), faint()),
-    }
-}
-
-/// How far a message has come, as a sign.
-fn mark(state: MessageState) -> Span<'static> {
-    match state {
-        MessageState::Received => Span::raw(""),
-        MessageState::Queued => Span::styled("◷", faint()),
-        MessageState::Sent => Span::raw("✓"),
-        MessageState::Delivered => Span::raw("✓✓"),
-        MessageState::Read => Span::styled("✓✓", Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD)),
-        MessageState::Failed(why) => Span::styled(format!("✗ {why}"), Style::new().fg(Color::Red)),
-    }
-}
-
-fn time_of_day(at: colloquy_protocol::UnixMillis) -> String {
-    let minutes = at / 60_000 % (24 * 60);
-    format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 fn reason_text(reason: DisconnectReason) -> String {

@@ -1,5 +1,6 @@
 //! What the client's events change.
 
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::{PresenceStatus, TypingState};
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::limits::TYPING_TTL;
@@ -48,10 +49,9 @@ impl Screen {
                 self.move_marks(conversation_id, delivered_through, read_through);
                 effects.push(Effect::LoadConversations);
             }
-            Event::PresenceChanged { user_id, status, .. } => match status {
-                PresenceStatus::Online => drop(self.online.insert(user_id)),
-                PresenceStatus::Offline => drop(self.online.remove(&user_id)),
-            },
+            Event::PresenceChanged { user_id, status, last_seen } => {
+                self.presence_changed(user_id, status, last_seen);
+            }
             Event::TypingChanged { conversation_id, user_id, state } => {
                 self.typing_changed(conversation_id, user_id, state);
             }
@@ -92,6 +92,20 @@ impl Screen {
                 _ if number <= delivered => MessageState::Delivered,
                 before => before,
             };
+        }
+    }
+
+    fn presence_changed(&mut self, user: UserId, status: PresenceStatus, last_seen: Option<UnixMillis>) {
+        match (status, last_seen) {
+            (PresenceStatus::Online, _) => {
+                self.online.insert(user);
+                // Should the connection break, nothing is better than what was true before they came.
+                self.last_seen.remove(&user);
+            }
+            (PresenceStatus::Offline, last_seen) => {
+                self.online.remove(&user);
+                self.last_seen.extend(last_seen.map(|at| (user, at)));
+            }
         }
     }
 

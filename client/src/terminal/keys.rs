@@ -3,7 +3,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::address::parse_address;
-use super::screen::{Effect, Focus, Panel, Screen, is_at_server};
+use super::screen::{Effect, Focus, Link, Panel, Screen};
 use crate::message::{Message, MessageState};
 use crate::store::LocalMessageId;
 
@@ -30,7 +30,10 @@ impl Screen {
             (KeyCode::Up, _) | (KeyCode::Char('p'), true) => self.step(-1, effects),
             (KeyCode::Down, _) | (KeyCode::Char('n'), true) => self.step(1, effects),
             (KeyCode::PageUp, _) => self.scroll_up(effects),
-            (KeyCode::PageDown, _) => self.scroll = self.scroll.saturating_sub(PAGE_MESSAGES),
+            (KeyCode::PageDown, _) => {
+                self.scroll = self.scroll.saturating_sub(PAGE_MESSAGES);
+                self.mark_read(effects);
+            }
             (KeyCode::Tab | KeyCode::BackTab, _) => {
                 self.focus = match self.focus {
                     Focus::Conversations => Focus::Line,
@@ -74,7 +77,7 @@ impl Screen {
         }
         let is_command = self.line.text().starts_with('/');
         if let Some(here) =
-            self.current().filter(|shown| is_at_server(shown)).map(|shown| shown.conversation_id)
+            self.current().filter(|shown| shown.is_at_server).map(|shown| shown.conversation_id)
             && !is_command
         {
             let (composing, is_to_be_told) = self.composing.typed(here, self.now_ms);
@@ -121,6 +124,7 @@ impl Screen {
         };
         let text = self.line.take();
         self.scroll = 0;
+        self.mark_read(effects);
         effects.push(Effect::Send { to, text });
         self.stop_composing(effects);
     }
@@ -145,10 +149,23 @@ impl Screen {
                 Some(id) => effects.push(Effect::Discard(id)),
                 None => self.notify("no message here has failed".to_owned()),
             },
+            ("/reconnect", "") => self.reconnect(effects),
             ("/help", "") => self.panel = Some(Panel::Help),
             ("/quit", "") => effects.push(Effect::Quit),
             _ => self.notify("no such command: /help lists them".to_owned()),
         }
+    }
+
+    /// Only where nothing is tried by itself any more.
+    fn reconnect(&mut self, effects: &mut Vec<Effect>) {
+        if !matches!(self.link, Link::Ended(_)) {
+            self.notify("/reconnect is for when the connection has ended for good".to_owned());
+            return;
+        }
+        self.link = Link::Connecting;
+        // Whom to watch went with the old connection.
+        self.watched.clear();
+        effects.extend([Effect::Reconnect, Effect::LoadConversations]);
     }
 
     fn newest_failed(&self) -> Option<LocalMessageId> {

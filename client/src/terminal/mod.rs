@@ -9,15 +9,18 @@
 //! | `keys`, `happenings` | its answers to keys and commands, and to events | none |
 //! | [`mod@line`] | the text being written | none |
 //! | `composing` | when others are told that this user is writing | none |
-//! | [`draw`], [`wrap`] | how it looks | none |
+//! | [`draw`], `history`, [`wrap`] | how it looks | none |
+//! | [`calendar`] | when something was, by the user's own clock | none |
 //! | [`shell`] | the loop that drives it | terminal, client |
 //! | [`script`], [`script_command`] | one command a line, one JSON object a line | client |
 //! | [`address`] | how a person is named on a command line | none |
 
 pub mod address;
+pub mod calendar;
 mod composing;
 pub mod draw;
 mod happenings;
+mod history;
 mod keys;
 pub mod line;
 pub mod screen;
@@ -30,6 +33,7 @@ pub mod wrap;
 mod tests;
 
 pub use address::parse_address;
+pub use calendar::Calendar;
 pub use screen::{Effect, Input, Screen};
 pub use script::{Script, ScriptError};
 pub use shell::{TerminalError, run};

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::limits::PRESENCE_SUBSCRIPTIONS_MAX;
 use colloquy_protocol::rest::accounts::UserCard;
 use crossterm::event::KeyEvent;
 
+use super::calendar::Calendar;
 use super::composing::Composing;
 use super::line::Line;
 use crate::api::accounts::UserQuery;
@@ -96,6 +98,8 @@ pub enum Effect {
     Find(UserQuery),
     /// Answer with [`Input::LookedUp`].
     LookUp(UserId),
+    /// Connect again, after the connection ended for good.
+    Reconnect,
     /// Answer with [`Input::SafetyNumber`].
     SafetyNumber(UserId),
     /// Leave.
@@ -154,6 +158,7 @@ pub struct Screen {
     /// Shown in the status bar: profile and server.
     pub(super) title: String,
     pub(super) own: UserId,
+    pub(super) calendar: Calendar,
     pub(super) conversations: Vec<ConversationSummary>,
     /// Opened by `/new` and not in the store yet.
     opened: Vec<ConversationSummary>,
@@ -171,30 +176,28 @@ pub struct Screen {
     drafts: BTreeMap<ConversationId, Line>,
     pub(super) link: Link,
     pub(super) online: BTreeSet<UserId>,
+    /// When those who are not online were last here. Only who is watched is in it.
+    pub(super) last_seen: BTreeMap<UserId, UnixMillis>,
     /// Until when somebody is shown as writing, ms.
     pub(super) typing: BTreeMap<ConversationId, u64>,
     pub(super) panel: Option<Panel>,
     pub(super) notice: Option<Notice>,
     pub(super) composing: Composing,
-    watched: BTreeSet<UserId>,
+    pub(super) watched: BTreeSet<UserId>,
     /// Whose name was asked for since the connection was made.
     pub(super) looked_up: BTreeSet<UserId>,
     is_looking_up: bool,
     pub(super) now_ms: u64,
 }
 
-/// Does the server know the conversation? Before its first message it knows nobody to watch or to tell there.
-pub(super) fn is_at_server(shown: &ConversationSummary) -> bool {
-    shown.last_message.as_ref().is_some_and(|message| message.sequence_number.is_some())
-}
-
 impl Screen {
     /// An empty screen, and what fills it.
     #[must_use]
-    pub fn new(own: UserId, title: String) -> (Self, Vec<Effect>) {
+    pub fn new(own: UserId, title: String, calendar: Calendar) -> (Self, Vec<Effect>) {
         let screen = Self {
             title,
             own,
+            calendar,
             conversations: Vec::new(),
             opened: Vec::new(),
             selected: None,
@@ -207,6 +210,7 @@ impl Screen {
             drafts: BTreeMap::new(),
             link: Link::Connecting,
             online: BTreeSet::new(),
+            last_seen: BTreeMap::new(),
             typing: BTreeMap::new(),
             panel: None,
             notice: None,
@@ -228,7 +232,10 @@ impl Screen {
             Input::Paste(text) => self.write(&text, &mut effects),
             Input::Happened(event) => self.happened(event, &mut effects),
             Input::Conversations(list) => self.list(list, &mut effects),
-            Input::History { conversation, before, page } => self.show(conversation, before, page),
+            Input::History { conversation, before, page } => {
+                self.show(conversation, before, page);
+                self.mark_read(&mut effects);
+            }
             Input::Found(Found(card)) => self.open(&card, &mut effects),
             Input::LookedUp(_) => {
                 self.is_looking_up = false;
@@ -275,8 +282,11 @@ impl Screen {
         self.mark_read(effects);
     }
 
-    /// What is on the screen counts as seen.
+    /// What is on the screen counts as seen: nothing new is, while older messages are looked at.
     pub(super) fn mark_read(&mut self, effects: &mut Vec<Effect>) {
+        if self.scroll > 0 {
+            return;
+        }
         let selected = self.selected;
         let shown = self.conversations.iter_mut().find(|shown| Some(shown.conversation_id) == selected);
         if let Some(shown) = shown
@@ -311,7 +321,7 @@ impl Screen {
         self.opened.retain(|opened| !known.contains(&opened.conversation_id));
         self.conversations.splice(0..0, self.opened.iter().rev().cloned());
         let room = PRESENCE_SUBSCRIPTIONS_MAX.saturating_sub(self.watched.len());
-        let peers = self.conversations.iter().filter(|shown| is_at_server(shown)).map(|shown| shown.peer);
+        let peers = self.conversations.iter().filter(|shown| shown.is_at_server).map(|shown| shown.peer);
         let fresh: Vec<UserId> = peers.filter(|peer| !self.watched.contains(peer)).take(room).collect();
         if !fresh.is_empty() {
             self.watched.extend(&fresh);
@@ -395,6 +405,7 @@ impl Screen {
                 last_message: None,
                 unread: 0,
                 last_activity_at: 0,
+                is_at_server: false,
             };
             if self.opened.len() == OPENED_MAX {
                 self.opened.remove(0);

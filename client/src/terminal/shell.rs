@@ -13,10 +13,12 @@ use ratatui::DefaultTerminal;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::calendar::Calendar;
 use super::screen::{Effect, Found, HISTORY_PAGE, Input, Screen};
+use crate::ambient;
 use crate::api::accounts::UserQuery;
 use crate::client::{Client, ClientError};
-use crate::event::Events;
+use crate::event::{Event, Events};
 
 /// How often the clock of the screen moves on its own: what it counts down is in seconds.
 const TICK: Duration = Duration::from_millis(500);
@@ -43,7 +45,7 @@ pub enum TerminalError {
 pub async fn run(client: &Client, title: String) -> Result<(), TerminalError> {
     let own = client.user_id()?.ok_or(ClientError::LoggedOut)?;
     let events = client.connect()?;
-    let (screen, effects) = Screen::new(own, title);
+    let (screen, effects) = Screen::new(own, title, Calendar::of_this_machine(ambient::now()));
     let terminal = Raw::enter()?;
     let started = Instant::now();
     let mut shell = Shell { client, screen, events, errands: JoinSet::new(), started };
@@ -169,6 +171,12 @@ impl Shell<'_> {
                 client.discard(id).await?;
                 return self.reload();
             }
+            // All streams tell the same events: the one at hand goes on.
+            Effect::Reconnect => match client.connect() {
+                Ok(_) => {}
+                Err(ClientError::LoggedOut) => return Ok(vec![Input::Happened(Event::LoggedOut)]),
+                Err(error) => return Err(error),
+            },
             Effect::MarkRead(conversation) => client.mark_read(conversation).await?,
             Effect::Typing(conversation, is_typing) => client.set_typing(conversation, is_typing).await,
             Effect::Watch(users) => client.watch_presence(users).await,

@@ -6,10 +6,12 @@ use colloquy_protocol::frame::{PresenceStatus, TypingState};
 use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::UserCard;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use jiff::tz::TimeZone;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 
+use super::calendar::Calendar;
 use super::screen::{Effect, Found, Input, Screen};
 use crate::api::accounts::UserQuery;
 use crate::event::{DisconnectReason, Event};
@@ -19,6 +21,9 @@ use crate::store::{LocalMessageId, SendFailure};
 const OWN: u8 = 1;
 const ADA: u8 = 2;
 const BOB: u8 = 3;
+/// When the screen is made, on the day of every message.
+const NOON: u64 = 12 * 3_600_000;
+const DAY: u64 = 24 * 3_600_000;
 
 fn user(number: u8) -> UserId {
     format!("0192f7a4-7c1e-7000-8000-0000000000{number:02x}").parse().unwrap()
@@ -56,6 +61,7 @@ fn summary(peer: u8, name: &str, unread: u64) -> ConversationSummary {
         last_message: Some(message(peer, 1, MessageState::Received, "newest")),
         unread,
         last_activity_at: 0,
+        is_at_server: true,
     }
 }
 
@@ -77,7 +83,8 @@ fn page(screen: &mut Screen, peer: u8, messages: Vec<Message>) {
 
 /// Two conversations, the first of them shown.
 fn two_conversations() -> (Screen, Vec<Effect>) {
-    let (mut screen, first) = Screen::new(user(OWN), "default".to_owned());
+    let (mut screen, first) =
+        Screen::new(user(OWN), "default".to_owned(), Calendar::new(TimeZone::UTC, NOON));
     assert_eq!(first, [Effect::LoadConversations]);
     let list = vec![summary(ADA, "Left", 2), summary(BOB, "Bob", 3)];
     let effects = screen.apply(Input::Conversations(list), 0);
@@ -113,6 +120,7 @@ fn a_conversation_is_not_watched_before_the_server_knows_it() {
     assert!(effects.contains(&Effect::LoadHistory { conversation: with(9), before: None }));
     let unsent = ConversationSummary {
         last_message: Some(queued(9, MessageState::Queued, "x")),
+        is_at_server: false,
         ..summary(9, "New", 0)
     };
     assert_eq!(screen.apply(Input::Conversations(vec![unsent]), 0), []);
@@ -347,4 +355,88 @@ fn a_screen_of_any_size_can_be_drawn() {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| screen.draw(frame)).unwrap();
     }
+}
+
+#[test]
+fn what_comes_while_older_messages_are_read_is_not_seen_until_the_newest_is_on_the_screen() {
+    let (mut screen, _) = two_conversations();
+    let messages = (1..=20).map(|number| message(ADA, number, MessageState::Received, "x")).collect();
+    page(&mut screen, ADA, messages);
+    screen.apply(key(KeyCode::PageUp), 0);
+    assert_eq!(screen.apply(Input::Conversations(vec![summary(ADA, "Left", 1)]), 0), []);
+    assert!(drawn(&screen).0.contains("Left (1)"));
+    assert_eq!(screen.apply(key(KeyCode::PageDown), 0), [Effect::MarkRead(with(ADA))]);
+    assert!(!drawn(&screen).0.contains("Left (1)"));
+}
+
+#[test]
+fn a_new_day_is_announced_once() {
+    let (mut screen, _) = two_conversations();
+    let on = |number, day| Message {
+        timestamp: day * DAY,
+        ..message(ADA, number, MessageState::Received, "words")
+    };
+    page(&mut screen, ADA, vec![on(1, 0), on(2, 0), on(3, 1)]);
+    let (text, _) = drawn(&screen);
+    assert_eq!(text.matches("Thursday, 1 January 1970").count(), 1, "{text}");
+    assert_eq!(text.matches("Friday, 2 January 1970").count(), 1, "{text}");
+    let first = text.find("Thursday").unwrap();
+    assert!(first < text.find("words").unwrap() && first < text.find("Friday").unwrap(), "{text}");
+}
+
+#[test]
+fn messages_from_before_this_device_take_one_quiet_line() {
+    let (mut screen, _) = two_conversations();
+    let lost = |number| Message {
+        content: ShownContent::Unavailable,
+        ..message(ADA, number, MessageState::Received, "")
+    };
+    let mut messages: Vec<Message> = (1..=7).map(lost).collect();
+    messages.push(message(ADA, 8, MessageState::Received, "the first to be read"));
+    page(&mut screen, ADA, messages);
+    let (text, _) = drawn(&screen);
+    assert_eq!(text.matches("before this device").count(), 1, "{text}");
+    assert!(text.contains("7 messages from before this device"), "{text}");
+    assert!(text.contains("09:05 Left: the first to be read"), "{text}");
+}
+
+#[test]
+fn somebody_who_is_gone_is_shown_with_when_they_were_last_seen() {
+    let (mut screen, _) = two_conversations();
+    let presence =
+        |status, last_seen| Input::Happened(Event::PresenceChanged { user_id: user(ADA), status, last_seen });
+    screen.apply(presence(PresenceStatus::Offline, Some(NOON - 60_000)), 0);
+    assert!(drawn(&screen).0.contains("Left (last seen 11:59)"));
+    screen.apply(presence(PresenceStatus::Online, None), 0);
+    assert!(drawn(&screen).0.contains("Left (online)"));
+    screen.apply(presence(PresenceStatus::Offline, Some(NOON)), 0);
+    screen.apply(Input::Tick, DAY);
+    assert!(drawn(&screen).0.contains("Left (last seen 1 Jan 12:00)"));
+}
+
+#[test]
+fn a_connection_that_ended_for_good_is_made_again_on_request_and_everybody_is_watched_again() {
+    let (mut screen, _) = two_conversations();
+    screen.apply(Input::Happened(Event::Connected { unread_count: 0 }), 0);
+    write(&mut screen, "/reconnect", 0);
+    assert_eq!(screen.apply(key(KeyCode::Enter), 0), [], "there is a connection");
+    let reason = DisconnectReason::Closed(4503);
+    screen.apply(Input::Happened(Event::Disconnected { reason, retry_in: None }), 0);
+    assert!(drawn(&screen).0.contains("/reconnect tries again"));
+    write(&mut screen, "/reconnect", 0);
+    let effects = screen.apply(key(KeyCode::Enter), 0);
+    assert_eq!(effects, [Effect::Reconnect, Effect::LoadConversations]);
+    let list = vec![summary(ADA, "Left", 0), summary(BOB, "Bob", 0)];
+    let effects = screen.apply(Input::Conversations(list), 0);
+    assert_eq!(effects, [Effect::Watch(vec![user(ADA), user(BOB)])]);
+}
+
+#[test]
+fn what_waits_to_be_sent_stops_neither_presence_nor_typing() {
+    let (mut screen, _) = Screen::new(user(OWN), String::new(), Calendar::new(TimeZone::UTC, NOON));
+    let waiting = Some(queued(ADA, MessageState::Queued, "x"));
+    let list = vec![ConversationSummary { last_message: waiting, ..summary(ADA, "Left", 0) }];
+    let effects = screen.apply(Input::Conversations(list), 0);
+    assert!(effects.contains(&Effect::Watch(vec![user(ADA)])), "{effects:?}");
+    assert_eq!(write(&mut screen, "a", 0), [Effect::Typing(with(ADA), true)]);
 }
