@@ -46,12 +46,9 @@ test-runner:
 
 # Autobahn's WebSocket cases. A virtual environment beside the build: nothing is installed on the machine.
 $(KOSOKU)/bin/kosoku:
-	@command -v python3 >/dev/null \
-	  || { echo "python3 (3.10 or newer) with venv is needed for the WebSocket cases:" \
-	       "apt-get install python3 python3-venv" >&2; exit 1; }
+	@tests/install-python
 	@mkdir -p $(TARGET)
-	python3 -m venv $(KOSOKU) \
-	  || { rm -rf $(KOSOKU); echo "python3-venv is needed: apt-get install python3-venv" >&2; exit 1; }
+	python3 -m venv $(KOSOKU) || { rm -rf $(KOSOKU); exit 1; }
 	$(KOSOKU)/bin/pip install --quiet --disable-pip-version-check kosoku==0.1.0
 
 .PHONY: bench
@@ -61,6 +58,10 @@ bench: ## Measure a message's way to its durable ack, and the memory of an idle 
 	$(TARGET)/release/colloquy-simulations idle --connections 5000
 
 .PHONY: deny
-deny: ## Licences, advisories and bans of every dependency
+deny: deny-offline ## Licences, bans and advisories of every dependency
+	cargo deny check advisories
+
+.PHONY: deny-offline
+deny-offline: # All of it that needs no list of advisories
 	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
-	cargo deny check
+	cargo deny --log-level error check bans licenses sources

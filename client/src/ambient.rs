@@ -23,10 +23,14 @@ pub(crate) fn below(bound: u64) -> u64 {
     if bound == 0 { 0 } else { rand::rng().next_u64() % bound }
 }
 
-/// A key no other message of this user has.
-pub(crate) fn idempotency_key() -> IdempotencyKey {
+/// A name for a request that nobody else has, and nobody can guess.
+pub(crate) fn request_id() -> uuid::Uuid {
     let mut bytes = [0; 16];
     fill(&mut bytes);
-    let uuid = uuid::Builder::from_random_bytes(bytes).into_uuid();
-    IdempotencyKey::new(uuid).expect("a uuid from random bytes is of version 4")
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// A key no other message of this user has.
+pub(crate) fn idempotency_key() -> IdempotencyKey {
+    IdempotencyKey::new(request_id()).expect("a uuid from random bytes is of version 4")
 }

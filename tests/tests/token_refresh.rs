@@ -51,7 +51,7 @@ async fn a_fresh_token_of_the_same_log_in_prolongs_the_session() {
         timer.tick().await;
         left.heartbeat().await;
     }
-    let refresh = Refresh { refresh_token: pair.left.tokens.refresh_token.clone() };
+    let refresh = Refresh { refresh_token: pair.left.tokens.refresh_token.clone(), request_id: None };
     let fresh: Tokens = pair.rest.post("/v1/logins/refresh", None, &refresh).await.read();
     offer(&mut left, &fresh.access_token).await;
     let until = expect_refreshed(&mut left).await;

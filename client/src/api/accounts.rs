@@ -5,6 +5,7 @@ use colloquy_protocol::rest::accounts::{
     ChangeProfile, LogIn, Logins, Profile, Refresh, Register, Tokens, UserCard,
 };
 use reqwest::Method;
+use uuid::Uuid;
 
 use super::{Api, ApiError};
 
@@ -46,8 +47,8 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::Refused`] with `refresh_token_reused`, `token_revoked` or `invalid_token`.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, ApiError> {
-        let body = Refresh { refresh_token: refresh_token.to_owned(), request_id: None };
+    pub async fn refresh(&self, refresh_token: &str, request_id: Option<Uuid>) -> Result<Tokens, ApiError> {
+        let body = Refresh { refresh_token: refresh_token.to_owned(), request_id };
         self.call(Method::POST, self.url(&["v1", "logins", "refresh"], &[]), None, Some(&body)).await
     }
 

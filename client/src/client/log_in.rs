@@ -92,7 +92,7 @@ fn prepare_device(
     let account = tx.account()?.unwrap_or_else(|| DeviceAccount::generate(address));
     tx.put_account(&account);
     tx.put_profile(&profile);
-    tx.put_log_in(&LogInRecord::from(tokens));
+    tx.put_log_in(&LogInRecord::new(tokens, ambient::request_id()));
     Ok(was_used)
 }
 

@@ -78,14 +78,14 @@ impl Credentials {
         let mut attempt = 0;
         let tokens = loop {
             attempt += 1;
-            match self.api.refresh(&record.refresh_token).await {
+            match self.api.refresh(&record.refresh_token, record.refresh_request_id).await {
                 Err(ApiError::Unreachable(_)) if attempt < REFRESH_ATTEMPTS_MAX => {}
                 outcome => break outcome,
             }
         };
         match tokens {
             Ok(tokens) => {
-                let fresh = LogInRecord::from(tokens);
+                let fresh = LogInRecord::new(tokens, ambient::request_id());
                 let stored = fresh.clone();
                 self.store
                     .update_off_thread(move |tx| {

@@ -6,6 +6,7 @@ use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
 use colloquy_protocol::rest::accounts::Tokens;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::database::{StoreError, Transaction};
 use super::table::{RecordKey, Table};
@@ -39,16 +40,23 @@ pub struct LogInRecord {
     pub access_token_expires_at: UnixMillis,
     /// Good for one refresh.
     pub refresh_token: String,
+    /// What that refresh will be called, however often and late it has to be asked for: a process that ends between the
+    /// server's answer and the storing of it is not logged out by asking again.
+    #[serde(default)]
+    pub refresh_request_id: Option<Uuid>,
 }
 
-impl From<Tokens> for LogInRecord {
-    fn from(tokens: Tokens) -> Self {
+impl LogInRecord {
+    /// What `tokens` give; `refresh_request_id` is a fresh one.
+    #[must_use]
+    pub fn new(tokens: Tokens, refresh_request_id: Uuid) -> Self {
         Self {
             user_id: tokens.user_id,
             login_id: tokens.login_id,
             access_token: tokens.access_token,
             access_token_expires_at: tokens.access_token_expires_at,
             refresh_token: tokens.refresh_token,
+            refresh_request_id: Some(refresh_request_id),
         }
     }
 }

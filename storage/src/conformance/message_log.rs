@@ -37,7 +37,7 @@ fn new(placed: &Placed) -> &Arc<Message> {
     }
 }
 
-async fn all(store: &Store, id: ConversationId) -> Vec<Arc<Message>> {
+pub(super) async fn all(store: &Store, id: ConversationId) -> Vec<Arc<Message>> {
     store.log.read(id, SequenceWindow::new(1, 1_000).unwrap(), 1_000, usize::MAX).await.unwrap()
 }
 

@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod conversations;
 pub mod cursors;
 pub mod key_directory;
+pub mod log_model;
 pub mod logins;
 pub mod message_log;
 
@@ -41,6 +42,9 @@ macro_rules! conformance_suite {
                 a_read_stops_at_its_bounds
                 messages_are_found_by_id_and_by_key
                 two_owners_that_race_leave_no_hole_and_no_repeat
+            }
+            log_model {
+                any_run_of_appends_leaves_what_the_model_holds
             }
             conversations {
                 a_pair_has_one_conversation_however_many_open_it_at_once
