@@ -51,7 +51,7 @@ impl Client {
                 conversation.last_activity_at = conversation.last_activity_at.max(now);
                 tx.put_conversation(&conversation);
                 // Before it is on disk: once it is, the engine may send it and take the name out again.
-                shared.is_unsent(record.local_id);
+                shared.note_unsent(record.local_id);
                 // Encrypted in the same batch, where it can be, it costs one fsync and not two.
                 let is_connected = shared.is_connected.load(Ordering::Relaxed);
                 let is_sealed = is_connected && dispatch::seal_if_ready(tx, &record, now)?;
@@ -83,7 +83,7 @@ impl Client {
                     only_for: failed.only_for,
                 };
                 let record = tx.enqueue(message, now)?;
-                shared.is_unsent(record.local_id);
+                shared.note_unsent(record.local_id);
                 Ok::<_, ClientError>(record)
             })
             .await?;

@@ -41,6 +41,10 @@ pub(crate) fn seal_message(
     now: UnixMillis,
 ) -> Result<Sealing, StoreError> {
     let Some(mut record) = tx.outbox(id)? else { return Ok(Sealing::Gone) };
+    if matches!(record.state, OutboxState::Sealed(_)) {
+        // One key, one body (ONCE): it is never encrypted a second time unless the server has refused the first.
+        return Ok(Sealing::Sealed);
+    }
     let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
     let users = [account.user_id(), record.receiver_id];
     let (mut unknown, mut untrusted) = (Vec::new(), Vec::new());

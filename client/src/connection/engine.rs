@@ -49,12 +49,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// A message is in the outbox, or about to be.
-    pub(crate) fn is_unsent(&self, id: LocalMessageId) {
+    pub(crate) fn note_unsent(&self, id: LocalMessageId) {
         self.unsent.send_if_modified(|unsent| unsent.insert(id));
     }
 
     /// A message has been sent, has failed, or was never written.
-    pub(crate) fn is_settled(&self, id: LocalMessageId) {
+    pub(crate) fn note_settled(&self, id: LocalMessageId) {
         self.unsent.send_if_modified(|unsent| unsent.remove(&id));
     }
 
@@ -297,7 +297,7 @@ impl Engine {
             if !matches!(record.state, OutboxState::Failed(_)) {
                 let is_sealed = matches!(record.state, OutboxState::Sealed(_));
                 self.outbound.add(record.local_id, record.conversation_id, is_sealed);
-                self.shared.is_unsent(record.local_id);
+                self.shared.note_unsent(record.local_id);
             }
         }
         self.inbound = Inbound::resumed(conversations.iter().map(|c| (c.conversation_id, c.cursor)));

@@ -173,7 +173,7 @@ impl Engine {
         }
         for (id, conversation) in outcome.enqueued {
             self.outbound.add(id, conversation, false);
-            self.shared.is_unsent(id);
+            self.shared.note_unsent(id);
         }
         for event in outcome.events {
             self.shared.tell(event);

@@ -127,7 +127,7 @@ impl Engine {
         self.rounds.remove(&id);
         self.conflicts.remove(&id);
         self.outbound.remove(id);
-        self.shared.is_settled(id);
+        self.shared.note_settled(id);
     }
 
     /// Encrypts and sends as much as the window allows.
