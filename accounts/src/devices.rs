@@ -157,22 +157,22 @@ impl Devices {
     ) -> Result<KeyCount, RegisterDeviceError> {
         let (user_id, device_id) = (caller.user_id, device.device_id.clone());
         let registration = self.keys.register(user_id, device, one_time_keys, fallback_key).await?;
-        let version = match registration {
-            Registration::Registered { version } => Some(version),
-            Registration::Unchanged => None,
+        let (version, is_new) = match registration {
+            Registration::Registered { version } => (version, true),
+            Registration::Unchanged => (self.keys.devices(user_id).await?.version, false),
             Registration::Conflict => return Err(RegisterDeviceError::DeviceExists),
             Registration::TooManyDevices => return Err(RegisterDeviceError::TooManyDevices),
             Registration::KeyIdReused => return Err(KeyError::KeyIdReused.into()),
         };
+        // Told before anything else can fail, and also of a device that was there: the telling may be what failed then.
+        awaited(self.hooks.devices_changed(user_id, version, None)).await;
         // Bound after registering and not before: a log-in must never be bound to a device that refused it.
         let bound = self.logins.bind(caller.login_id, &device_id).await?;
-        if !bound && version.is_some() {
+        if !bound && is_new {
             // The same log-in registered another device at the same moment, or was revoked. Nobody could ever act
             // as this device, and every sender would have to encrypt for it.
-            self.keys.remove(user_id, &device_id).await?;
-        }
-        if let Some(version) = version {
-            awaited(self.hooks.devices_changed(user_id, version, None)).await;
+            let removed = self.keys.remove(user_id, &device_id).await?;
+            awaited(self.hooks.devices_changed(user_id, removed.unwrap_or(version), None)).await;
         }
         if !bound {
             return Err(RegisterDeviceError::DeviceMismatch);
@@ -329,7 +329,8 @@ mod tests {
         let again =
             store.devices().register(&caller, &device.device_id, device.registration()).await.unwrap();
         assert_eq!(again.one_time_key_count, 3);
-        assert_eq!(store.changed(), [(1, None)]);
+        // The list's version is the same: those who are told twice of it have nothing to do the second time.
+        assert_eq!(store.changed(), [(1, None), (1, None)]);
     }
 
     #[tokio::test]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::ids::{LoginId, UserId};
-use colloquy_protocol::rest::accounts::{LogIn, Login as LoginView, Tokens};
+use colloquy_protocol::rest::accounts::{LogIn, Login as LoginView, Refresh, Tokens};
 use colloquy_storage::ambient::{Clock, Entropy};
-use colloquy_storage::model::login::{Login, Rotation};
+use colloquy_storage::model::login::{Login, Presented, Rotation};
 use colloquy_storage::ports::{self, StoreError, StoreResult};
 
 use crate::access_token::{SigningFailed, TokenIssuer, TokenOptions};
@@ -182,6 +182,7 @@ impl Logins {
             generation: 0,
             rotated_at: now,
             created_at: now,
+            rotated_by: None,
         };
         let tokens = self.tokens(&login)?;
         self.logins.create(login.clone()).await?;
@@ -193,12 +194,13 @@ impl Logins {
     ///
     /// # Errors
     /// [`RefreshError`].
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, RefreshError> {
+    pub async fn refresh(&self, request: Refresh) -> Result<Tokens, RefreshError> {
         let now = self.clock.now();
-        let claims = self.refresh.verify(refresh_token, now).map_err(|_| RefreshError::Invalid)?;
+        let claims = self.refresh.verify(&request.refresh_token, now).map_err(|_| RefreshError::Invalid)?;
         let (logins, hooks) = (Arc::clone(&self.logins), Arc::clone(&self.hooks));
+        let presented = Presented { generation: claims.generation, request_id: request.request_id };
         let rotation = to_its_end(async move {
-            let rotation = logins.rotate(claims.login_id, claims.generation, now, REFRESH_GRACE).await?;
+            let rotation = logins.rotate(claims.login_id, presented, now, REFRESH_GRACE).await?;
             if let Rotation::Reused(login) = &rotation {
                 awaited(hooks.login_revoked(login.user_id, login.login_id)).await;
             }
@@ -299,26 +301,30 @@ mod tests {
         }
     }
 
+    fn with(refresh_token: &str) -> Refresh {
+        Refresh { refresh_token: refresh_token.to_owned(), request_id: None }
+    }
+
     #[tokio::test]
     async fn a_refresh_gives_the_next_generation_and_a_retry_the_same_one_again() {
         let store = TestStore::open().await;
         let first = store.register("a@b.de", "correct horse").await;
-        let second = store.logins().refresh(&first.refresh_token).await.unwrap();
+        let second = store.logins().refresh(with(&first.refresh_token)).await.unwrap();
         assert_ne!(first.refresh_token, second.refresh_token);
-        let retried = store.logins().refresh(&first.refresh_token).await.unwrap();
+        let retried = store.logins().refresh(with(&first.refresh_token)).await.unwrap();
         assert_eq!(retried.login_id, first.login_id);
-        assert!(store.logins().refresh(&retried.refresh_token).await.is_ok());
+        assert!(store.logins().refresh(with(&retried.refresh_token)).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_refresh_token_used_after_the_grace_revokes_its_log_in_and_closes_its_sockets() {
         let store = TestStore::open().await;
         let first = store.register("a@b.de", "correct horse").await;
-        let second = store.logins().refresh(&first.refresh_token).await.unwrap();
+        let second = store.logins().refresh(with(&first.refresh_token)).await.unwrap();
         let later = store.later(REFRESH_GRACE + Duration::from_secs(1));
-        let reused = later.logins().refresh(&first.refresh_token).await;
+        let reused = later.logins().refresh(with(&first.refresh_token)).await;
         assert!(matches!(reused, Err(RefreshError::Reused)));
-        let after = later.logins().refresh(&second.refresh_token).await;
+        let after = later.logins().refresh(with(&second.refresh_token)).await;
         assert!(matches!(after, Err(RefreshError::Invalid)));
         assert_eq!(store.revoked(), [first.login_id]);
     }
@@ -327,7 +333,7 @@ mod tests {
     async fn an_access_token_refreshes_nothing() {
         let store = TestStore::open().await;
         let tokens = store.register("a@b.de", "correct horse").await;
-        let refused = store.logins().refresh(&tokens.access_token).await;
+        let refused = store.logins().refresh(with(&tokens.access_token)).await;
         assert!(matches!(refused, Err(RefreshError::Invalid)));
     }
 

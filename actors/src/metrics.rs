@@ -33,8 +33,8 @@ pub struct CloseLabel {
 pub enum Invariant {
     /// Sequence numbers are 1..n without hole or repeat.
     Order,
-    /// Two owners break nothing.
-    Fence,
+    /// What is in the log can be read from it, without a hole.
+    NoLoss,
 }
 
 /// Labels of an invariant.
@@ -98,7 +98,7 @@ impl Metrics {
             drop(metrics.alive.get_or_create(&KindLabel { kind: *kind }));
             drop(metrics.restarts.get_or_create(&KindLabel { kind: *kind }));
         }
-        for invariant in [Invariant::Order, Invariant::Fence] {
+        for invariant in [Invariant::Order, Invariant::NoLoss] {
             drop(metrics.violations.get_or_create(&InvariantLabel { invariant }));
         }
         metrics
@@ -164,12 +164,9 @@ impl Metrics {
     /// A new mailbox's depth, counted with its kind's.
     #[must_use]
     pub fn depth_of(&self, kind: ActorKind) -> Depth {
-        Depth::counted_in(self.mailbox_depth.get_or_create(&KindLabel { kind }).clone())
-    }
-
-    /// Counts a message refused by a full mailbox.
-    pub fn mailbox_refused(&self, kind: ActorKind) {
-        self.mailbox_refused.get_or_create(&KindLabel { kind }).inc();
+        let label = KindLabel { kind };
+        let depth = self.mailbox_depth.get_or_create(&label).clone();
+        Depth::counted_in(depth, self.mailbox_refused.get_or_create(&label).clone())
     }
 
     /// Counts a broken invariant, and says so in the log.

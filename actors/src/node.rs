@@ -12,7 +12,6 @@ use colloquy_protocol::ids::{ConversationId, DeviceId, LoginId, UserId};
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::ports::{Conversations, Store};
 use ractor::{Actor, ActorRef, SpawnErr};
-use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -22,11 +21,12 @@ use crate::conversation::{
 use crate::metrics::Metrics;
 use crate::presence::{PresenceTracker, TrackerArguments, Trackers};
 use crate::session::{
-    LiveSessions, SessionMessage, SessionServices, SessionSupervisor, SessionSupervisorArguments,
+    Drain, LiveSessions, SessionMessage, SessionServices, SessionSupervisor, SessionSupervisorArguments,
 };
 use crate::store_writer::{StoreWriter, StoreWriterArguments, StoreWriters};
 use crate::supervision::{
-    ActorKind, Address, ChildSpec, RestartIntensity, Supervisor, SupervisorArguments, SupervisorMessage,
+    ActorKind, Address, ChildSpec, ExitReason, RestartIntensity, Supervisor, SupervisorArguments,
+    SupervisorMessage,
 };
 
 /// How the tree is laid out and how it behaves.
@@ -84,7 +84,6 @@ pub struct Node {
     root_ended: JoinHandle<()>,
     services: Arc<SessionServices>,
     metrics: Arc<Metrics>,
-    entropy: Entropy,
 }
 
 impl Node {
@@ -179,8 +178,9 @@ impl Node {
             entropy: entropy.clone(),
             supervisor,
             heartbeat_interval: options.heartbeat_interval,
+            drain: Drain::new(entropy),
         });
-        Ok(Self { root, root_ended, services, metrics, entropy })
+        Ok(Self { root, root_ended, services, metrics })
     }
 
     /// What a new session needs.
@@ -193,16 +193,14 @@ impl Node {
     pub async fn failed(&mut self) {
         // An error here is the panic of the root's own task, which is an end as well.
         let _ = (&mut self.root_ended).await;
+        self.metrics.actor_exited(ActorKind::Node, ExitReason::Failed);
     }
 
     /// Asks every client to go elsewhere, each in a slot of its own within `spread` (DRAIN).
     pub fn migrate(&self, new_endpoint: &str, spread: Duration) {
-        let (new_endpoint, mut rng): (Arc<str>, _) = (new_endpoint.into(), self.entropy.fork());
-        self.services.sessions.for_each(|session| {
-            let reconnect_after = spread.mul_f64(rng.random());
-            let new_endpoint = Arc::clone(&new_endpoint);
-            session.answer(SessionMessage::Migrate { new_endpoint, reconnect_after });
-        });
+        // Begun first: a session that opens from now on finds out by itself.
+        self.services.drain.begin(new_endpoint, spread);
+        self.services.sessions.for_each(|session| session.answer(SessionMessage::Migrate));
     }
 
     /// Closes every session that is still open.
@@ -224,6 +222,7 @@ impl Node {
             let _ = stopped.await;
         }
         let _ = self.root_ended.await;
+        self.metrics.actor_exited(ActorKind::Node, ExitReason::Stopped);
     }
 
     /// Kills one actor of a kind, as a fault would: for chaos tests. Says whether there was one.
@@ -289,8 +288,8 @@ impl AccountHooks for NodeHooks {
             node.sessions.close_device(user_id, &device_id);
         }
         let mut after: Option<ConversationId> = None;
-        // A page that cannot be read leaves conversations with an old list; they refuse nothing that was good
-        // before, and read it again when they next start.
+        // A page that cannot be read leaves conversations with an old list. They read it again before they refuse
+        // anything, and one that is left out of an envelope meanwhile is a device its sender could not know of.
         while let Ok(page) = node.directory.walk(user_id, after, WALK_PAGE).await {
             for at_end in &page {
                 let conversation_id = at_end.conversation.conversation_id;

@@ -124,7 +124,7 @@ async fn run(config: &Config) -> Outcome {
     say(&format!("colloquy listening on http://{public} operations on http://{operations}"));
     tokio::select! {
         () = signals.next() => {}
-        () = service.failed() => return Err("an actor kept failing; the log says which".into()),
+        failed = service.failed() => return Err(format!("{failed}; the log says why").into()),
     }
     tokio::select! {
         () = Box::pin(service.stop()) => Ok(()),

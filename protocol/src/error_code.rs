@@ -80,6 +80,8 @@ error_codes! {
     SenderKeyMismatch = "sender_key_mismatch", 422, final;
     /// The envelope is not for exactly the recipients' devices; encrypt for the ones named and send again.
     DeviceListStale = "device_list_stale", 409, final;
+    /// The receiver has no device that could read the message; they have to log in somewhere first.
+    NoRecipientDevice = "no_recipient_device", 409, final;
     /// No such conversation, or not one the user takes part in.
     UnknownConversation = "unknown_conversation", 404, final;
     /// No such user.
@@ -104,7 +106,8 @@ error_codes! {
     BadKeySignature = "bad_key_signature", 422, final;
     /// A key id was published before with another key.
     KeyIdReused = "key_id_reused", 409, final;
-    /// The device exists with another identity key; remove it first.
+    /// The device exists with another identity key (remove it first), or one with this identity key was removed (make new
+    /// keys).
     DeviceExists = "device_exists", 409, final;
     /// The user has as many devices as one may have.
     TooManyDevices = "too_many_devices", 409, final;

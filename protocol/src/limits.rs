@@ -32,8 +32,11 @@ pub const ONE_TIME_KEYS_LOW: usize = 25;
 
 /// Messages in flight (sent, not answered) on one socket. The server stops reading a socket that has more.
 pub const SEND_WINDOW_MAX: usize = 64;
-/// How far ahead of the next expected `client_sequence` a message may arrive and be held.
-pub const REORDER_BUFFER_MAX: usize = 64;
+/// How far ahead of the next expected `client_sequence` a message may arrive and be held; further ahead it is refused
+/// with `busy`. Less than [`SEND_WINDOW_MAX`], so that the message all others wait for can still be read.
+pub const REORDER_BUFFER_MAX: usize = SEND_WINDOW_MAX / 2;
+/// Largest `client_sequence`: the largest integer every JSON reader holds exactly (RFC 8259, section 6).
+pub const CLIENT_SEQUENCE_MAX: u64 = (1 << 53) - 1;
 /// How long a message is held for the one before it; then the gap is given up and what is held goes on.
 pub const REORDER_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -39,6 +39,17 @@ struct Listener {
     served: JoinHandle<Stopped>,
 }
 
+/// Why a node cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// The restart budget of the root is spent.
+    #[error("the actors have given up")]
+    Actors,
+    /// A commit has failed: a full or broken disk.
+    #[error("the store takes no more writes")]
+    Store,
+}
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -98,9 +109,15 @@ impl Service {
         &self.node
     }
 
-    /// Waits until the root of the actors has given up. The process should exit non-zero then.
-    pub async fn failed(&mut self) {
-        self.node.failed().await;
+    /// Waits until the node cannot go on: the root of the actors has given up, or the store takes no more writes. The
+    /// process should exit non-zero then, and be started again.
+    pub async fn failed(&mut self) -> Failed {
+        let failed = tokio::select! {
+            () = self.node.failed() => Failed::Actors,
+            () = self.store.failed() => Failed::Store,
+        };
+        self.readiness.advance(Phase::Draining);
+        failed
     }
 
     /// Stops the node: no new clients, the open ones sent elsewhere and waited for, actors stopped bottom-up with

@@ -27,7 +27,29 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("fjall", &["storage", "client"]),
     ("ratatui", &["client", "cli"]),
     ("crossterm", &["client", "cli"]),
+    ("ractor", &["actors"]),
+    ("jsonwebtoken", &["accounts", "gateway-http", "tests"]),
+    ("reqwest", &["client", "tests"]),
+    // The protocol has no I/O, no clock and no runtime.
+    (
+        "tokio",
+        &[
+            "storage",
+            "accounts",
+            "actors",
+            "gateway-http",
+            "runtime",
+            "client",
+            "cli",
+            "tests",
+            "simulations",
+        ],
+    ),
 ];
+
+/// Features that no manifest may ask for, by crate, and why.
+const FORBIDDEN_FEATURES: &[(&str, &str, &str)] =
+    &[("ractor", "async-trait", "it boxes every handler of every actor")];
 
 /// The prefix of our packages' names.
 const OURS: &str = "colloquy-";
@@ -56,19 +78,65 @@ pub fn check_manifest(folder: &str, manifest: &str) -> Vec<String> {
             findings.push(format!("{folder} depends on {name}, which only {places:?} may"));
         }
     }
+    if !takes_workspace_lints(&manifest) {
+        findings.push(format!("{folder} has lints of its own: say `[lints] workspace = true`"));
+    }
+    findings.extend(check_features(folder, &manifest));
+    findings
+}
+
+/// Everything wrong with the workspace's own manifest.
+///
+/// # Panics
+/// If it does not parse.
+#[must_use]
+pub fn check_workspace(manifest: &str) -> Vec<String> {
+    let manifest: Table = manifest.parse().expect("the workspace's manifest parses");
+    let workspace = manifest.get("workspace").and_then(Value::as_table).cloned().unwrap_or_default();
+    let mut findings = check_features("the workspace", &workspace);
+    let dependencies = workspace.get("dependencies").and_then(Value::as_table);
+    for (name, feature, why) in FORBIDDEN_FEATURES {
+        let dependency = dependencies.and_then(|dependencies| dependencies.get(*name));
+        // What is on by default today may bring the feature tomorrow.
+        if dependency.is_some_and(|it| it.get("default-features").and_then(Value::as_bool) != Some(false)) {
+            findings.push(format!("{name} has its default features, perhaps {feature}: {why}"));
+        }
+    }
+    findings
+}
+
+fn takes_workspace_lints(manifest: &Table) -> bool {
+    let lints = manifest.get("lints").and_then(Value::as_table);
+    lints.is_some_and(|lints| lints.len() == 1 && lints.get("workspace") == Some(&Value::Boolean(true)))
+}
+
+fn check_features(of: &str, manifest: &Table) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (name, dependency) in sections(manifest).flat_map(Table::iter) {
+        let asked = dependency.get("features").and_then(Value::as_array).into_iter().flatten();
+        for feature in asked.filter_map(Value::as_str) {
+            let real = real_name(name, dependency);
+            for (_, _, why) in FORBIDDEN_FEATURES.iter().filter(|(n, f, _)| *n == real && *f == feature) {
+                findings.push(format!("{of} asks for {feature} of {real}: {why}"));
+            }
+        }
+    }
     findings
 }
 
 /// Everything a manifest depends on, in every section and for every target.
 fn dependencies(manifest: &Table) -> BTreeSet<String> {
+    sections(manifest).flat_map(|section| section.iter().map(|(key, value)| real_name(key, value))).collect()
+}
+
+/// Every section of dependencies, for every target.
+fn sections(manifest: &Table) -> impl Iterator<Item = &Table> {
     let targets = manifest.get("target").and_then(Value::as_table);
     let targets = targets.into_iter().flat_map(|targets| targets.values().filter_map(Value::as_table));
     std::iter::once(manifest)
         .chain(targets)
         .flat_map(|table| ["dependencies", "dev-dependencies", "build-dependencies"].map(|s| table.get(s)))
         .filter_map(|section| section.and_then(Value::as_table))
-        .flat_map(|section| section.iter().map(|(key, value)| real_name(key, value)))
-        .collect()
 }
 
 /// A dependency may be renamed; its `package` is what it is.
@@ -80,8 +148,10 @@ fn real_name(key: &str, value: &Value) -> String {
 mod tests {
     use super::*;
 
+    const LINTS: &str = "[lints]\nworkspace = true\n";
+
     fn findings(folder: &str, dependencies: &str) -> usize {
-        check_manifest(folder, &format!("[dependencies]\n{dependencies}")).len()
+        check_manifest(folder, &format!("{LINTS}[dependencies]\n{dependencies}")).len()
     }
 
     #[test]
@@ -95,10 +165,10 @@ mod tests {
 
     #[test]
     fn an_edge_that_only_tests_or_one_target_have_is_found_too() {
-        let dev = "[dev-dependencies]\ncolloquy-actors = \"1\"\n";
-        assert_eq!(check_manifest("storage", dev).len(), 1);
-        let target = "[target.'cfg(unix)'.dependencies]\ncolloquy-actors = \"1\"\n";
-        assert_eq!(check_manifest("storage", target).len(), 1);
+        for section in ["dev-dependencies", "target.'cfg(unix)'.dependencies"] {
+            let manifest = format!("{LINTS}[{section}]\ncolloquy-actors = \"1\"\n");
+            assert_eq!(check_manifest("storage", &manifest).len(), 1, "{section}");
+        }
     }
 
     #[test]
@@ -107,10 +177,37 @@ mod tests {
         assert_eq!(findings("client", "vodozemac = \"1\""), 0);
         assert_eq!(findings("runtime", "axum = \"1\""), 1);
         assert_eq!(findings("accounts", "fjall = \"1\""), 1);
+        for name in ["tokio", "reqwest", "ractor", "jsonwebtoken"] {
+            assert_eq!(findings("protocol", &format!("{name}.workspace = true")), 1, "{name}");
+        }
     }
 
     #[test]
     fn a_crate_without_a_place_in_the_order_is_found() {
         assert_eq!(findings("extras", ""), 1);
+    }
+
+    #[test]
+    fn a_crate_with_lints_of_its_own_or_without_any_is_found() {
+        for lints in ["", "[lints]\nworkspace = false\n", "[lints.rust]\nunsafe_code = \"allow\"\n"] {
+            assert_eq!(check_manifest("storage", lints).len(), 1, "{lints}");
+        }
+        assert_eq!(check_manifest("storage", LINTS).len(), 0);
+    }
+
+    #[test]
+    fn a_forbidden_feature_is_found_wherever_it_is_asked_for() {
+        let asked = "{ workspace = true, features = [\"async-trait\"] }";
+        assert_eq!(findings("actors", &format!("ractor = {asked}")), 1);
+        assert_eq!(findings("actors", "ractor.workspace = true"), 0);
+        let workspace =
+            |it: &str| check_workspace(&format!("[workspace.dependencies]\nractor = {it}\n")).len();
+        assert_eq!(
+            workspace("{ version = \"1\", default-features = false, features = [\"async-trait\"] }"),
+            1
+        );
+        assert_eq!(workspace("{ version = \"1\", default-features = false }"), 0);
+        assert_eq!(workspace("\"1\""), 1);
+        assert_eq!(workspace("{ version = \"1\", features = [\"async-trait\"] }"), 2);
     }
 }

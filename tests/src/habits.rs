@@ -20,9 +20,12 @@ const NOWHERE: [(&str, &str); 4] = [
     (concat!("unbounded", "_channel"), "BOUND: every queue has a named limit"),
 ];
 
-/// What does not stand in black-box tests.
-const NOT_IN_TESTS: [(&str, &str); 2] =
-    [(concat!("time::", "sleep"), "wait for the event"), (concat!("sleep_", "until"), "wait for the event")];
+/// What does not stand in tests, wherever they are.
+const NOT_IN_TESTS: [(&str, &str); 3] = [
+    (concat!("time::", "sleep"), "wait for the event"),
+    (concat!("sleep", "("), "wait for the event"),
+    (concat!("sleep_", "until"), "wait for the event"),
+];
 
 /// Everything wrong with one source file; `path` is relative to the repository.
 #[must_use]
@@ -42,7 +45,7 @@ pub fn check_source(path: &Path, text: &str) -> Vec<String> {
         }
     }
     for (needle, why) in NOT_IN_TESTS {
-        if path.starts_with("tests") && text.contains(needle) {
+        if tests_of(path, text).contains(needle) {
             findings.push(format!("{shown}: `{needle}`: {why}"));
         }
     }
@@ -58,11 +61,25 @@ fn is_empty_name(part: &str) -> bool {
 
 /// Lines before the file's tests; none in a module of tests.
 fn production_lines(path: &Path, text: &str) -> usize {
-    let in_source = path.iter().skip_while(|part| *part != "src").skip(1);
-    if in_source.into_iter().any(|part| part == "tests" || part == "tests.rs") {
+    if is_module_of_tests(path) {
         return 0;
     }
     text.lines().take_while(|line| line.trim_end() != "#[cfg(test)]").count()
+}
+
+/// The part of a file that is tests: all of it in a crate or folder of tests and in a module of tests, and otherwise
+/// what follows the first `#[cfg(test)]`.
+fn tests_of<'a>(path: &Path, text: &'a str) -> &'a str {
+    let is_outside = path.iter().take_while(|part| *part != "src").any(|part| part == "tests");
+    if is_outside || is_module_of_tests(path) {
+        return text;
+    }
+    text.find("#[cfg(test)]\n").map_or("", |start| &text[start..])
+}
+
+fn is_module_of_tests(path: &Path) -> bool {
+    let mut in_source = path.iter().skip_while(|part| *part != "src").skip(1);
+    in_source.any(|part| part == "tests" || part == "tests.rs")
 }
 
 fn check_length(path: &Path, lines: usize) -> Option<String> {
@@ -193,10 +210,22 @@ mod tests {
     }
 
     #[test]
-    fn sleeping_is_found_in_black_box_tests_alone() {
-        let text = concat!("//! x\ntokio::time::", "sleep(d)");
-        assert_eq!(findings("tests/tests/drain.rs", text), 1);
-        assert_eq!(findings("actors/src/session.rs", text), 0);
+    fn sleeping_is_found_in_tests_wherever_they_are_and_nowhere_else() {
+        let calls = [concat!("time::", "sleep_", "until(t)"), concat!("thread::", "sleep", "(d)")];
+        for call in calls {
+            let text = format!("//! x\n{call}\n");
+            let tested = format!("//! x\n#[cfg(test)]\nmod tests {{ {call} }}\n");
+            for path in [
+                "tests/tests/drain.rs",
+                "tests/src/pair.rs",
+                "gateway-http/tests/rest/main.rs",
+                "actors/src/a/tests.rs",
+            ] {
+                assert_ne!(findings(path, &text), 0, "{path}: {call}");
+            }
+            assert_eq!(findings("actors/src/session.rs", &text), 0, "{call}");
+            assert_ne!(findings("actors/src/session.rs", &tested), 0, "{call}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use colloquy_protocol::frame::server::{
 };
 use colloquy_protocol::ids::MessageId;
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -58,9 +58,26 @@ impl RawClient {
     /// # Errors
     /// Whatever the handshake was refused with.
     pub async fn open_with_headers(address: SocketAddr, headers: HeaderMap) -> Result<Self, Box<Error>> {
+        let stream = TcpStream::connect(address).await.map_err(Error::Io)?;
+        Self::upgrade(stream, headers).await
+    }
+
+    /// Opens a socket that is authenticated as `device` and takes in little: its kernel keeps no more than about
+    /// `receive_buffer_bytes` that the test has not read.
+    pub async fn connect_narrow(address: SocketAddr, device: &Device, receive_buffer_bytes: u32) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket can be made");
+        socket.set_recv_buffer_size(receive_buffer_bytes).expect("a receive buffer can be small");
+        let stream = socket.connect(address).await.expect("the server accepts a connection");
+        let mut client = Self::upgrade(stream, HeaderMap::new()).await.expect("the upgrade is accepted");
+        client.send(&auth(device, &device.tokens.access_token, Vec::new())).await;
+        client.expect_auth_success().await;
+        client
+    }
+
+    async fn upgrade(stream: TcpStream, headers: HeaderMap) -> Result<Self, Box<Error>> {
+        let address = stream.peer_addr().map_err(Error::Io)?;
         let mut request: Request<()> = format!("ws://{address}/ws").into_client_request()?;
         request.headers_mut().extend(headers);
-        let stream = TcpStream::connect(address).await.map_err(Error::Io)?;
         stream.set_nodelay(true).map_err(Error::Io)?;
         let handshake = tokio_tungstenite::client_async(request, stream);
         let (socket, _) = timeout(DEADLINE, handshake).await.expect("the handshake is answered in time")?;

@@ -92,10 +92,10 @@ async fn logging_out_closes_the_open_socket_and_revokes_the_token() {
 async fn a_refresh_token_used_long_ago_revokes_its_log_in() {
     let pair = Pair::start().await;
     let mut open = pair.connect(&pair.left).await;
-    let refresh = Refresh { refresh_token: pair.left.tokens.refresh_token.clone() };
+    let refresh = Refresh { refresh_token: pair.left.tokens.refresh_token.clone(), request_id: None };
     let second: Tokens = pair.rest.post("/v1/logins/refresh", None, &refresh).await.read();
     // The newest but one is still taken for a retry whose answer was lost; an older one is not.
-    let next = Refresh { refresh_token: second.refresh_token };
+    let next = Refresh { refresh_token: second.refresh_token, request_id: None };
     let fresh: Tokens = pair.rest.post("/v1/logins/refresh", None, &next).await.read();
     let again = pair.rest.post("/v1/logins/refresh", None, &refresh).await;
     assert_eq!(again.refusal(), ErrorCode::RefreshTokenReused);

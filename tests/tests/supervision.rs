@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use colloquy_actors::supervision::{ActorKind, ExitReason};
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::{ClientFrame, SendMessage};
 use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_runtime::config::Config;
 use colloquy_runtime::service::Service;
@@ -139,11 +141,44 @@ async fn a_socket_stays_open_when_its_conversation_dies() {
                 Incoming::Closed(code) => panic!("the socket was closed with {code:?}"),
             };
             if matches!(&frame, ServerFrame::Error { payload, .. } if payload.retryable) {
-                let again = colloquy_protocol::frame::client::ClientFrame::Message(Box::new(message.clone()));
+                let again = ClientFrame::Message(Box::new(message.clone()));
                 client.send(&again).await;
             }
         }
         assert!(stage.service.node().kill_one(ActorKind::Conversation).await);
+    }
+    client.close().await;
+    stage.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_conversation_held_is_sent_again_on_the_same_socket_and_keeps_its_place() {
+    let stage = Stage::set().await;
+    let mut client = RawClient::connect(stage.service.public_address(), &stage.left).await;
+    let messages: Vec<SendMessage> = (1..=4)
+        .map(|number| SendMessage {
+            client_sequence: Some(number),
+            ..stage.left.compose(&[&stage.right], "in its place")
+        })
+        .collect();
+    let frame = |index: usize| ClientFrame::Message(Box::new(messages[index].clone()));
+    client.send(&frame(0)).await;
+    assert_eq!(client.expect_ack(&messages[0]).await.sequence_number, 1);
+    // Held: the second one is missing.
+    client.send(&frame(2)).await;
+    client.send(&frame(3)).await;
+    client.heartbeat().await;
+    assert!(stage.service.node().kill_one(ActorKind::Conversation).await);
+    for _ in 0..2 {
+        let refused = client.expect_refusal(ErrorCode::Unavailable).await;
+        assert!([2, 3].map(|index| Some(messages[index].client_message_id.clone())).contains(&refused));
+    }
+    // The next owner has never heard of this connection, and still waits for the second one.
+    for index in [3, 2, 1] {
+        client.send(&frame(index)).await;
+    }
+    for (number, message) in (1..).zip(&messages).skip(1) {
+        assert_eq!(client.expect_ack(message).await.sequence_number, number);
     }
     client.close().await;
     stage.service.stop().await;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_tests::edges::check_manifest;
+use colloquy_tests::edges::{check_manifest, check_workspace};
 use colloquy_tests::habits::{check_source, rust_files, snake_case, variants_of};
 
 fn root() -> PathBuf {
@@ -24,6 +24,12 @@ fn dependencies_point_one_way() {
         .flat_map(|folder| check_manifest(folder, &read(&format!("{folder}/Cargo.toml"))))
         .collect();
     assert!(members.len() >= 10);
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+#[test]
+fn no_feature_is_asked_for_that_may_not_be() {
+    let findings = check_workspace(&read("Cargo.toml"));
     assert!(findings.is_empty(), "{findings:#?}");
 }
 

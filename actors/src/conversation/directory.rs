@@ -15,7 +15,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 use tokio::sync::oneshot;
 
 use super::{ConversationActor, ConversationArguments, ConversationMessage, ConversationServices};
-use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox, exit_reason};
+use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox};
 
 /// Letters that may wait at the directory.
 const MAILBOX_CAPACITY: usize = 16_384;
@@ -134,6 +134,7 @@ pub struct DirectoryState {
     index: ConversationIndex,
     services: ConversationServices,
     ids: HashMap<ActorId, ConversationId>,
+    children: Children,
 }
 
 impl ConversationDirectory {
@@ -164,7 +165,9 @@ impl Actor for ConversationDirectory {
     ) -> Result<DirectoryState, ActorProcessingErr> {
         // What an earlier incarnation had awake has died with it.
         arguments.index.awake.clear();
-        Ok(DirectoryState { index: arguments.index, services: arguments.services, ids: HashMap::new() })
+        let DirectoryArguments { index, services } = arguments;
+        let children = Children::new(ActorKind::Conversation, Arc::clone(&services.metrics));
+        Ok(DirectoryState { index, services, ids: HashMap::new(), children })
     }
 
     async fn handle(
@@ -202,14 +205,12 @@ impl Actor for ConversationDirectory {
         event: SupervisionEvent,
         state: &mut DirectoryState,
     ) -> Result<(), ActorProcessingErr> {
-        let (Some(reason), Some(cell)) = (exit_reason(&event), event.actor_cell()) else { return Ok(()) };
-        state.services.metrics.actor_exited(ActorKind::Conversation, reason);
+        let (Some(_), Some(cell)) = (state.children.observe(&event), event.actor_cell()) else {
+            return Ok(());
+        };
         if let Some(conversation_id) = state.ids.remove(&cell.get_id()) {
             // Transient: the next message to the conversation starts it again, from the log, under a new epoch.
             state.index.awake.remove_if(&conversation_id, |_, awake| awake.is(cell.get_id()));
-        }
-        if let SupervisionEvent::ActorFailed(_, error) = &event {
-            tracing::warn!(?reason, %error, "conversation ended by a fault");
         }
         Ok(())
     }
@@ -219,18 +220,11 @@ impl Actor for ConversationDirectory {
         myself: ActorRef<Self::Msg>,
         state: &mut DirectoryState,
     ) -> Result<(), ActorProcessingErr> {
-        for cell in myself.get_cell().get_children() {
-            let stopped = cell.stop_and_wait(ExitReason::Stopped.as_stop_reason(), Some(STOP_TIMEOUT)).await;
-            let reason = if stopped.is_ok() { ExitReason::Stopped } else { ExitReason::Killed };
-            state.services.metrics.actor_exited(ActorKind::Conversation, reason);
-        }
+        state.children.stop(&myself.get_cell()).await;
         state.index.awake.clear();
         Ok(())
     }
 }
-
-/// How long one conversation may take to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl DirectoryState {
     async fn wake(
@@ -255,11 +249,14 @@ impl DirectoryState {
         let spawned = Actor::spawn_linked(None, ConversationActor, arguments, myself).await;
         let (actor, _) = spawned.map_err(|_| ErrorCode::Unavailable)?;
         self.ids.insert(actor.get_id(), conversation_id);
-        metrics.actor_started(ActorKind::Conversation);
         let mailbox =
             Mailbox::new(actor, metrics.depth_of(ActorKind::Conversation), CONVERSATION_MAILBOX_CAPACITY);
         let awake = Awake { mailbox: mailbox.clone(), participants };
-        self.index.awake.insert(conversation_id, awake);
+        // Found by others only once its first letter is there.
+        let mut place = self.index.awake.entry(conversation_id).insert(awake);
+        let loading = place.value_mut().mailbox.cast_beyond_capacity(ConversationMessage::Load);
+        loading.map_err(|_| ErrorCode::Unavailable)?;
+        drop(place);
         Ok(mailbox)
     }
 }

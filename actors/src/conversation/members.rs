@@ -1,18 +1,29 @@
 //! Who takes part in a conversation, on which devices: what an envelope must be for (E2EE, AUTHZ). Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::server::DeviceListStale;
 use colloquy_protocol::ids::{DeviceAddress, DeviceId, UserId};
 use colloquy_storage::model::conversation::Conversation;
-use colloquy_storage::model::device::DeviceList;
+use colloquy_storage::model::device::{Device, DeviceList};
 use colloquy_storage::model::message::Message;
+
+impl Objection {
+    /// Might it be wrong, because the devices have changed since they were read?
+    #[must_use]
+    pub fn is_about_devices(&self) -> bool {
+        use ErrorCode::{NoRecipientDevice, SenderKeyMismatch, UnknownDevice};
+        matches!(self, Self::Stale(_) | Self::Refused(NoRecipientDevice | SenderKeyMismatch | UnknownDevice))
+    }
+}
 
 /// The participants and their devices, as last read from the key directory.
 #[derive(Debug)]
 pub struct Members {
     conversation: Conversation,
+    audience: Arc<[UserId]>,
     lists: HashMap<UserId, DeviceList>,
     /// What an envelope from each device must be for; made when first needed, dropped when a list changes.
     /// Bounded by the participants' devices.
@@ -32,7 +43,8 @@ impl Members {
     /// The members of `conversation`, whose device lists are still to be [loaded](Self::load).
     #[must_use]
     pub fn of(conversation: Conversation) -> Self {
-        Self { conversation, lists: HashMap::new(), expected: HashMap::new() }
+        let audience = conversation.participants.as_slice().into();
+        Self { conversation, audience, lists: HashMap::new(), expected: HashMap::new() }
     }
 
     /// Takes in a participant's device list. An older version than the one known changes nothing.
@@ -48,6 +60,12 @@ impl Members {
     #[must_use]
     pub fn participants(&self) -> &[UserId] {
         &self.conversation.participants
+    }
+
+    /// The participants, to be shared.
+    #[must_use]
+    pub fn audience(&self) -> Arc<[UserId]> {
+        Arc::clone(&self.audience)
     }
 
     /// Does this user take part?
@@ -67,7 +85,10 @@ impl Members {
         if self.conversation.peer_of(message.sender_id) != Some(message.receiver_id) {
             return Err(Objection::Refused(ErrorCode::ReceiverMismatch));
         }
-        let devices = self.lists.get(&message.sender_id).map_or(&[][..], |list| &list.devices);
+        if self.devices_of(message.receiver_id).is_empty() {
+            return Err(Objection::Refused(ErrorCode::NoRecipientDevice));
+        }
+        let devices = self.devices_of(message.sender_id);
         let Some(device) = devices.iter().find(|device| device.device_id == message.sender_device_id) else {
             return Err(Objection::Refused(ErrorCode::UnknownDevice));
         };
@@ -82,6 +103,10 @@ impl Members {
                 extra: wrong.extra,
             })
         })
+    }
+
+    fn devices_of(&self, user_id: UserId) -> &[Device] {
+        self.lists.get(&user_id).map_or(&[], |list| &list.devices)
     }
 
     /// Every device of every participant but the sending one.

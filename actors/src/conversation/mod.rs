@@ -7,6 +7,7 @@
 //! | `reorder` | one connection's messages back in order (pure) |
 //! | `sequencer` | batches, numbers, answers (pure) |
 //! | `progress` | delivery and read cursors (pure) |
+//! | `unshown` | what is stored and nobody has been shown yet |
 //! | `directory` | finds, starts and passivates conversations |
 //!
 //! The actor holds nothing that the store does not hold too. When it dies, the messages it had not answered are
@@ -19,6 +20,7 @@ mod progress;
 mod reorder;
 mod sequencer;
 mod submission;
+mod unshown;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::frame::server::{DeliveryReceipt, ReadReceipt, ServerFrame, Typing};
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
+use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
@@ -39,7 +42,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use crate::metrics::{Invariant, Metrics};
-use crate::session::{LiveSessions, SessionMessage};
+use crate::session::{LiveSessions, SessionHandle, SessionMessage};
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
 use crate::supervision::{Address, ExitReason, Fault, Letter};
 
@@ -51,9 +54,15 @@ pub use progress::Progress;
 pub use reorder::{Pushed, ReorderBuffer};
 pub use sequencer::{Sequencer, Settled, ack_of};
 pub use submission::{Answer, Reply, SenderOrder, Submission};
+pub use unshown::Unshown;
 
 /// A conversation in which nothing has happened for this long is passivated.
 const PASSIVATE_AFTER: Duration = Duration::from_secs(300);
+
+/// How far from the log's end it is looked for what each participant sent last, messages ...
+const RECALL_MAX_MESSAGES: usize = 256;
+/// ... and bytes of weight.
+const RECALL_MAX_BYTES: usize = 1024 * 1024;
 
 /// What a conversation uses.
 #[derive(Clone)]
@@ -91,8 +100,13 @@ pub struct ConversationArguments {
 pub enum ConversationMessage {
     /// Put a message into the log.
     Submit(Box<Submission>),
+    /// Read what the conversation needs to know before its first message. The first letter of all: sent once others can
+    /// find the actor, so that no change of devices falls between the reading and the finding.
+    Load,
     /// The store has answered the batch in flight.
-    Stored(StoreResult<Appended>),
+    Stored(StoreResult<Appended>, Unshown),
+    /// A message of this connection was refused before it came here, for good: nobody is to wait for it.
+    Skip(Arc<SessionHandle>, SenderOrder),
     /// A participant has come this far.
     Advance {
         /// Who.
@@ -140,7 +154,7 @@ impl Actor for ConversationActor {
     type State = ConversationState;
     type Arguments = ConversationArguments;
 
-    /// Reads nothing: the directory waits for this, and it starts many.
+    /// Reads nothing: the directory waits for this, and it starts many. See [`ConversationMessage::Load`].
     async fn pre_start(
         &self,
         _: ActorRef<Self::Msg>,
@@ -163,24 +177,6 @@ impl Actor for ConversationActor {
         })
     }
 
-    /// Reads what the conversation needs to know before its first message.
-    async fn post_start(
-        &self,
-        _: ActorRef<Self::Msg>,
-        state: &mut ConversationState,
-    ) -> Result<(), ActorProcessingErr> {
-        let unread = |error| Fault::because("the conversation cannot be read", error);
-        state.last_sequence =
-            state.services.log.end(state.conversation_id).await.map_err(unread)?.last_sequence;
-        state
-            .progress
-            .load(state.services.cursors.of_conversation(state.conversation_id).await.map_err(unread)?);
-        for user_id in state.members.participants().to_vec() {
-            state.load_devices(user_id).await.map_err(unread)?;
-        }
-        Ok(())
-    }
-
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
@@ -193,8 +189,17 @@ impl Actor for ConversationActor {
                 state.submit(submission).await;
                 state.pump(&myself).await?;
             }
-            ConversationMessage::Stored(answer) => {
+            ConversationMessage::Load => {
+                let unread = |error| Fault::because("the conversation cannot be read", error);
+                state.load().await.map_err(unread)?;
+            }
+            ConversationMessage::Stored(answer, unshown) => {
                 state.stored(&myself, answer);
+                unshown.are_shown();
+                state.pump(&myself).await?;
+            }
+            ConversationMessage::Skip(session, order) => {
+                state.sequencer.skip(&session, order, Instant::now());
                 state.pump(&myself).await?;
             }
             ConversationMessage::Advance { user_id, kind, through, message_ids } => {
@@ -215,7 +220,7 @@ impl Actor for ConversationActor {
             ConversationMessage::Retire => state.retiring = true,
         }
         if state.retiring && state.sequencer.is_idle() {
-            // After this, messages already sent here are handled; later ones find no actor and wake a new one.
+            // What was sent here meanwhile is not handled any more: senders are told to try again, and find a new actor.
             myself.stop(ExitReason::Passivated.as_stop_reason());
         }
         Ok(())
@@ -223,14 +228,69 @@ impl Actor for ConversationActor {
 }
 
 impl ConversationState {
+    async fn load(&mut self) -> StoreResult<()> {
+        let services = &self.services;
+        self.last_sequence = services.log.end(self.conversation_id).await?.last_sequence;
+        self.progress.load(services.cursors.of_conversation(self.conversation_id).await?);
+        self.recall_what_was_sent().await?;
+        for user_id in self.members.participants().to_vec() {
+            self.load_devices(user_id).await?;
+        }
+        Ok(())
+    }
+
+    /// The cursor that says what a user has sent themselves is written lazily; a crash loses the newest moves, and they
+    /// would count their own messages as unread. The end of the log knows better.
+    async fn recall_what_was_sent(&mut self) -> StoreResult<()> {
+        let known = self.progress.furthest_sent();
+        let from = (known + 1).max(self.last_sequence.saturating_sub(RECALL_MAX_MESSAGES as u64) + 1);
+        let Ok(window) = SequenceWindow::new(from, self.last_sequence) else { return Ok(()) };
+        let tail = self
+            .services
+            .log
+            .read(self.conversation_id, window, RECALL_MAX_MESSAGES, RECALL_MAX_BYTES)
+            .await?;
+        let moved = self.move_sent(&tail);
+        self.services.writers.of(self.conversation_id).advance(moved);
+        Ok(())
+    }
+
+    /// Moves the senders' cursors; the moves are still to be written.
+    fn move_sent(&mut self, messages: &[Arc<Message>]) -> Vec<Cursor> {
+        let mut moved = Vec::new();
+        for sender in messages.iter().map(|message| message.sender_id).collect::<BTreeSet<_>>() {
+            let newest = messages.iter().rfind(|message| message.sender_id == sender);
+            let through = newest.map_or(0, |message| message.sequence_number);
+            if self.progress.advance(sender, CursorKind::Sent, through) {
+                moved.push(self.cursor(sender, CursorKind::Sent, through));
+            }
+        }
+        moved
+    }
+
     async fn load_devices(&mut self, user_id: UserId) -> StoreResult<()> {
         self.members.load(self.services.keys.devices(user_id).await?);
         Ok(())
     }
 
+    /// Checks a message against the devices, which are read again before anybody is told that they are not right: the
+    /// notice of a change may have been lost.
+    async fn check(&mut self, message: &Message) -> Result<(), Objection> {
+        let objection = match self.members.check(message) {
+            Err(objection) if objection.is_about_devices() => objection,
+            checked => return checked,
+        };
+        for user_id in self.members.participants().to_vec() {
+            if self.load_devices(user_id).await.is_err() {
+                return Err(objection);
+            }
+        }
+        self.members.check(message)
+    }
+
     /// Checks a message and lets it into the sequencer, or answers why not.
     async fn submit(&mut self, submission: Box<Submission>) {
-        let refused = match self.members.check(&submission.message) {
+        let refused = match self.check(&submission.message).await {
             Ok(()) => match self.sequencer.accept(submission, Instant::now()) {
                 Ok(()) => return,
                 Err((submission, code)) => (submission, Answer::Refused(code)),
@@ -241,7 +301,7 @@ impl ConversationState {
         let (submission, answer) = refused;
         let answer = self.unless_stored_before(&submission.message, answer).await;
         if let (Some(order), true) = (submission.order, answer.is_final()) {
-            self.sequencer.skip(order.session_id, order.client_sequence, Instant::now());
+            self.sequencer.skip(submission.reply.session(), order, Instant::now());
         }
         submission.reply.give(answer);
     }
@@ -278,7 +338,10 @@ impl ConversationState {
             }
         }
         if let Some(append) = self.sequencer.next_batch(self.services.clock.now(), &mut self.rng) {
-            let message = StoreWriterMessage::Append { append, owner: OwedToOwner::new(myself.clone()) };
+            let unshown =
+                Unshown::new(self.conversation_id, self.members.audience(), self.services.sessions.clone());
+            let owner = OwedToOwner::new(myself.clone(), unshown);
+            let message = StoreWriterMessage::Append { append, owner };
             // Refused, the message is dropped, and with it the answer owed to us: it arrives as an error.
             let _ = self.services.writers.of(self.conversation_id).try_cast(message);
         }
@@ -302,6 +365,7 @@ impl ConversationState {
                 Reply::give_all(self.sequencer.abandon());
                 return myself.stop(ExitReason::Fenced.as_stop_reason());
             }
+            Ok(Appended::Unreadable) => return Reply::give_all(self.sequencer.abandon()),
             Err(error) => {
                 // What the store has done is not known: forget the numbers and take ownership again.
                 tracing::warn!(%error, "append failed");
@@ -338,15 +402,8 @@ impl ConversationState {
     fn fan_out(&mut self, fresh: Vec<Arc<Message>>) {
         let Some(last) = fresh.last() else { return };
         self.last_sequence = last.sequence_number;
-        let mut seen = Vec::new();
-        for sender in fresh.iter().map(|message| message.sender_id).collect::<BTreeSet<_>>() {
-            let newest = fresh.iter().rfind(|message| message.sender_id == sender);
-            let through = newest.map_or(0, |message| message.sequence_number);
-            if self.progress.advance(sender, CursorKind::Sent, through) {
-                seen.push(self.cursor(sender, CursorKind::Sent, through));
-            }
-        }
-        self.services.writers.of(self.conversation_id).advance(seen);
+        let moved = self.move_sent(&fresh);
+        self.services.writers.of(self.conversation_id).advance(moved);
         let fresh: Arc<[Arc<Message>]> = fresh.into();
         for participant in self.members.participants() {
             self.services.sessions.of_user(*participant, |session| {
@@ -389,22 +446,34 @@ impl ConversationState {
             },
             CursorKind::Delivered(_) | CursorKind::Sent => return,
         };
-        self.push_to_others(user_id, &receipt);
+        // Readers hear of their own reading: it tells the device that read that this is known, and their other devices
+        // that there is less to read.
+        let readers_too = matches!(kind, CursorKind::Read);
+        let heard_by = |participant: UserId| readers_too || participant != user_id;
+        self.tell(&receipt, heard_by, |session, text| session.offer(SessionMessage::Push(text)));
     }
 
     fn typing(&self, user_id: UserId, state: TypingState) {
         if self.members.has(user_id) {
             let payload = Typing { conversation_id: self.conversation_id, user_id, state };
-            self.push_to_others(user_id, &ServerFrame::Typing { payload });
+            let others = |participant: UserId| participant != user_id;
+            let frame = ServerFrame::Typing { payload };
+            self.tell(&frame, others, |session, text| session.whisper(SessionMessage::Whisper(text)));
         }
     }
 
-    fn push_to_others(&self, user_id: UserId, frame: &ServerFrame) {
+    /// Tells every session of the participants that are `to` hear of it.
+    fn tell(
+        &self,
+        frame: &ServerFrame,
+        to: impl Fn(UserId) -> bool,
+        pass_on: impl Fn(&SessionHandle, Arc<str>),
+    ) {
         let mut text: Option<Arc<str>> = None;
-        for participant in self.members.participants().iter().filter(|participant| **participant != user_id) {
+        for participant in self.members.participants().iter().filter(|participant| to(**participant)) {
             self.services.sessions.of_user(*participant, |session| {
                 let text = text.get_or_insert_with(|| frame.to_json().into());
-                session.offer(SessionMessage::Push(Arc::clone(text)));
+                pass_on(session, Arc::clone(text));
             });
         }
     }
@@ -414,6 +483,7 @@ impl ConversationState {
     }
 
     fn check_idle(&mut self, myself: &ActorRef<Letter<ConversationMessage>>) {
+        self.sequencer.forget_ended();
         if self.sequencer.is_idle() && self.last_active.elapsed() >= PASSIVATE_AFTER && !self.retiring {
             let passivate = DirectoryMessage::Passivate(self.conversation_id, myself.get_id());
             // A busy directory is asked again at the next check.

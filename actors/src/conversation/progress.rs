@@ -45,6 +45,13 @@ impl Progress {
         self.cursors.get(&(user_id, CursorKind::Read)).copied().unwrap_or(0)
     }
 
+    /// The newest message known to have been sent, by whomever.
+    #[must_use]
+    pub fn furthest_sent(&self) -> u64 {
+        let sent = self.cursors.iter().filter(|((_, kind), _)| matches!(kind, CursorKind::Sent));
+        sent.map(|(_, through)| *through).max().unwrap_or(0)
+    }
+
     fn of(&self, user_id: UserId) -> impl Iterator<Item = (&CursorKind, u64)> {
         // Delivered is the first kind in order, so this is the start of the user's run.
         self.cursors

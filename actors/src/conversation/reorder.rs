@@ -12,7 +12,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct ReorderBuffer<T> {
     next: u64,
-    held: BTreeMap<u64, T>,
+    /// `None`: done without a message, because it was refused for good.
+    held: BTreeMap<u64, Option<T>>,
     /// When the oldest gap is given up; set exactly while something is held.
     give_up_at: Option<Instant>,
 }
@@ -45,7 +46,7 @@ impl<T> ReorderBuffer<T> {
             return Pushed::Ready(vec![item]);
         }
         if number == self.next {
-            self.next += 1;
+            self.next = number.saturating_add(1);
             let mut ready = vec![item];
             self.take_run(&mut ready, now);
             return Pushed::Ready(ready);
@@ -53,19 +54,33 @@ impl<T> ReorderBuffer<T> {
         if self.held.contains_key(&number) {
             return Pushed::Twice(item);
         }
-        if number - self.next > REORDER_BUFFER_MAX as u64 || self.held.len() >= REORDER_BUFFER_MAX {
+        if self.is_too_far(number) {
             return Pushed::Full(item);
         }
-        self.held.insert(number, item);
-        self.give_up_at.get_or_insert(now + REORDER_TIMEOUT);
+        self.hold(number, Some(item), now);
         Pushed::Held
     }
 
-    /// Counts `number` as done without a message: it was refused for good and will not come again.
+    /// Counts `number` as done without a message: it was refused for good and will not come again. Hands out what it
+    /// was the missing link for.
     pub fn skip(&mut self, number: u64, now: Instant) -> Vec<T> {
         let mut ready = Vec::new();
         if number == self.next {
-            self.next += 1;
+            self.next = number.saturating_add(1);
+            self.take_run(&mut ready, now);
+        } else if number > self.next && !self.held.contains_key(&number) && !self.is_too_far(number) {
+            self.hold(number, None, now);
+        }
+        ready
+    }
+
+    /// Everything below `number` is known to be done. Hands out what that was the missing link for.
+    pub fn expect(&mut self, number: u64, now: Instant) -> Vec<T> {
+        let mut ready = Vec::new();
+        if number > self.next {
+            self.next = number;
+            let after = self.held.split_off(&number);
+            ready.extend(std::mem::replace(&mut self.held, after).into_values().flatten());
             self.take_run(&mut ready, now);
         }
         ready
@@ -78,14 +93,14 @@ impl<T> ReorderBuffer<T> {
         }
         self.give_up_at = None;
         if let Some(last) = self.held.keys().next_back() {
-            self.next = last + 1;
+            self.next = last.saturating_add(1);
         }
-        std::mem::take(&mut self.held).into_values().collect()
+        std::mem::take(&mut self.held).into_values().flatten().collect()
     }
 
     /// Ends the buffer and hands out what it held.
     pub fn into_held(self) -> impl Iterator<Item = T> {
-        self.held.into_values()
+        self.held.into_values().flatten()
     }
 
     /// When [`Self::give_up`] has something to do.
@@ -94,10 +109,19 @@ impl<T> ReorderBuffer<T> {
         self.give_up_at
     }
 
+    fn is_too_far(&self, number: u64) -> bool {
+        number - self.next > REORDER_BUFFER_MAX as u64 || self.held.len() >= REORDER_BUFFER_MAX
+    }
+
+    fn hold(&mut self, number: u64, item: Option<T>, now: Instant) {
+        self.held.insert(number, item);
+        self.give_up_at.get_or_insert(now + REORDER_TIMEOUT);
+    }
+
     fn take_run(&mut self, ready: &mut Vec<T>, now: Instant) {
         while let Some(item) = self.held.remove(&self.next) {
-            self.next += 1;
-            ready.push(item);
+            self.next = self.next.saturating_add(1);
+            ready.extend(item);
         }
         self.give_up_at = (!self.held.is_empty()).then(|| now + REORDER_TIMEOUT);
     }
@@ -141,10 +165,32 @@ mod tests {
         assert_eq!(buffer.give_up_at(), None);
     }
 
+    #[test]
+    fn a_message_refused_for_good_ahead_of_its_turn_is_not_waited_for_later() {
+        let (mut buffer, now) = (ReorderBuffer::expecting(1), Instant::now());
+        assert!(buffer.skip(2, now).is_empty());
+        assert_eq!(buffer.push(3, 3, now), Pushed::Held);
+        assert_eq!(buffer.push(1, 1, now), Pushed::Ready(vec![1, 3]));
+    }
+
+    #[test]
+    fn what_is_known_to_be_done_is_not_waited_for() {
+        let (mut buffer, now) = (ReorderBuffer::expecting(1), Instant::now());
+        assert_eq!(buffer.push(4, 4, now), Pushed::Held);
+        assert!(buffer.expect(3, now).is_empty());
+        assert_eq!(buffer.expect(4, now), [4]);
+        assert!(buffer.expect(2, now).is_empty(), "what is done stays done");
+        assert_eq!(buffer.push(5, 5, now), Pushed::Ready(vec![5]));
+    }
+
+    /// A window that the buffer can put in order whatever comes first.
+    const WINDOW: u64 = REORDER_BUFFER_MAX as u64 + 1;
+
     proptest! {
         #[test]
         fn whatever_order_a_window_arrives_in_it_leaves_in_order_and_whole(
-            order in Just((1..=64_u64).collect::<Vec<_>>()).prop_shuffle(), repeats in proptest::collection::vec(1..=64_u64, 0..20),
+            order in Just((1..=WINDOW).collect::<Vec<_>>()).prop_shuffle(),
+            repeats in proptest::collection::vec(1..=WINDOW, 0..20),
         ) {
             let (mut buffer, now) = (ReorderBuffer::expecting(1), Instant::now());
             let (mut out, mut late) = (Vec::new(), 0);
@@ -153,10 +199,10 @@ mod tests {
                     Pushed::Ready(ready) if ready.len() == 1 && out.contains(&ready[0]) => late += 1,
                     Pushed::Ready(ready) => out.extend(ready),
                     Pushed::Held | Pushed::Twice(_) => {}
-                    Pushed::Full(_) => prop_assert!(false, "64 messages fit"),
+                    Pushed::Full(_) => prop_assert!(false, "a window fits"),
                 }
             }
-            prop_assert_eq!(out, (1..=64).collect::<Vec<_>>());
+            prop_assert_eq!(out, (1..=WINDOW).collect::<Vec<_>>());
             prop_assert_eq!(late, repeats.len());
         }
     }

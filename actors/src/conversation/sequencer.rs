@@ -21,13 +21,14 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::reorder::{Pushed, ReorderBuffer};
-use super::submission::{Answer, Reply, Submission};
+use super::submission::{Answer, Reply, SenderOrder, Submission};
+use crate::session::SessionHandle;
 
 /// Messages that may wait for the log; more are refused with `busy`.
 const READY_MAX: usize = 4096;
 /// Messages in one batch.
 const BATCH_MAX_MESSAGES: usize = 256;
-/// Connections whose order is kept at once; beyond it, buffers that hold nothing are forgotten first.
+/// Connections whose order is kept at once; beyond it, those that have ended and those that hold nothing are forgotten.
 const REORDER_BUFFERS_MAX: usize = 256;
 
 /// Orders messages, numbers batches, and remembers who waits for which answer.
@@ -35,9 +36,16 @@ const REORDER_BUFFERS_MAX: usize = 256;
 pub struct Sequencer {
     conversation_id: ConversationId,
     ownership: Option<Ownership>,
-    reorder: HashMap<SessionId, ReorderBuffer<Box<Submission>>>,
+    lanes: HashMap<SessionId, Lane>,
     ready: VecDeque<Box<Submission>>,
     in_flight: Vec<(Reply, Instant)>,
+}
+
+/// The messages of one connection.
+#[derive(Debug)]
+struct Lane {
+    session: Arc<SessionHandle>,
+    buffer: ReorderBuffer<Box<Submission>>,
 }
 
 /// What a batch became.
@@ -62,7 +70,7 @@ impl Sequencer {
         Self {
             conversation_id,
             ownership: None,
-            reorder: HashMap::new(),
+            lanes: HashMap::new(),
             ready: VecDeque::new(),
             in_flight: Vec::new(),
         }
@@ -84,15 +92,12 @@ impl Sequencer {
             self.ready.push_back(submission);
             return Ok(());
         };
-        if self.reorder.len() >= REORDER_BUFFERS_MAX && !self.reorder.contains_key(&order.session_id) {
-            self.reorder.retain(|_, buffer| buffer.give_up_at().is_some());
-            if self.reorder.len() >= REORDER_BUFFERS_MAX {
-                return Err((submission, ErrorCode::Busy));
-            }
-        }
-        let buffer =
-            self.reorder.entry(order.session_id).or_insert_with(|| ReorderBuffer::expecting(order.expected));
-        match buffer.push(order.client_sequence, submission, now) {
+        let Some(lane) = lane(&mut self.lanes, submission.reply.session(), order) else {
+            return Err((submission, ErrorCode::Busy));
+        };
+        // The session knows of answers that this owner, or an earlier one, has given.
+        self.ready.extend(lane.buffer.expect(order.expected, now));
+        match lane.buffer.push(order.client_sequence, submission, now) {
             Pushed::Ready(ready) => self.ready.extend(ready),
             Pushed::Held => {}
             Pushed::Twice(submission) | Pushed::Full(submission) => {
@@ -103,28 +108,30 @@ impl Sequencer {
     }
 
     /// Counts a message of a connection as done without a place in the log: it was refused for good.
-    pub fn skip(&mut self, session_id: SessionId, client_sequence: u64, now: Instant) {
-        if let Some(buffer) = self.reorder.get_mut(&session_id) {
-            self.ready.extend(buffer.skip(client_sequence, now));
+    pub fn skip(&mut self, session: &Arc<SessionHandle>, order: SenderOrder, now: Instant) {
+        if let Some(lane) = lane(&mut self.lanes, session, order) {
+            self.ready.extend(lane.buffer.skip(order.client_sequence, now));
         }
     }
 
-    /// Lets go of what has waited too long for the message before it.
+    /// Lets go of what has waited too long for the message before it. What an ended connection left waiting is dropped:
+    /// its client sends it again on the next one, behind the message that is missing here (ORDER).
     pub fn give_up_gaps(&mut self, now: Instant) {
-        for buffer in self.reorder.values_mut() {
-            self.ready.extend(buffer.give_up(now));
+        self.forget_ended();
+        for lane in self.lanes.values_mut() {
+            self.ready.extend(lane.buffer.give_up(now));
         }
     }
 
     /// When [`Self::give_up_gaps`] next has something to do.
     #[must_use]
     pub fn next_give_up(&self) -> Option<Instant> {
-        self.reorder.values().filter_map(ReorderBuffer::give_up_at).min()
+        self.lanes.values().filter_map(|lane| lane.buffer.give_up_at()).min()
     }
 
-    /// Forgets connections that hold nothing back; their order starts again at what they say they expect.
-    pub fn forget_idle(&mut self) {
-        self.reorder.retain(|_, buffer| buffer.give_up_at().is_some());
+    /// Forgets connections that have ended.
+    pub fn forget_ended(&mut self) {
+        self.lanes.retain(|_, lane| !lane.session.has_ended());
     }
 
     /// Does a message wait for the log, and no batch is in flight?
@@ -207,12 +214,34 @@ impl Sequencer {
         let answer = || Answer::Refused(ErrorCode::Unavailable);
         let in_flight = self.in_flight.drain(..).map(|(reply, _)| reply);
         let mut answers: Vec<(Reply, Answer)> = in_flight.map(|reply| (reply, answer())).collect();
-        let held = self.reorder.drain().flat_map(|(_, buffer)| buffer.into_held());
+        let held = self.lanes.drain().flat_map(|(_, lane)| lane.buffer.into_held());
         let waiting = self.ready.drain(..).chain(held);
         answers.extend(waiting.map(|submission| (submission.reply, answer())));
         self.ownership = None;
         answers
     }
+}
+
+/// The lane of a connection; `None` if there is no room for another. One that is forgotten while it holds nothing starts
+/// again at what its session says it expects.
+fn lane<'a>(
+    lanes: &'a mut HashMap<SessionId, Lane>,
+    session: &Arc<SessionHandle>,
+    order: SenderOrder,
+) -> Option<&'a mut Lane> {
+    if lanes.len() >= REORDER_BUFFERS_MAX && !lanes.contains_key(&session.session_id) {
+        lanes.retain(|_, lane| !lane.session.has_ended());
+        if lanes.len() >= REORDER_BUFFERS_MAX {
+            lanes.retain(|_, lane| lane.buffer.give_up_at().is_some());
+        }
+        if lanes.len() >= REORDER_BUFFERS_MAX {
+            return None;
+        }
+    }
+    Some(lanes.entry(session.session_id).or_insert_with(|| Lane {
+        session: Arc::clone(session),
+        buffer: ReorderBuffer::expecting(order.expected),
+    }))
 }
 
 /// The ack for a stored message.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::server::{DeviceListStale, MessageAck};
-use colloquy_protocol::ids::SessionId;
 use colloquy_storage::model::message::Message;
 use tokio::time::Instant;
 
@@ -26,8 +25,6 @@ pub struct Submission {
 /// A message's place among those of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct SenderOrder {
-    /// The connection.
-    pub session_id: SessionId,
     /// The client's number for it.
     pub client_sequence: u64,
     /// The lowest number of this connection that has no final answer yet: what an owner that has never heard of
@@ -73,6 +70,12 @@ impl Reply {
     #[must_use]
     pub fn owed_to(session: Arc<SessionHandle>, token: u64) -> Self {
         Self { session, token, owed: true }
+    }
+
+    /// The session that waits for it.
+    #[must_use]
+    pub fn session(&self) -> &Arc<SessionHandle> {
+        &self.session
     }
 
     /// Gives one answer.

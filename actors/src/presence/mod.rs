@@ -19,12 +19,15 @@ pub use roster::{Notice, Roster};
 
 use crate::metrics::Metrics;
 use crate::session::{LiveSessions, SessionHandle, SessionMessage};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
 
-/// Letters that may wait at one tracker. A refused announcement is made again at the session's next tick.
+/// Letters that may wait at one tracker. A session that wants to watch somebody and is refused has to ask again.
 const MAILBOX_CAPACITY: usize = 65_536;
 /// How often "last seen" goes to the store, in bulk.
 const SEEN_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is noted that those who are online were seen.
+const ONLINE_SEEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a tracker is told.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub enum TrackerMessage {
     Unwatch(SessionId, Vec<UserId>),
     /// Write when users were last seen.
     FlushSeen,
+    /// Note that those who are here were seen now, so that a crash of the node forgets no more than a minute.
+    NoteOnline,
 }
 
 /// The trackers of this node.
@@ -65,14 +70,24 @@ impl Trackers {
         (user_id.0.as_u128() % self.0.len() as u128) as usize
     }
 
-    /// Tells a user's tracker; says whether it took the message.
-    pub fn tell(&self, user_id: UserId, message: TrackerMessage) -> bool {
-        self.tell_share(self.share_of(user_id), message)
+    /// Tells one tracker, if it has room.
+    ///
+    /// # Errors
+    /// [`Refused`] hands the message back; `Stopped` while the tracker restarts.
+    pub fn tell_share(&self, share: usize, message: TrackerMessage) -> Result<(), Refused<TrackerMessage>> {
+        self.0[share].try_cast(message)
     }
 
-    /// Tells one tracker; says whether it took the message.
-    pub fn tell_share(&self, share: usize, message: TrackerMessage) -> bool {
-        self.0[share].try_cast(message).is_ok()
+    /// Tells a user's tracker of a session that comes or goes, whatever waits there already: their number is bounded by the
+    /// open sockets, and one that was lost would be wrong for as long as the session lives.
+    pub fn announce(&self, user_id: UserId, message: TrackerMessage) {
+        self.announce_to_share(self.share_of(user_id), message);
+    }
+
+    /// As [`Self::announce`], to one tracker.
+    pub fn announce_to_share(&self, share: usize, message: TrackerMessage) {
+        // A tracker that is restarting asks all sessions.
+        let _ = self.0[share].cast_beyond_capacity(message);
     }
 
     /// Splits users by their trackers.
@@ -120,15 +135,22 @@ impl PresenceTracker {
     /// If the parent is stopping.
     pub async fn start(arguments: TrackerArguments, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
         let (metrics, sessions) = (Arc::clone(&arguments.metrics), arguments.sessions.clone());
-        let (address, share) = (arguments.trackers.0[arguments.share].clone(), arguments.share);
+        let (trackers, share) = (arguments.trackers.clone(), arguments.share);
         let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
-        address.install(Mailbox::new(
+        trackers.0[share].install(Mailbox::new(
             actor.clone(),
             metrics.depth_of(ActorKind::PresenceTracker),
             MAILBOX_CAPACITY,
         ));
         metrics.actor_started(ActorKind::PresenceTracker);
         actor.send_interval(SEEN_FLUSH_INTERVAL, || Letter::uncounted(TrackerMessage::FlushSeen));
+        actor.send_interval(ONLINE_SEEN_INTERVAL, || Letter::uncounted(TrackerMessage::NoteOnline));
+        // All who are here first, and then who watches them: nobody is told that somebody is away who is not.
+        sessions.for_each(|session| {
+            if trackers.share_of(session.user_id) == share {
+                trackers.announce(session.user_id, TrackerMessage::Join(Arc::clone(session)));
+            }
+        });
         sessions.for_each(|session| session.answer(SessionMessage::Announce(share)));
         Ok(actor.get_cell())
     }
@@ -156,8 +178,10 @@ impl Actor for PresenceTracker {
         let now = state.services.clock.now();
         match letter.open() {
             TrackerMessage::Join(session) => {
-                let notices = state.roster.join(session.user_id, session.session_id);
-                send(notices);
+                // One that has left before it was heard of would stay for ever.
+                if !session.has_ended() {
+                    send(state.roster.join(session.user_id, session.session_id, now));
+                }
             }
             TrackerMessage::Leave(user_id, session_id) => {
                 let notices = state.roster.leave(user_id, session_id, now);
@@ -166,9 +190,10 @@ impl Actor for PresenceTracker {
                 }
                 send(notices);
             }
-            TrackerMessage::Watch(session, users) => state.watch(&session, users).await,
+            TrackerMessage::Watch(session, users) => state.watch(&session, users, now).await,
             TrackerMessage::Unwatch(session_id, users) => state.roster.unwatch(session_id, &users),
             TrackerMessage::FlushSeen => state.flush_seen().await,
+            TrackerMessage::NoteOnline => state.seen.extend(state.roster.online().map(|user| (user, now))),
         }
         Ok(())
     }
@@ -184,14 +209,17 @@ impl Actor for PresenceTracker {
 }
 
 impl TrackerState {
-    async fn watch(&mut self, session: &Arc<SessionHandle>, users: Vec<UserId>) {
+    async fn watch(&mut self, session: &Arc<SessionHandle>, users: Vec<UserId>, now: UnixMillis) {
+        if session.has_ended() {
+            return;
+        }
         for user_id in users {
             if self.roster.last_seen_unknown(user_id)
                 && let Ok(Some(user)) = self.services.accounts.get(user_id).await
             {
                 self.roster.know_last_seen(user_id, user.last_seen);
             }
-            let notice = self.roster.watch(Arc::clone(session), user_id);
+            let notice = self.roster.watch(Arc::clone(session), user_id, now);
             send(vec![notice]);
         }
     }
@@ -209,6 +237,6 @@ impl TrackerState {
 fn send(notices: Vec<Notice>) {
     for Notice { watcher, user_id, status, last_seen } in notices {
         let frame = ServerFrame::Presence { payload: Presence { user_id, status, last_seen } };
-        watcher.offer(SessionMessage::Push(frame.to_json().into()));
+        watcher.offer(SessionMessage::Presence(user_id, frame.to_json().into()));
     }
 }

@@ -61,11 +61,11 @@ impl<W> Default for Entry<W> {
 
 impl<W: Watcher> Roster<W> {
     /// A session is open; says whom to tell if it is the user's first.
-    pub fn join(&mut self, user_id: UserId, session_id: SessionId) -> Vec<Notice<W>> {
+    pub fn join(&mut self, user_id: UserId, session_id: SessionId, now: UnixMillis) -> Vec<Notice<W>> {
         let entry = self.users.entry(user_id).or_default();
         let first = entry.sessions.is_empty();
         entry.sessions.insert(session_id);
-        if first { entry.notices(user_id) } else { Vec::new() }
+        if first { entry.notices(user_id, now) } else { Vec::new() }
     }
 
     /// A session has ended; says whom to tell if it was the user's last.
@@ -76,16 +76,16 @@ impl<W: Watcher> Roster<W> {
             return Vec::new();
         }
         entry.last_seen = Some(now);
-        let notices = entry.notices(user_id);
+        let notices = entry.notices(user_id, now);
         self.forget_if_unused(user_id);
         notices
     }
 
     /// A session watches a user; the notice tells it how things stand.
-    pub fn watch(&mut self, watcher: W, user_id: UserId) -> Notice<W> {
+    pub fn watch(&mut self, watcher: W, user_id: UserId, now: UnixMillis) -> Notice<W> {
         let entry = self.users.entry(user_id).or_default();
         entry.watchers.insert(watcher.session_id(), watcher.clone());
-        entry.notice(user_id, watcher)
+        entry.notice(user_id, watcher, now)
     }
 
     /// A session no longer watches users.
@@ -110,6 +110,11 @@ impl<W: Watcher> Roster<W> {
         entry.last_seen = entry.last_seen.max(last_seen);
     }
 
+    /// Everybody who is here.
+    pub fn online(&self) -> impl Iterator<Item = UserId> {
+        self.users.iter().filter(|(_, entry)| !entry.sessions.is_empty()).map(|(user_id, _)| *user_id)
+    }
+
     /// Has the user no session here?
     #[must_use]
     pub fn is_offline(&self, user_id: UserId) -> bool {
@@ -125,14 +130,17 @@ impl<W: Watcher> Roster<W> {
 }
 
 impl<W: Watcher> Entry<W> {
-    fn notices(&self, user_id: UserId) -> Vec<Notice<W>> {
-        self.watchers.values().map(|watcher| self.notice(user_id, watcher.clone())).collect()
+    fn notices(&self, user_id: UserId, now: UnixMillis) -> Vec<Notice<W>> {
+        self.watchers.values().map(|watcher| self.notice(user_id, watcher.clone(), now)).collect()
     }
 
-    fn notice(&self, user_id: UserId, watcher: W) -> Notice<W> {
-        let online = !self.sessions.is_empty();
-        let status = if online { PresenceStatus::Online } else { PresenceStatus::Offline };
-        Notice { watcher, user_id, status, last_seen: self.last_seen }
+    fn notice(&self, user_id: UserId, watcher: W, now: UnixMillis) -> Notice<W> {
+        let (status, last_seen) = if self.sessions.is_empty() {
+            (PresenceStatus::Offline, self.last_seen)
+        } else {
+            (PresenceStatus::Online, Some(now))
+        };
+        Notice { watcher, user_id, status, last_seen }
     }
 }
 
@@ -160,9 +168,9 @@ mod tests {
     fn a_watcher_hears_of_the_first_device_that_comes_and_the_last_that_goes() {
         let mut roster = Roster::<SessionId>::default();
         let (watcher, watched) = (session(9), user(1));
-        assert_eq!(roster.watch(watcher, watched).status, PresenceStatus::Offline);
-        assert_eq!(roster.join(watched, session(1)).len(), 1);
-        assert!(roster.join(watched, session(2)).is_empty());
+        assert_eq!(roster.watch(watcher, watched, 1).status, PresenceStatus::Offline);
+        assert_eq!(roster.join(watched, session(1), 2).len(), 1);
+        assert!(roster.join(watched, session(2), 3).is_empty());
         assert!(roster.leave(watched, session(1), 10).is_empty());
         let notices = roster.leave(watched, session(2), 20);
         assert_eq!((notices[0].status, notices[0].last_seen), (PresenceStatus::Offline, Some(20)));
@@ -176,12 +184,12 @@ mod tests {
             steps in proptest::collection::vec((0_u128..3, any::<bool>()), 0..60),
         ) {
             let mut roster = Roster::<SessionId>::default();
-            let mut last = roster.watch(session(99), user(1)).status;
+            let mut last = roster.watch(session(99), user(1), 1).status;
             let mut open = BTreeSet::new();
             for (number, joins) in steps {
                 let notices = if joins {
                     open.insert(number);
-                    roster.join(user(1), session(number))
+                    roster.join(user(1), session(number), 1)
                 } else {
                     open.remove(&number);
                     roster.leave(user(1), session(number), 1)

@@ -15,6 +15,7 @@ use super::{
     Live, LogRun, OpenSession, Outlet, Phase, RECENT_IDS_MAX, SessionMessage, SessionState, error_frame,
 };
 use crate::conversation::Answer;
+use crate::metrics::Invariant;
 use crate::supervision::Letter;
 
 /// Weight of one page: keeps a `messages` frame under the largest frame a client accepts.
@@ -66,7 +67,7 @@ impl SessionState {
     /// other letters get their turn between two pages.
     pub(super) fn keep_reading(&mut self, myself: &ActorRef<Letter<SessionMessage>>) {
         let Phase::Open(open) = &mut self.phase else { return };
-        let wanted = open.delivery.is_behind() || !open.retransmits.is_empty();
+        let wanted = open.delivery.is_behind() || !open.retransmits.is_empty() || !open.notices.is_empty();
         if wanted && !open.continuing && self.outlet.has_room() {
             open.continuing = myself.cast(Letter::uncounted(SessionMessage::Continue)).is_ok();
         }
@@ -74,6 +75,7 @@ impl SessionState {
 
     /// Reads one page from the log and sends it.
     pub(super) async fn read_on(&mut self, myself: &ActorRef<Letter<SessionMessage>>) {
+        self.tell_notices();
         if self.outlet.has_room()
             && let Err(error) = self.read_page().await
         {
@@ -97,6 +99,10 @@ impl SessionState {
             }
         } else if let Some(run) = open.delivery.next_run() {
             let page = read(&self.services, run).await?;
+            if page.first().is_none_or(|message| message.sequence_number != run.from) {
+                // Sessions are told only of what is stored.
+                self.services.metrics.violated(Invariant::NoLoss);
+            }
             let last = page.last().map_or(run.from - 1, |message| message.sequence_number);
             let more = open.delivery.caught_up_to(run.conversation_id, last, page.is_empty());
             if !page.is_empty() {

@@ -1,14 +1,16 @@
 //! What an authenticated client may ask, frame by frame.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{
-    ClientFrame, DeliveryAck, PresenceSubscribe, ReadReceipt, Retransmit, SendMessage, Typing,
+    Auth, ClientFrame, DeliveryAck, PresenceSubscribe, ReadReceipt, RefusedFrame, Retransmit, SendMessage,
+    Typing,
 };
 use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
-use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RETRANSMITS_MAX, TYPING_THROTTLE};
+use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RETRANSMITS_MAX};
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::cursor::CursorKind;
@@ -18,42 +20,78 @@ use ractor::ActorRef;
 use tokio::time::Instant;
 
 use super::opening::distinct;
-use super::{Credit, LogRun, PendingSend, Phase, SessionMessage, SessionState, refusal};
+use super::{Credit, LogRun, OpenSession, PendingSend, Phase, SessionMessage, SessionState, refusal};
 use crate::conversation::{Answer, ConversationMessage, Reply, SenderOrder, Submission};
 use crate::presence::TrackerMessage;
 use crate::supervision::{Letter, Mailbox, Refused};
 
-/// Conversations whose typing is throttled at once; beyond it, the oldest are forgotten.
-const TYPING_MAX: usize = 64;
+/// What a frame asks for that has to be waited for.
+pub(super) enum Later {
+    /// Let the device in.
+    Open(Auth),
+    /// Find the message's conversation.
+    PassOn(Box<Submission>),
+    /// Look something up.
+    Ask(ClientFrame, Credit),
+}
 
 impl SessionState {
-    pub(super) async fn asked(
+    /// Does what can be done without waiting, which is nearly everything that comes often: a message, and an ack of one,
+    /// in a conversation that is awake. The rest is handed back; its future is boxed, so that an idle session keeps no room
+    /// for it.
+    pub(super) fn at_once(
         &mut self,
-        myself: &ActorRef<Letter<SessionMessage>>,
-        frame: ClientFrame,
+        frame: Result<ClientFrame, RefusedFrame>,
         credit: Credit,
-    ) {
-        let done = match frame {
-            ClientFrame::Message(message) => self.submit(*message, credit).await,
-            ClientFrame::DeliveryAck(ack) => self.delivery_acked(ack).await,
-            ClientFrame::ReadReceipt(receipt) => Box::pin(self.read(receipt)).await,
-            ClientFrame::Heartbeat(_) => {
+    ) -> Option<Later> {
+        self.services.metrics.frames_received.inc();
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(refused) => {
+                self.refuse_message(refused);
+                return None;
+            }
+        };
+        match (frame, &mut self.phase) {
+            (ClientFrame::Auth(auth), Phase::Opening) => return Some(Later::Open(auth)),
+            (ClientFrame::Auth(_), Phase::Open(_)) => {
+                self.refuse(refusal(ErrorCode::AlreadyAuthenticated, "this socket is authenticated"));
+            }
+            (_, Phase::Opening) => {
+                self.refuse(refusal(ErrorCode::NotAuthenticated, "the first frame must be auth"));
+            }
+            (ClientFrame::Message(message), Phase::Open(open)) => {
+                let submission = open.submission(*message, credit);
+                return self.hand_over(submission).err().map(Later::PassOn);
+            }
+            (ClientFrame::DeliveryAck(ack), Phase::Open(open)) => {
+                let Some((conversation_id, through)) = open.known_place(&ack) else {
+                    return Some(Later::Ask(ClientFrame::DeliveryAck(ack), credit));
+                };
+                let kind = CursorKind::Delivered(open.attendance.handle.device_id.clone());
+                let moved = Moved { kind, through, message_ids: vec![ack.message_id] };
+                if !self.advance_awake(conversation_id, moved) {
+                    return Some(Later::Ask(ClientFrame::DeliveryAck(ack), credit));
+                }
+            }
+            (ClientFrame::Heartbeat(_), Phase::Open(_)) => {
                 let server_time = self.services.clock.now();
                 self.send(&ServerFrame::HeartbeatAck { server_time });
+            }
+            (frame, Phase::Open(_)) => return Some(Later::Ask(frame, credit)),
+        }
+        None
+    }
+
+    /// Does what has to be waited for.
+    pub(super) async fn later(&mut self, myself: &ActorRef<Letter<SessionMessage>>, later: Later) {
+        let done = match later {
+            Later::Open(auth) => {
+                self.open(myself, auth).await;
                 Ok(())
             }
-            ClientFrame::Retransmit(request) => Box::pin(self.retransmit(myself, request)).await,
-            ClientFrame::Typing(typing) => Box::pin(self.typing(typing)).await,
-            ClientFrame::PresenceSubscribe(subscribe) => Box::pin(self.watch(subscribe)).await,
-            ClientFrame::PresenceUnsubscribe(subscribe) => {
-                self.unwatch(subscribe);
-                Ok(())
-            }
-            ClientFrame::TokenRefresh(refresh) => {
-                Box::pin(self.token_refreshed(refresh)).await;
-                Ok(())
-            }
-            ClientFrame::Auth(_) => Ok(()),
+            Later::PassOn(submission) => self.pass_on(submission).await,
+            Later::Ask(frame, _credit) => self.ask(myself, frame).await,
         };
         if let Err(error) = done {
             tracing::warn!(%error, "a frame could not be answered from the store");
@@ -61,79 +99,83 @@ impl SessionState {
         }
     }
 
-    /// Puts a message on its way. Its credit comes back with its answer.
-    async fn submit(&mut self, frame: SendMessage, credit: Credit) -> StoreResult<()> {
-        let Phase::Open(open) = &mut self.phase else { return Ok(()) };
-        let handle = Arc::clone(&open.attendance.handle);
-        let (conversation_id, receiver_id) = (frame.payload.conversation_id, frame.payload.receiver_id);
-        let order = frame.client_sequence.map(|client_sequence| SenderOrder {
-            session_id: handle.session_id,
-            client_sequence,
-            expected: open.counting.expected(conversation_id),
-        });
-        let token = open.next_token;
-        open.next_token += 1;
-        open.pending.insert(
-            token,
-            PendingSend {
-                client_message_id: frame.client_message_id,
-                conversation_id,
-                client_sequence: frame.client_sequence,
-                _credit: credit,
-            },
-        );
-        let message = Message {
-            message_id: MessageId(uuid::Uuid::nil()),
-            sequence_number: 0,
-            conversation_id,
-            sender_id: handle.user_id,
-            sender_device_id: handle.device_id.clone(),
-            receiver_id,
-            idempotency_key: frame.idempotency_key,
-            r#type: frame.payload.r#type,
-            content: frame.payload.content,
-            media_url: frame.payload.media_url,
-            reply_to_message_id: frame.payload.reply_to_message_id,
-            sent_at: frame.payload.timestamp,
-            created_at: 0,
-        };
-        let reply = Reply::owed_to(Arc::clone(&handle), token);
-        let submission = Box::new(Submission { message, order, reply, arrived: Instant::now() });
-        self.pass_on(conversation_id, Some(receiver_id), submission).await
+    async fn ask(
+        &mut self,
+        myself: &ActorRef<Letter<SessionMessage>>,
+        frame: ClientFrame,
+    ) -> StoreResult<()> {
+        match frame {
+            ClientFrame::DeliveryAck(ack) => self.delivery_acked(ack).await,
+            ClientFrame::ReadReceipt(receipt) => self.read(receipt).await,
+            ClientFrame::Retransmit(request) => self.retransmit(myself, request).await,
+            ClientFrame::Typing(typing) => self.typing(typing).await,
+            ClientFrame::PresenceSubscribe(subscribe) => self.watch(subscribe).await,
+            ClientFrame::PresenceUnsubscribe(subscribe) => {
+                self.unwatch(subscribe);
+                Ok(())
+            }
+            ClientFrame::TokenRefresh(refresh) => {
+                self.token_refreshed(refresh).await;
+                Ok(())
+            }
+            ClientFrame::Auth(_) | ClientFrame::Message(_) | ClientFrame::Heartbeat(_) => Ok(()),
+        }
     }
 
-    /// Finds the owner and hands it the message; a dead owner is woken once more.
-    async fn pass_on(
-        &mut self,
-        conversation_id: ConversationId,
-        receiver_id: Option<UserId>,
-        mut submission: Box<Submission>,
-    ) -> StoreResult<()> {
+    /// Refuses what could not be parsed. If it was to be a message, its number is used up, and nobody waits for it.
+    fn refuse_message(&mut self, refused: RefusedFrame) {
+        if let (Some((conversation_id, client_sequence)), Phase::Open(open)) =
+            (refused.place, &mut self.phase)
+        {
+            open.counting.done(conversation_id, client_sequence);
+            let expected = open.counting.expected(conversation_id);
+            let handle = &open.attendance.handle;
+            if let Some(awake) = self.services.conversations.awake(conversation_id)
+                && awake.has(handle.user_id)
+            {
+                let order = SenderOrder { client_sequence, expected };
+                // Lost in a full mailbox, the next message says the same.
+                let _ = awake.mailbox.try_cast(ConversationMessage::Skip(Arc::clone(handle), order));
+            }
+        }
+        self.refuse(refused);
+    }
+
+    /// Hands a message to its owner, if there is one awake; otherwise hands it back.
+    fn hand_over(&self, submission: Box<Submission>) -> Result<(), Box<Submission>> {
+        let conversation_id = submission.message.conversation_id;
+        let Some(awake) = self.services.conversations.awake(conversation_id) else { return Err(submission) };
+        // AUTHZ: strangers take no room in a conversation's mailbox.
+        if !awake.has(submission.message.sender_id) {
+            submission.reply.give(Answer::Refused(ErrorCode::UnknownConversation));
+            return Ok(());
+        }
+        let refused = match awake.mailbox.try_cast(ConversationMessage::Submit(submission)) {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let busy = matches!(refused, Refused::Busy(_));
+        let ConversationMessage::Submit(submission) = refused.into_message() else { return Ok(()) };
+        if busy {
+            submission.reply.give(Answer::Refused(ErrorCode::Busy));
+            return Ok(());
+        }
+        self.services.conversations.bury(conversation_id, &awake.mailbox);
+        Err(submission)
+    }
+
+    /// Wakes the owner and hands it the message; one that dies meanwhile is woken once more.
+    async fn pass_on(&mut self, mut submission: Box<Submission>) -> StoreResult<()> {
         for _ in 0..2 {
-            let mailbox = match self.services.conversations.awake(conversation_id) {
-                // The owner checks who takes part in what it is sent.
-                Some(awake) => Ok(awake.mailbox),
-                None => Box::pin(self.wake(conversation_id, receiver_id)).await?,
-            };
-            let mailbox = match mailbox {
-                Ok(mailbox) => mailbox,
-                Err(code) => {
-                    submission.reply.give(Answer::Refused(code));
-                    return Ok(());
-                }
-            };
-            let refused = match mailbox.try_cast(ConversationMessage::Submit(submission)) {
-                Ok(()) => return Ok(()),
-                Err(refused) => refused,
-            };
-            let busy = matches!(refused, Refused::Busy(_));
-            let ConversationMessage::Submit(back) = refused.into_message() else { return Ok(()) };
-            submission = back;
-            if busy {
-                submission.reply.give(Answer::Refused(ErrorCode::Busy));
+            let (id, receiver_id) = (submission.message.conversation_id, submission.message.receiver_id);
+            if let Err(code) = self.wake(id, Some(receiver_id)).await? {
+                submission.reply.give(Answer::Refused(code));
                 return Ok(());
             }
-            self.services.conversations.bury(conversation_id, &mailbox);
+            match self.hand_over(submission) {
+                Ok(()) => return Ok(()),
+                Err(back) => submission = back,
+            }
         }
         submission.reply.give(Answer::Refused(ErrorCode::Unavailable));
         Ok(())
@@ -178,66 +220,85 @@ impl SessionState {
     async fn delivery_acked(&mut self, ack: DeliveryAck) -> StoreResult<()> {
         let Phase::Open(open) = &self.phase else { return Ok(()) };
         let kind = CursorKind::Delivered(open.attendance.handle.device_id.clone());
-        let place = match ack.position {
-            Some(position) => Some((position.conversation_id, position.sequence_number)),
-            None => Box::pin(self.place_of(ack.message_id)).await?,
-        };
-        match place {
-            Some((conversation_id, through)) => {
-                self.advance(conversation_id, kind, through, vec![ack.message_id]).await
-            }
+        let place = match open.known_place(&ack) {
+            Some(place) => Some(place),
             None => {
-                self.refuse(refusal(ErrorCode::UnknownMessage, "no such message"));
-                Ok(())
+                let located = self.services.log.locate(&[ack.message_id]).await?;
+                located.first().map(|located| (located.conversation_id, located.sequence_number))
             }
+        };
+        let known = match place {
+            Some((conversation_id, through)) => {
+                let moved = Moved { kind, through, message_ids: vec![ack.message_id] };
+                self.advance(conversation_id, moved).await?
+            }
+            None => false,
+        };
+        if !known {
+            self.refuse(refusal(ErrorCode::UnknownMessage, "no such message"));
         }
+        Ok(())
     }
 
     async fn read(&mut self, receipt: ReadReceipt) -> StoreResult<()> {
-        let mut newest: Vec<(ConversationId, u64, Vec<MessageId>)> = Vec::new();
+        let mut newest: BTreeMap<ConversationId, Moved> = BTreeMap::new();
         for located in self.services.log.locate(&receipt.message_ids).await? {
-            match newest.iter_mut().find(|(conversation_id, ..)| *conversation_id == located.conversation_id)
-            {
-                Some((_, through, ids)) => {
-                    *through = located.sequence_number.max(*through);
-                    ids.push(located.message_id);
-                }
-                None => {
-                    let (id, number) = (located.conversation_id, located.sequence_number);
-                    newest.push((id, number, vec![located.message_id]));
-                }
-            }
+            let moved = newest.entry(located.conversation_id).or_insert_with(|| Moved {
+                kind: CursorKind::Read,
+                through: 0,
+                message_ids: Vec::new(),
+            });
+            moved.through = located.sequence_number.max(moved.through);
+            moved.message_ids.push(located.message_id);
         }
-        if newest.is_empty() {
+        let mut known = false;
+        for (conversation_id, moved) in newest {
+            known |= self.advance(conversation_id, moved).await?;
+        }
+        if !known {
             self.refuse(refusal(ErrorCode::UnknownMessage, "no such message"));
-        }
-        for (conversation_id, through, ids) in newest {
-            self.advance(conversation_id, CursorKind::Read, through, ids).await?;
         }
         Ok(())
     }
 
-    /// Tells a conversation how far this user has come in it. A full mailbox may lose that: cursors are cumulative,
-    /// the next one makes up for it.
-    async fn advance(
+    /// Tells a conversation that is awake how far this user has come in it; `false` if there is none, or it is not the
+    /// user's. A full mailbox may lose it: cursors are cumulative, the next one makes up for it.
+    fn advance_awake(&self, conversation_id: ConversationId, moved: Moved) -> bool {
+        let Phase::Open(open) = &self.phase else { return false };
+        let user_id = open.attendance.handle.user_id;
+        let Some(awake) = self.services.conversations.awake(conversation_id) else { return false };
+        if !awake.has(user_id) {
+            return false;
+        }
+        let Moved { kind, through, message_ids } = moved;
+        let advance = ConversationMessage::Advance { user_id, kind, through, message_ids };
+        let taken = awake.mailbox.try_cast(advance);
+        let dead = matches!(taken, Err(Refused::Stopped(_)));
+        if dead {
+            self.services.conversations.bury(conversation_id, &awake.mailbox);
+        }
+        !dead
+    }
+
+    /// As [`Self::advance_awake`], and wakes the conversation. `false` if it is not the user's, which is answered like a
+    /// message that is not there (AUTHZ).
+    pub(super) async fn advance(
         &mut self,
         conversation_id: ConversationId,
-        kind: CursorKind,
-        through: u64,
-        message_ids: Vec<MessageId>,
-    ) -> StoreResult<()> {
-        match self.participated(conversation_id).await? {
-            Ok((user_id, mailbox)) => {
-                let _ =
-                    mailbox.try_cast(ConversationMessage::Advance { user_id, kind, through, message_ids });
+        moved: Moved,
+    ) -> StoreResult<bool> {
+        for _ in 0..2 {
+            match self.participated(conversation_id).await? {
+                Ok(_) if self.advance_awake(conversation_id, moved.clone()) => return Ok(true),
+                Ok(_) => {}
+                Err(ErrorCode::UnknownConversation) => return Ok(false),
+                Err(code) => {
+                    self.refuse(refusal(code, "try again"));
+                    return Ok(true);
+                }
             }
-            // Said of a conversation that is not the user's, it is answered like one of a message that is not there.
-            Err(ErrorCode::UnknownConversation) => {
-                self.refuse(refusal(ErrorCode::UnknownMessage, "no such message"));
-            }
-            Err(code) => self.refuse(refusal(code, "try again")),
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn participated(
@@ -250,17 +311,7 @@ impl SessionState {
             let has = awake.has(user_id);
             return Ok(if has { Ok((user_id, awake.mailbox)) } else { Err(ErrorCode::UnknownConversation) });
         }
-        Ok(Box::pin(self.wake(conversation_id, None)).await?.map(|mailbox| (user_id, mailbox)))
-    }
-
-    async fn place_of(&self, message_id: MessageId) -> StoreResult<Option<(ConversationId, u64)>> {
-        let Phase::Open(open) = &self.phase else { return Ok(None) };
-        let recent = open.recent.iter().rev().find(|(id, ..)| *id == message_id);
-        if let Some((_, conversation_id, number)) = recent {
-            return Ok(Some((*conversation_id, *number)));
-        }
-        let located = self.services.log.locate(&[message_id]).await?;
-        Ok(located.first().map(|located| (located.conversation_id, located.sequence_number)))
+        Ok(self.wake(conversation_id, None).await?.map(|mailbox| (user_id, mailbox)))
     }
 
     async fn retransmit(
@@ -295,20 +346,8 @@ impl SessionState {
 
     async fn typing(&mut self, typing: Typing) -> StoreResult<()> {
         let Phase::Open(open) = &mut self.phase else { return Ok(()) };
-        let now = Instant::now();
-        let started = typing.state == colloquy_protocol::frame::TypingState::Started;
-        let throttled =
-            open.typing.get(&typing.conversation_id).is_some_and(|at| now - *at < TYPING_THROTTLE);
-        if started && throttled {
+        if !open.typing.passes(typing.conversation_id, typing.state, Instant::now()) {
             return Ok(());
-        }
-        if open.typing.len() >= TYPING_MAX {
-            open.typing.retain(|_, at| now - *at < TYPING_THROTTLE);
-        }
-        if started && open.typing.len() < TYPING_MAX {
-            open.typing.insert(typing.conversation_id, now);
-        } else {
-            open.typing.remove(&typing.conversation_id);
         }
         match self.participated(typing.conversation_id).await? {
             // Ephemeral: a conversation too busy to take it has better things to show.
@@ -344,12 +383,19 @@ impl SessionState {
         let Phase::Open(open) = &mut self.phase else { return Ok(()) };
         let attendance = &mut open.attendance;
         attendance.watched.extend(known.iter().copied());
+        let mut busy = false;
         for (share, users) in attendance.trackers.by_share(known).into_iter().enumerate() {
             if !users.is_empty() {
+                let watch = TrackerMessage::Watch(Arc::clone(&attendance.handle), users.clone());
                 // A tracker that is restarting asks for this again (`Announce`).
-                let watch = TrackerMessage::Watch(Arc::clone(&attendance.handle), users);
-                attendance.trackers.tell_share(share, watch);
+                if matches!(attendance.trackers.tell_share(share, watch), Err(Refused::Busy(_))) {
+                    attendance.watched.retain(|user_id| !users.contains(user_id));
+                    busy = true;
+                }
             }
+        }
+        if busy {
+            self.refuse(refusal(ErrorCode::Busy, "not everybody asked for is watched; try again"));
         }
         Ok(())
     }
@@ -361,7 +407,65 @@ impl SessionState {
         attendance.watched.retain(|user_id| !users.contains(user_id));
         for (share, users) in attendance.trackers.by_share(users).into_iter().enumerate() {
             let unwatch = TrackerMessage::Unwatch(attendance.handle.session_id, users);
-            attendance.trackers.tell_share(share, unwatch);
+            attendance.trackers.announce_to_share(share, unwatch);
         }
+    }
+}
+
+/// How far the user has come in a conversation, on a device or by reading.
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    pub(super) kind: CursorKind,
+    pub(super) through: u64,
+    /// As the client named them, for the receipt.
+    pub(super) message_ids: Vec<MessageId>,
+}
+
+impl OpenSession {
+    /// Puts a message on its way. Its credit comes back with its answer.
+    fn submission(&mut self, frame: SendMessage, credit: Credit) -> Box<Submission> {
+        let handle = &self.attendance.handle;
+        let conversation_id = frame.payload.conversation_id;
+        let order = frame.client_sequence.map(|client_sequence| SenderOrder {
+            client_sequence,
+            expected: self.counting.expected(conversation_id),
+        });
+        let token = self.next_token;
+        self.next_token += 1;
+        let message = Message {
+            message_id: MessageId(uuid::Uuid::nil()),
+            sequence_number: 0,
+            conversation_id,
+            sender_id: handle.user_id,
+            sender_device_id: handle.device_id.clone(),
+            receiver_id: frame.payload.receiver_id,
+            idempotency_key: frame.idempotency_key,
+            r#type: frame.payload.r#type,
+            content: frame.payload.content,
+            media_url: frame.payload.media_url,
+            reply_to_message_id: frame.payload.reply_to_message_id,
+            sent_at: frame.payload.timestamp,
+            created_at: 0,
+        };
+        let reply = Reply::owed_to(Arc::clone(handle), token);
+        self.pending.insert(
+            token,
+            PendingSend {
+                client_message_id: frame.client_message_id,
+                conversation_id,
+                client_sequence: frame.client_sequence,
+                _credit: credit,
+            },
+        );
+        Box::new(Submission { message, order, reply, arrived: Instant::now() })
+    }
+
+    /// Where an acked message stands, if the client says so or the session remembers.
+    fn known_place(&self, ack: &DeliveryAck) -> Option<(ConversationId, u64)> {
+        if let Some(position) = ack.position {
+            return Some((position.conversation_id, position.sequence_number));
+        }
+        let recent = self.recent.iter().rev().find(|(id, ..)| *id == ack.message_id);
+        recent.map(|(_, conversation_id, number)| (*conversation_id, *number))
     }
 }

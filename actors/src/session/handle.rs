@@ -1,7 +1,7 @@
 //! How the rest of the node reaches one session: its mailbox, and a way to close its socket that needs no mailbox.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::ids::{DeviceId, LoginId, SessionId, UserId};
@@ -23,6 +23,7 @@ pub struct SessionHandle {
     pub login_id: LoginId,
     pub(super) mailbox: Mailbox<SessionMessage>,
     pub(super) closing: Closing,
+    pub(super) ended: AtomicBool,
 }
 
 impl SessionHandle {
@@ -38,6 +39,17 @@ impl SessionHandle {
     pub fn answer(&self, message: SessionMessage) {
         // A session that has ended needs no answer: its client resumes and asks again.
         let _ = self.mailbox.cast_beyond_capacity(message);
+    }
+
+    /// Hands the session something that may be lost: it is dropped if the mailbox is full.
+    pub fn whisper(&self, message: SessionMessage) {
+        let _ = self.mailbox.try_cast(message);
+    }
+
+    /// Has the session ended, by whatever end? Then nothing more comes from it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// The actor, for chaos tests to kill.

@@ -7,7 +7,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::close::CloseCode;
@@ -24,6 +24,9 @@ pub const OUTBOUND_MAX_FRAMES: usize = 256;
 /// Of those, how many are kept for answers and receipts: messages go no further than this, and are read from the
 /// log again once there is room.
 const OUTBOUND_RESERVE: usize = 128;
+/// Bytes of text that may wait for the socket before messages are left in the log. One page more than this, and the
+/// answers in the reserve, is the most a session holds for its socket.
+const OUTBOUND_MAX_BYTES: usize = 256 * 1024;
 
 /// One frame's right to be under way: given back when its answer has been given (for a message), or when it has been
 /// handled (for all else). The socket is not read while none is free.
@@ -60,6 +63,8 @@ struct Shared {
     authenticated: AtomicBool,
     token_expires_at: AtomicU64,
     wants_room: AtomicBool,
+    /// Bytes of the texts that wait.
+    outbound_bytes: AtomicUsize,
 }
 
 impl Line {
@@ -98,25 +103,41 @@ impl Outlet {
     /// Sends an answer or a receipt. If not even the reserve has room, the client is not reading: it is closed, and
     /// resumes (BOUND).
     pub fn control(&self, text: String) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.frames.try_send(text) {
+        if !self.send(text) && !self.frames.is_closed() {
             self.line.closing.request(CloseCode::SlowConsumer);
         }
     }
 
     /// Sends a message if there is room beyond the reserve; says whether it was sent.
     pub fn message(&self, text: impl FnOnce() -> String) -> bool {
-        self.has_room() && self.frames.try_send(text()).is_ok()
+        self.has_room() && self.send(text())
     }
 
     /// Is there room beyond the reserve? If not, the socket's task will say when there is.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        if self.frames.capacity() > OUTBOUND_RESERVE {
+        if self.is_below_bounds() {
             return true;
         }
         self.line.shared.wants_room.store(true, Ordering::SeqCst);
         // The socket's task may have emptied the queue between the two.
-        self.frames.capacity() > OUTBOUND_RESERVE
+        self.is_below_bounds()
+    }
+
+    fn is_below_bounds(&self) -> bool {
+        let bytes = self.line.shared.outbound_bytes.load(Ordering::SeqCst);
+        self.frames.capacity() > OUTBOUND_RESERVE && bytes < OUTBOUND_MAX_BYTES
+    }
+
+    fn send(&self, text: String) -> bool {
+        let bytes = text.len();
+        // Counted before it can be taken out.
+        self.line.shared.outbound_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let sent = self.frames.try_send(text).is_ok();
+        if !sent {
+            self.line.shared.outbound_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        }
+        sent
     }
 
     /// The line.
@@ -164,8 +185,9 @@ impl SocketEnd {
         self.mailbox.cast_beyond_capacity(SessionMessage::Received(frame, credit)).is_ok()
     }
 
-    /// The queue of texts has been written out: the session may have waited for that.
-    pub fn drained(&self) {
+    /// Texts of this many bytes have been written out: the session may have waited for that.
+    pub fn drained(&self, bytes: usize) {
+        self.line.shared.outbound_bytes.fetch_sub(bytes, Ordering::SeqCst);
         if self.line.shared.wants_room.swap(false, Ordering::SeqCst) {
             // One per time the session asks for it.
             let _ = self.mailbox.cast_beyond_capacity(SessionMessage::Continue);

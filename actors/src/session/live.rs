@@ -21,6 +21,15 @@ struct Inner {
     count: AtomicUsize,
 }
 
+impl Inner {
+    /// Sessions that leave after [`LiveSessions::clear`] were counted out by it.
+    fn count_out(&self, left: usize) {
+        let count_out = |count: usize| Some(count.saturating_sub(left));
+        // The closure always answers.
+        let _ = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_out);
+    }
+}
+
 impl LiveSessions {
     /// Enters a session. If its device has too many then, the oldest is closed as replaced, and is no longer found
     /// here. Sessions of one device do not know of each other: its client drops what it is shown twice, by position.
@@ -45,7 +54,7 @@ impl LiveSessions {
         let Some(mut sessions) = self.0.by_user.get_mut(&handle.user_id) else { return };
         let before = sessions.len();
         sessions.retain(|session| session.session_id != handle.session_id);
-        self.0.count.fetch_sub(before - sessions.len(), Ordering::Relaxed);
+        self.0.count_out(before - sessions.len());
         let empty = sessions.is_empty();
         drop(sessions);
         if empty {

@@ -9,6 +9,8 @@
 //! | `delivery` | where the device stands in each conversation (pure) |
 //! | `counting` | which of its own numbers have an answer (pure) |
 //! | `patience` | how many refused frames are borne (pure) |
+//! | `typing` | how often typing is passed on (pure) |
+//! | `drain` | where clients go when the node goes away |
 //! | `handle` | how the rest of the node reaches a session |
 //! | `live` | the sessions that are open on this node |
 //! | `supervisor` | the parent of all sessions |
@@ -19,6 +21,7 @@
 mod counting;
 mod deliver;
 mod delivery;
+mod drain;
 mod frames;
 mod handle;
 mod line;
@@ -26,9 +29,11 @@ mod live;
 mod opening;
 mod patience;
 mod supervisor;
+mod typing;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use colloquy_accounts::access_token::TokenIssuer;
@@ -51,6 +56,7 @@ use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox};
 
 pub use counting::Counting;
 pub use delivery::{Delivery, Live, Run};
+pub use drain::Drain;
 pub use handle::{Closing, SessionHandle};
 pub use line::{Credit, Credits, Line, OUTBOUND_MAX_FRAMES, Outlet, SocketEnd};
 pub use live::LiveSessions;
@@ -58,6 +64,7 @@ pub use patience::Patience;
 pub use supervisor::{Nothing, SessionSupervisor, SessionSupervisorArguments};
 
 use delivery::Run as LogRun;
+use typing::TypingThrottle;
 
 /// Letters that may wait at one session. One more and the session is closed as a slow consumer.
 const MAILBOX_CAPACITY: usize = 1024;
@@ -99,6 +106,8 @@ pub struct SessionServices {
     pub supervisor: Address<Nothing>,
     /// How often a client is told to send `heartbeat`.
     pub heartbeat_interval: Duration,
+    /// Whether clients are to go elsewhere.
+    pub drain: Drain,
 }
 
 /// What a session is told.
@@ -123,15 +132,14 @@ pub enum SessionMessage {
     Lost(u64),
     /// A text to pass on as it is.
     Push(Arc<str>),
+    /// A text that may be lost: passed on if the socket has room.
+    Whisper(Arc<str>),
+    /// Somebody watched came or went; of several notices of one user the newest counts.
+    Presence(UserId, Arc<str>),
     /// A presence tracker starts over; announce yourself to it.
     Announce(usize),
-    /// The node is going away.
-    Migrate {
-        /// Where to connect next.
-        new_endpoint: Arc<str>,
-        /// When.
-        reconnect_after: Duration,
-    },
+    /// The node is going away: see [`Drain`].
+    Migrate,
 }
 
 /// A token that came with the handshake instead of an `auth` frame.
@@ -185,7 +193,9 @@ struct OpenSession {
     pending: HashMap<u64, PendingSend>,
     next_token: u64,
     recent: VecDeque<(MessageId, ConversationId, u64)>,
-    typing: HashMap<ConversationId, Instant>,
+    typing: TypingThrottle,
+    /// Presence that the socket has no room for yet; bounded by what the session watches.
+    notices: BTreeMap<UserId, Arc<str>>,
 }
 
 /// A message of this session that has no answer yet.
@@ -218,18 +228,19 @@ impl Attendance {
     }
 
     fn join(&self) {
-        self.trackers.tell(self.handle.user_id, TrackerMessage::Join(Arc::clone(&self.handle)));
+        self.trackers.announce(self.handle.user_id, TrackerMessage::Join(Arc::clone(&self.handle)));
     }
 }
 
 impl Drop for Attendance {
     fn drop(&mut self) {
+        self.handle.ended.store(true, Ordering::SeqCst);
         self.sessions.leave(&self.handle);
         let (user_id, session_id) = (self.handle.user_id, self.handle.session_id);
-        self.trackers.tell(user_id, TrackerMessage::Leave(user_id, session_id));
+        self.trackers.announce(user_id, TrackerMessage::Leave(user_id, session_id));
         for (share, users) in self.trackers.by_share(self.watched.iter().copied()).into_iter().enumerate() {
             if !users.is_empty() {
-                self.trackers.tell_share(share, TrackerMessage::Unwatch(session_id, users));
+                self.trackers.announce_to_share(share, TrackerMessage::Unwatch(session_id, users));
             }
         }
     }
@@ -259,7 +270,6 @@ pub async fn start(
     let metrics = Arc::clone(&services.metrics);
     let arguments = SessionArguments { services, outlet };
     let (actor, _) = Actor::spawn_linked(None, SessionActor, arguments, supervisor.cell()).await?;
-    metrics.actor_started(ActorKind::Session);
     let mailbox = Mailbox::new(actor, metrics.depth_of(ActorKind::Session), MAILBOX_CAPACITY);
     if let Some(preauthentication) = preauthentication {
         let _ = mailbox.cast_beyond_capacity(SessionMessage::Preauthenticated(preauthentication));
@@ -290,7 +300,11 @@ impl Actor for SessionActor {
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
         match letter.open() {
-            SessionMessage::Received(frame, credit) => state.received(&myself, frame, credit).await,
+            SessionMessage::Received(frame, credit) => {
+                if let Some(later) = state.at_once(frame, credit) {
+                    Box::pin(state.later(&myself, later)).await;
+                }
+            }
             SessionMessage::Preauthenticated(preauthentication) => {
                 Box::pin(state.preauthenticated(&myself, preauthentication)).await;
             }
@@ -299,7 +313,7 @@ impl Actor for SessionActor {
                 if let Phase::Open(open) = &mut state.phase {
                     open.continuing = false;
                 }
-                state.read_on(&myself).await;
+                Box::pin(state.read_on(&myself)).await;
             }
             SessionMessage::Delivered(messages) => state.delivered(&myself, &messages),
             SessionMessage::LogReaches(conversation_id, end) => {
@@ -316,9 +330,22 @@ impl Actor for SessionActor {
                 state.services.metrics.frames_sent.inc();
                 state.outlet.control(String::from(&*text));
             }
+            SessionMessage::Whisper(text) => {
+                if state.outlet.message(|| String::from(&*text)) {
+                    state.services.metrics.frames_sent.inc();
+                }
+            }
+            SessionMessage::Presence(user_id, text) => {
+                if let Phase::Open(open) = &mut state.phase {
+                    open.notices.insert(user_id, text);
+                }
+                state.tell_notices();
+            }
             SessionMessage::Announce(share) => state.announce(share),
-            SessionMessage::Migrate { new_endpoint, reconnect_after } => {
-                state.migrate(&new_endpoint, reconnect_after);
+            SessionMessage::Migrate => {
+                if let Some((new_endpoint, reconnect_after)) = state.services.drain.slot() {
+                    state.migrate(&new_endpoint, reconnect_after);
+                }
             }
         }
         Ok(())
@@ -326,37 +353,27 @@ impl Actor for SessionActor {
 }
 
 impl SessionState {
-    async fn received(
-        &mut self,
-        myself: &ActorRef<Letter<SessionMessage>>,
-        frame: Result<ClientFrame, RefusedFrame>,
-        credit: Credit,
-    ) {
-        self.services.metrics.frames_received.inc();
-        match (frame, &self.phase) {
-            (Err(refused), _) => self.refuse(refused),
-            (Ok(ClientFrame::Auth(auth)), Phase::Opening) => Box::pin(self.open(myself, auth)).await,
-            (Ok(ClientFrame::Auth(_)), Phase::Open(_)) => {
-                self.refuse(refusal(ErrorCode::AlreadyAuthenticated, "this socket is authenticated"));
-            }
-            (Ok(_), Phase::Opening) => {
-                self.refuse(refusal(ErrorCode::NotAuthenticated, "the first frame must be auth"));
-            }
-            (Ok(frame), Phase::Open(_)) => self.asked(myself, frame, credit).await,
-        }
-    }
-
     fn announce(&mut self, share: usize) {
         let Phase::Open(open) = &self.phase else { return };
         let attendance = &open.attendance;
-        if attendance.trackers.share_of(attendance.handle.user_id) == share {
-            attendance.join();
-        }
         let mut shares = attendance.trackers.by_share(attendance.watched.iter().copied());
         let watched = std::mem::take(&mut shares[share]);
         if !watched.is_empty() {
             let watch = TrackerMessage::Watch(Arc::clone(&attendance.handle), watched);
-            attendance.trackers.tell_share(share, watch);
+            // One that has just started has room for all of them.
+            let _ = attendance.trackers.tell_share(share, watch);
+        }
+    }
+
+    /// Tells of who has come and gone, as far as the socket has room.
+    fn tell_notices(&mut self) {
+        let Phase::Open(open) = &mut self.phase else { return };
+        while let Some(notice) = open.notices.first_entry() {
+            if !self.outlet.message(|| String::from(&**notice.get())) {
+                return;
+            }
+            self.services.metrics.frames_sent.inc();
+            notice.remove();
         }
     }
 
@@ -383,7 +400,7 @@ impl SessionState {
         self.outlet.control(frame.to_json());
     }
 
-    /// Answers a refused frame. Before authentication, and after too many, the socket is closed as well.
+    /// Answers a refused frame. After too many the socket is closed as well.
     fn refuse(&mut self, refused: RefusedFrame) {
         self.services.metrics.frames_refused.inc();
         self.send(&error_frame(refused.code, refused.detail, refused.client_message_id));
@@ -394,7 +411,7 @@ impl SessionState {
 }
 
 fn refusal(code: ErrorCode, detail: &str) -> RefusedFrame {
-    RefusedFrame { code, detail: detail.to_owned(), client_message_id: None }
+    RefusedFrame { code, detail: detail.to_owned(), client_message_id: None, place: None }
 }
 
 fn error_frame(code: ErrorCode, message: String, client_message_id: Option<String>) -> ServerFrame {

@@ -1,7 +1,8 @@
 //! From `auth` to `auth_success`, and the list of what the device has missed.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use colloquy_accounts::authenticate::{AuthError, Authenticated};
 use colloquy_protocol::close::CloseCode;
@@ -14,9 +15,10 @@ use colloquy_storage::model::device::DeviceList;
 use colloquy_storage::ports::{StoreError, StoreResult};
 use ractor::ActorRef;
 
+use super::frames::Moved;
 use super::{
     Attendance, Counting, Delivery, MAILBOX_CAPACITY, OpenSession, Phase, Preauthentication, SessionHandle,
-    SessionMessage, SessionState, millis, refusal,
+    SessionMessage, SessionState, TypingThrottle, millis, refusal,
 };
 use crate::supervision::{ActorKind, Letter, Mailbox};
 
@@ -28,6 +30,17 @@ const WALK_PAGE: usize = 500;
 struct NotLetIn {
     code: ErrorCode,
     close: CloseCode,
+}
+
+/// What a device has to be brought up to date with.
+#[derive(Default)]
+struct Missed {
+    /// Where it stands.
+    delivery: Delivery,
+    /// What its user has not read.
+    unread_count: u64,
+    /// Held by the device, and not known to be.
+    acked: Vec<(ConversationId, u64)>,
 }
 
 impl From<AuthError> for NotLetIn {
@@ -87,18 +100,15 @@ impl SessionState {
         if claimed.is_some_and(|claimed| claimed != who.user_id) {
             return Err(AuthError::Invalid.into());
         }
-        if who.device_id.as_ref().is_some_and(|bound| bound != device_id) {
-            return Err(NotLetIn { code: ErrorCode::DeviceMismatch, close: CloseCode::UnknownDevice });
-        }
-        let devices = self.services.keys.devices(who.user_id).await?;
-        if !devices.devices.iter().any(|device| device.device_id == *device_id) {
-            return Err(NotLetIn { code: ErrorCode::UnknownDevice, close: CloseCode::UnknownDevice });
-        }
+        self.devices_with(&who, device_id).await?;
         let handle = self.handle_for(myself, &who, device_id);
         // Found by others first, then what was missed is listed: a message stored in between is in both, and
         // `Delivery` drops the second (NOLOSS).
         let attendance = Attendance::begin(Arc::clone(&handle), &self.services);
-        let (delivery, unread_count) = self.missed(&handle, &resume).await?;
+        // Looked at again now that a revocation or a removal finds the session: one that came in between did not (AUTHZ).
+        self.services.authenticator.authenticate(token).await?;
+        let devices = self.devices_with(&who, device_id).await?;
+        let Missed { delivery, unread_count, acked } = self.missed(&handle, &resume).await?;
         self.outlet.line().authenticated_until(who.expires_at);
         self.phase = Phase::Open(Box::new(OpenSession {
             attendance,
@@ -109,11 +119,33 @@ impl SessionState {
             pending: HashMap::new(),
             next_token: 0,
             recent: VecDeque::new(),
-            typing: HashMap::new(),
+            typing: TypingThrottle::default(),
+            notices: BTreeMap::new(),
         }));
         self.welcome(&handle, &who, &devices, unread_count).await?;
         self.keep_reading(myself);
+        for (conversation_id, through) in acked {
+            let kind = CursorKind::Delivered(handle.device_id.clone());
+            self.advance(conversation_id, Moved { kind, through, message_ids: Vec::new() }).await?;
+        }
+        if let Some((new_endpoint, reconnect_after)) = self.services.drain.slot() {
+            self.migrate(&new_endpoint, reconnect_after);
+        }
         Ok(())
+    }
+
+    /// The user's devices, if this is one of them and the log-in is bound to it.
+    async fn devices_with(&self, who: &Authenticated, device_id: &DeviceId) -> Result<DeviceList, NotLetIn> {
+        let not = |code| NotLetIn { code, close: CloseCode::UnknownDevice };
+        let devices = self.services.keys.devices(who.user_id).await?;
+        if !devices.devices.iter().any(|device| device.device_id == *device_id) {
+            return Err(not(ErrorCode::UnknownDevice));
+        }
+        // Registering a device binds the log-in to it; one that has not cannot speak for a device that is there (AUTHZ).
+        if who.device_id.as_ref() != Some(device_id) {
+            return Err(not(ErrorCode::DeviceMismatch));
+        }
+        Ok(devices)
     }
 
     fn handle_for(
@@ -131,6 +163,7 @@ impl SessionState {
             login_id: who.login_id,
             mailbox: Mailbox::new(myself.clone(), depth, MAILBOX_CAPACITY),
             closing: self.outlet.line().closing().clone(),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -139,7 +172,7 @@ impl SessionState {
         &self,
         handle: &SessionHandle,
         resume: &HashMap<ConversationId, u64>,
-    ) -> StoreResult<(Delivery, u64)> {
+    ) -> StoreResult<Missed> {
         let (user_id, own) = (handle.user_id, CursorKind::Delivered(handle.device_id.clone()));
         let mut held: HashMap<ConversationId, u64> = HashMap::new();
         let mut seen: HashMap<ConversationId, u64> = HashMap::new();
@@ -151,20 +184,25 @@ impl SessionState {
                 *through = cursor.through.max(*through);
             }
         }
-        let (mut delivery, mut unread, mut after) = (Delivery::default(), 0, None);
+        let (mut missed, mut after) = (Missed::default(), None);
         loop {
             let page = self.services.directory.walk(user_id, after, WALK_PAGE).await?;
             for at_end in &page {
                 let id = at_end.conversation.conversation_id;
                 let end = at_end.end.last_sequence;
                 // The client knows best what it holds: it may have lost its store, or not have acked yet.
-                let holds = resume.get(&id).or_else(|| held.get(&id)).copied().unwrap_or(0);
-                delivery.resume(id, holds, end);
-                unread += end.saturating_sub(seen.get(&id).copied().unwrap_or(0));
+                let known = held.get(&id).copied().unwrap_or(0);
+                let holds = resume.get(&id).copied().unwrap_or(known);
+                // Its ack may have been lost, or the lazy write of it.
+                if holds.min(end) > known {
+                    missed.acked.push((id, holds.min(end)));
+                }
+                missed.delivery.resume(id, holds, end);
+                missed.unread_count += end.saturating_sub(seen.get(&id).copied().unwrap_or(0));
             }
             match page.last() {
                 Some(last) if page.len() == WALK_PAGE => after = Some(last.conversation.conversation_id),
-                _ => return Ok((delivery, unread)),
+                _ => return Ok(missed),
             }
         }
     }

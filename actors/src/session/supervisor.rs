@@ -7,7 +7,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 
 use super::LiveSessions;
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, exit_reason};
+use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox};
 
 /// It is told nothing; this is its mailbox's type.
 pub enum Nothing {}
@@ -45,29 +45,34 @@ impl SessionSupervisor {
 
 impl Actor for SessionSupervisor {
     type Msg = Letter<Nothing>;
-    type State = SessionSupervisorArguments;
+    type State = Children;
     type Arguments = SessionSupervisorArguments;
 
     async fn pre_start(
         &self,
         _: ActorRef<Self::Msg>,
         arguments: SessionSupervisorArguments,
-    ) -> Result<SessionSupervisorArguments, ActorProcessingErr> {
+    ) -> Result<Children, ActorProcessingErr> {
         arguments.sessions.clear();
-        Ok(arguments)
+        Ok(Children::new(ActorKind::Session, arguments.metrics))
     }
 
     async fn handle_supervisor_evt(
         &self,
         _: ActorRef<Self::Msg>,
         event: SupervisionEvent,
-        state: &mut SessionSupervisorArguments,
+        children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
-        let Some(reason) = exit_reason(&event) else { return Ok(()) };
-        state.metrics.actor_exited(ActorKind::Session, reason);
-        if let SupervisionEvent::ActorFailed(_, error) = &event {
-            tracing::warn!(?reason, %error, "session ended by a fault");
-        }
+        children.observe(&event);
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        children: &mut Children,
+    ) -> Result<(), ActorProcessingErr> {
+        children.stop(&myself.get_cell()).await;
         Ok(())
     }
 }

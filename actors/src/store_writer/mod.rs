@@ -3,26 +3,34 @@
 //! While one commit is under way the next one collects, so the busier the node, the larger the groups and the
 //! fewer the commits per message. Nothing waits for a timer.
 
+mod waiting;
+
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
-use colloquy_storage::ports::message_log::{Append, Appended};
+use colloquy_storage::ports::message_log::{Append, Appended, Placed};
 use colloquy_storage::ports::{Cursors, MessageLog, StoreError, StoreResult};
+use futures_util::FutureExt;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::conversation::ConversationMessage;
+use crate::conversation::{ConversationMessage, Unshown};
 use crate::metrics::Metrics;
 use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
+
+use waiting::Waiting;
 
 /// Letters that may wait at one writer. A refused append is answered `unavailable`, and the client sends it again.
 const MAILBOX_CAPACITY: usize = 65_536;
 /// Cursors that may wait to be written. When there are this many they are written at once, and a cursor that finds
 /// no room is dropped: what it counted is delivered again after a restart, which does no harm.
 const DIRTY_CURSORS_MAX: usize = 100_000;
+/// How long the store may take over one group. Then it is answered as unknown: senders try again, under the same keys.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a cursor may wait to be written.
 const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -41,8 +49,8 @@ pub enum StoreWriterMessage {
     Committed(Vec<OwedToOwner>, StoreResult<Vec<Appended>>, Instant),
     /// Write the cursors that have waited.
     FlushCursors,
-    /// The cursors under way are written.
-    CursorsWritten(StoreResult<()>),
+    /// The cursors under way are written, or come back.
+    CursorsWritten(Result<(), (StoreError, Vec<Cursor>)>),
 }
 
 /// The writers of this node; a conversation always uses the same one.
@@ -110,7 +118,7 @@ pub struct StoreWriterArguments {
 /// State of a writer.
 pub struct StoreWriterState {
     services: StoreWriterArguments,
-    waiting: Vec<(Append, OwedToOwner)>,
+    waiting: Waiting,
     committing: bool,
     dirty: HashMap<(ConversationId, UserId, CursorKind), u64>,
     flushing: bool,
@@ -148,7 +156,7 @@ impl Actor for StoreWriter {
     ) -> Result<StoreWriterState, ActorProcessingErr> {
         Ok(StoreWriterState {
             services,
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
             committing: false,
             dirty: HashMap::new(),
             flushing: false,
@@ -163,7 +171,8 @@ impl Actor for StoreWriter {
     ) -> Result<(), ActorProcessingErr> {
         match letter.open() {
             StoreWriterMessage::Append { append, owner } => {
-                state.waiting.push((append, owner));
+                // One that finds no room is dropped, which tells its owner so.
+                state.waiting.push(append, owner);
                 state.commit(&myself);
             }
             StoreWriterMessage::Committed(owners, answer, started) => {
@@ -176,9 +185,9 @@ impl Actor for StoreWriter {
             StoreWriterMessage::FlushCursors => state.flush(&myself),
             StoreWriterMessage::CursorsWritten(written) => {
                 state.flushing = false;
-                if let Err(error) = written {
-                    // Lost cursors are delivered again, and dropped by position at the client.
-                    tracing::warn!(%error, "cursors not written");
+                if let Err((error, cursors)) = written {
+                    tracing::warn!(%error, "cursors not written; they are tried again");
+                    state.remember(cursors);
                 }
             }
         }
@@ -191,10 +200,8 @@ impl Actor for StoreWriter {
         _: ActorRef<Self::Msg>,
         state: &mut StoreWriterState,
     ) -> Result<(), ActorProcessingErr> {
-        let (owners, appends): (Vec<_>, Vec<_>) =
-            state.waiting.drain(..).map(|(append, owner)| (owner, append)).unzip();
-        if !appends.is_empty() {
-            tell(owners, state.services.log.append(appends).await);
+        while let Some((owners, appends)) = state.waiting.next_group() {
+            tell(owners, append(&*state.services.log, appends).await);
         }
         let cursors = state.take_dirty();
         if let Err(error) = state.services.cursors.advance(cursors).await {
@@ -207,20 +214,17 @@ impl Actor for StoreWriter {
 impl StoreWriterState {
     /// Starts the next commit unless one is under way.
     fn commit(&mut self, myself: &ActorRef<Letter<StoreWriterMessage>>) {
-        if self.committing || self.waiting.is_empty() {
+        if self.committing {
             return;
         }
+        let Some((owners, appends)) = self.waiting.next_group() else { return };
         self.committing = true;
-        // An owner has one batch in flight, so no conversation is in a group twice.
-        let group = std::mem::take(&mut self.waiting);
-        let messages: usize = group.iter().map(|(append, _)| append.messages.len()).sum();
+        let messages: usize = appends.iter().map(|append| append.messages.len()).sum();
         self.services.metrics.commit_messages.observe(messages as f64);
-        let (owners, appends): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|(append, owner)| (owner, append)).unzip();
         let (log, myself, started) = (Arc::clone(&self.services.log), myself.clone(), Instant::now());
         // At most one such task per writer (`committing`).
         tokio::spawn(async move {
-            let answer = log.append(appends).await;
+            let answer = append(&*log, appends).await;
             let committed = StoreWriterMessage::Committed(owners, answer, started);
             if let Err(ractor::MessagingErr::SendErr(letter)) = myself.cast(Letter::uncounted(committed))
                 && let StoreWriterMessage::Committed(owners, answer, _) = letter.open()
@@ -236,10 +240,15 @@ impl StoreWriterState {
             if self.dirty.len() >= DIRTY_CURSORS_MAX {
                 self.flush(myself);
             }
+            self.remember(vec![cursor]);
+        }
+    }
+
+    fn remember(&mut self, cursors: Vec<Cursor>) {
+        for Cursor { conversation_id, user_id, kind, through } in cursors {
             if self.dirty.len() < DIRTY_CURSORS_MAX {
-                let through =
-                    self.dirty.entry((cursor.conversation_id, cursor.user_id, cursor.kind)).or_default();
-                *through = cursor.through.max(*through);
+                let known = self.dirty.entry((conversation_id, user_id, kind)).or_default();
+                *known = through.max(*known);
             }
         }
     }
@@ -253,7 +262,8 @@ impl StoreWriterState {
             (self.take_dirty(), Arc::clone(&self.services.cursors), myself.clone());
         // At most one such task per writer (`flushing`).
         tokio::spawn(async move {
-            let written = StoreWriterMessage::CursorsWritten(store.advance(cursors).await);
+            let written = store.advance(cursors.clone()).await.map_err(|error| (error, cursors));
+            let written = StoreWriterMessage::CursorsWritten(written);
             // A writer that has died is replaced by one that is not flushing.
             let _ = myself.cast(Letter::uncounted(written));
         });
@@ -263,6 +273,15 @@ impl StoreWriterState {
         let cursor =
             |((conversation_id, user_id, kind), through)| Cursor { conversation_id, user_id, kind, through };
         self.dirty.drain().map(cursor).collect()
+    }
+}
+
+/// Appends, and answers in time whatever the store does.
+async fn append(log: &dyn MessageLog, appends: Vec<Append>) -> StoreResult<Vec<Appended>> {
+    match timeout(COMMIT_TIMEOUT, AssertUnwindSafe(log.append(appends)).catch_unwind()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
+        Err(_) => Err(StoreError::unavailable("the store does not answer")),
     }
 }
 
@@ -279,27 +298,41 @@ fn tell(owners: Vec<OwedToOwner>, answer: StoreResult<Vec<Appended>>) {
 
 /// The answer owed to the owner of a batch. Dropped unanswered, because the writer was full or has died, it says
 /// that the store's part is unknown: no owner waits for ever (ISOLATE).
-pub struct OwedToOwner(Option<ActorRef<Letter<ConversationMessage>>>);
+pub struct OwedToOwner(Option<(ActorRef<Letter<ConversationMessage>>, Unshown)>);
 
 impl OwedToOwner {
-    /// An answer owed to `owner`.
+    /// An answer owed to `owner`, who is to show what `unshown` stands for.
     #[must_use]
-    pub fn new(owner: ActorRef<Letter<ConversationMessage>>) -> Self {
-        Self(Some(owner))
+    pub fn new(owner: ActorRef<Letter<ConversationMessage>>, unshown: Unshown) -> Self {
+        Self(Some((owner, unshown)))
     }
 
     fn give(mut self, answer: StoreResult<Appended>) {
-        if let Some(owner) = self.0.take() {
-            // An owner that has died has answered its senders by dying (see `conversation::Reply`).
-            let _ = owner.cast(Letter::uncounted(ConversationMessage::Stored(answer)));
+        if let Some((owner, mut unshown)) = self.0.take() {
+            if let Ok(Appended::Placed(placed)) = &answer
+                && let Some(newest) = placed.iter().rev().find_map(number_of_new)
+            {
+                unshown.stored_up_to(newest);
+            }
+            // An owner that has died has answered its senders by dying (see `conversation::Reply`), and the recipients
+            // are told by `Unshown`.
+            let _ = owner.cast(Letter::uncounted(ConversationMessage::Stored(answer, unshown)));
         }
+    }
+}
+
+fn number_of_new(placed: &Placed) -> Option<u64> {
+    match placed {
+        Placed::New(message) => Some(message.sequence_number),
+        Placed::Duplicate { .. } => None,
     }
 }
 
 impl Drop for OwedToOwner {
     fn drop(&mut self) {
-        if let Some(owner) = self.0.take() {
-            let _ = owner.cast(Letter::uncounted(ConversationMessage::Stored(Err(StoreError::Busy))));
+        if let Some((owner, unshown)) = self.0.take() {
+            let unknown = ConversationMessage::Stored(Err(StoreError::Busy), unshown);
+            let _ = owner.cast(Letter::uncounted(unknown));
         }
     }
 }

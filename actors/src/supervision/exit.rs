@@ -84,3 +84,11 @@ pub fn exit_reason(event: &SupervisionEvent) -> Option<ExitReason> {
         _ => None,
     }
 }
+
+/// What a fault says, with its causes, on one line. `None` of a panic: its text may quote anything (PRIVATE), and the panic
+/// hook has said where it was.
+pub(super) fn fault_text(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<String> {
+    let fault = error.downcast_ref::<Fault>()?;
+    let causes = std::iter::successors(std::error::Error::source(fault), |cause| cause.source());
+    Some(causes.fold(fault.to_string(), |text, cause| format!("{text}: {cause}")))
+}

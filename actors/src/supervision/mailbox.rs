@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use ractor::{ActorCell, ActorRef, MessagingErr};
 
@@ -44,13 +45,14 @@ impl Drop for Place {
 pub struct Depth {
     own: AtomicUsize,
     of_kind: Gauge,
+    refused: Counter,
 }
 
 impl Depth {
-    /// An empty mailbox that also counts towards `of_kind`.
+    /// An empty mailbox that also counts towards `of_kind`, and in `refused` what finds it full.
     #[must_use]
-    pub fn counted_in(of_kind: Gauge) -> Self {
-        Self { own: AtomicUsize::new(0), of_kind }
+    pub fn counted_in(of_kind: Gauge, refused: Counter) -> Self {
+        Self { own: AtomicUsize::new(0), of_kind, refused }
     }
 }
 
@@ -104,6 +106,7 @@ impl<M: Send + 'static> Mailbox<M> {
     /// [`Refused`] hands the message back.
     pub fn try_cast(&self, message: M) -> Result<(), Refused<M>> {
         if self.depth.own.load(Ordering::Relaxed) >= self.capacity {
+            self.depth.refused.inc();
             return Err(Refused::Busy(message));
         }
         self.cast_beyond_capacity(message).map_err(Refused::Stopped)

@@ -7,16 +7,21 @@
 //! | `intensity` | how many restarts in how long, and how long to wait before each (pure) |
 //! | `mailbox` | a bounded mailbox with a depth counter and a `Busy` answer |
 //! | `address` | a name for a permanent actor that outlives its restarts |
+//! | `children` | the many children of one parent, as they are counted |
 //! | `supervisor` | one_for_one over an ordered list of children |
 
 mod address;
+mod children;
 mod exit;
 mod intensity;
 mod kind;
 mod mailbox;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use address::Address;
+pub use children::Children;
 pub use exit::{ExitReason, Fault, exit_reason};
 pub use intensity::{RestartDecision, RestartIntensity, RestartPolicy};
 pub use kind::ActorKind;

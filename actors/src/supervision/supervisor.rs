@@ -11,7 +11,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::exit::{ExitReason, Fault, exit_reason};
+use super::exit::{ExitReason, Fault, exit_reason, fault_text};
 use super::intensity::{RestartDecision, RestartIntensity, RestartLog, RestartPolicy};
 use super::kind::ActorKind;
 use crate::metrics::Metrics;
@@ -153,11 +153,20 @@ impl Actor for Supervisor {
             return Ok(());
         }
         if let SupervisionEvent::ActorFailed(_, error) = &event {
-            tracing::error!(kind = ?spec.kind, ?reason, error = %chain(error.as_ref()), "child failed");
+            tracing::error!(kind = ?spec.kind, ?reason, error = fault_text(error.as_ref()), "child failed");
         } else {
             tracing::warn!(kind = ?spec.kind, ?reason, "child ended");
         }
         state.schedule(&myself, index)
+    }
+}
+
+/// However a supervisor ends, its children end with it, and nobody is told of them.
+impl Drop for SupervisorState {
+    fn drop(&mut self) {
+        for (spec, _) in self.children.iter().filter(|(_, cell)| cell.is_some()) {
+            self.metrics.actor_exited(spec.kind, ExitReason::Killed);
+        }
     }
 }
 
@@ -206,8 +215,8 @@ impl SupervisorState {
         self.stopping = true;
         for (spec, cell) in self.children.iter_mut().rev() {
             let Some(cell) = cell.take() else { continue };
-            let stopped =
-                cell.stop_and_wait(ExitReason::Stopped.as_stop_reason(), Some(CHILD_STOP_TIMEOUT)).await;
+            // What was sent to it is still handled: cursors on their way to the store, sessions that have left (DRAIN).
+            let stopped = cell.drain_and_wait(Some(CHILD_STOP_TIMEOUT)).await;
             let reason = if stopped.is_ok() { ExitReason::Stopped } else { ExitReason::Killed };
             if stopped.is_err() {
                 tracing::warn!(kind = ?spec.kind, "child did not stop in time");
@@ -216,10 +225,4 @@ impl SupervisorState {
             self.metrics.actor_exited(spec.kind, reason);
         }
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

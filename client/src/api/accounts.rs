@@ -47,7 +47,7 @@ impl Api {
     /// # Errors
     /// [`ApiError::Refused`] with `refresh_token_reused`, `token_revoked` or `invalid_token`.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, ApiError> {
-        let body = Refresh { refresh_token: refresh_token.to_owned() };
+        let body = Refresh { refresh_token: refresh_token.to_owned(), request_id: None };
         self.call(Method::POST, self.url(&["v1", "logins", "refresh"], &[]), None, Some(&body)).await
     }
 

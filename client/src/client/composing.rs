@@ -1,10 +1,13 @@
 //! Writing, marking as read, typing, watching: what a person does.
 
+use std::sync::atomic::Ordering;
+
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, UserId};
 
 use super::{Client, ClientError, Recipient};
 use crate::ambient;
+use crate::connection::dispatch;
 use crate::connection::engine::Command;
 use crate::crypto::Body;
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
@@ -29,7 +32,8 @@ impl Client {
         }
         let own = self.own()?.user_id;
         let now = ambient::now();
-        let (id, conversation) = self
+        let shared = self.inner.shared.clone();
+        let (id, conversation, is_sealed) = self
             .shared()
             .store
             .update_off_thread(move |tx| {
@@ -46,11 +50,15 @@ impl Client {
                 )?;
                 conversation.last_activity_at = conversation.last_activity_at.max(now);
                 tx.put_conversation(&conversation);
-                Ok::<_, ClientError>((record.local_id, record.conversation_id))
+                // Before it is on disk: once it is, the engine may send it and take the name out again.
+                shared.is_unsent(record.local_id);
+                // Encrypted in the same batch, where it can be, it costs one fsync and not two.
+                let is_connected = shared.is_connected.load(Ordering::Relaxed);
+                let is_sealed = is_connected && dispatch::seal_if_ready(tx, &record, now)?;
+                Ok::<_, ClientError>((record.local_id, record.conversation_id, is_sealed))
             })
             .await?;
-        self.shared().unsent.send_modify(|count| *count += 1);
-        self.tell(Command::Enqueued(id, conversation)).await;
+        self.tell(Command::Enqueued(id, conversation, is_sealed)).await;
         Ok(id)
     }
 
@@ -60,6 +68,7 @@ impl Client {
     /// [`ClientError::UnknownMessage`] unless it is a failed message of the outbox.
     pub async fn retry(&self, id: LocalMessageId) -> Result<LocalMessageId, ClientError> {
         let now = ambient::now();
+        let shared = self.inner.shared.clone();
         let record = self
             .shared()
             .store
@@ -73,11 +82,12 @@ impl Client {
                     body: failed.body,
                     only_for: failed.only_for,
                 };
-                Ok::<_, ClientError>(tx.enqueue(message, now)?)
+                let record = tx.enqueue(message, now)?;
+                shared.is_unsent(record.local_id);
+                Ok::<_, ClientError>(record)
             })
             .await?;
-        self.shared().unsent.send_modify(|count| *count += 1);
-        self.tell(Command::Enqueued(record.local_id, record.conversation_id)).await;
+        self.tell(Command::Enqueued(record.local_id, record.conversation_id, false)).await;
         Ok(record.local_id)
     }
 
@@ -104,7 +114,8 @@ impl Client {
             .store
             .update_off_thread(move |tx| {
                 let mut record = tx.conversation(conversation)?.ok_or(ClientError::UnknownConversation)?;
-                record.own_read_through = record.cursor;
+                // Another device may have read on, beyond what this one holds yet.
+                record.own_read_through = record.own_read_through.max(record.cursor);
                 record.unread = 0;
                 tx.put_conversation(&record);
                 Ok::<_, ClientError>(())

@@ -2,13 +2,13 @@
 
 use colloquy_protocol::ids::{DeviceAddress, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::{LogIn, Register, Tokens};
-use colloquy_protocol::rest::devices::{PublishKeys, RegisterDevice};
 
 use super::{Client, ClientError};
 use crate::ambient;
+use crate::connection::registration::register_device;
 use crate::crypto::DeviceAccount;
 use crate::profile::{Identifier, Registration};
-use crate::store::{LogInRecord, ProfileRecord, StoreError, Transaction};
+use crate::store::{LogInRecord, ProfileRecord, Transaction};
 
 impl Client {
     /// Makes an account, logs in and registers this device.
@@ -42,34 +42,13 @@ impl Client {
         let user_id = tokens.user_id;
         let (server_url, wanted) = (self.inner.server_url.clone(), self.inner.wanted_device_id.clone());
         let platform = self.shared().platform.clone();
-        let (device, body, again) = self
+        let was_used = self
             .shared()
             .store
             .update_off_thread(move |tx| prepare_device(tx, tokens, server_url, wanted, &platform))
             .await?;
-        self.call(|api, token| {
-            let (device, body) = (device.clone(), body.clone());
-            async move { api.register_device(&token, &device, &body).await }
-        })
-        .await?;
-        if let Some(keys) = again {
-            // A server that knows the device has changed nothing: it must hear of the keys made since.
-            self.call(|api, token| {
-                let (device, keys) = (device.clone(), keys.clone());
-                async move { api.publish_keys(&token, &device, &keys).await }
-            })
-            .await?;
-        }
-        self.shared()
-            .store
-            .update_off_thread(|tx| {
-                if let Some(mut account) = tx.account()? {
-                    account.mark_published();
-                    tx.put_account(&account);
-                }
-                Ok::<_, StoreError>(())
-            })
-            .await?;
+        // If it ends here, the connection finishes it after the next start.
+        register_device(self.shared(), was_used).await?;
         Ok(user_id)
     }
 
@@ -87,35 +66,34 @@ impl Client {
     }
 }
 
-/// Stores a log-in, and the profile and keys if it is the first one; returns what registers the device.
+/// Stores a log-in, and the profile and keys if it is the first one; `true` if it is not.
 fn prepare_device(
     tx: &mut Transaction<'_>,
     tokens: Tokens,
     server_url: String,
     wanted: Option<DeviceId>,
     platform: &str,
-) -> Result<(DeviceId, RegisterDevice, Option<PublishKeys>), ClientError> {
+) -> Result<bool, ClientError> {
     let user_id = tokens.user_id;
     let before = tx.profile()?;
     let was_used = before.is_some();
     let profile = match before {
         Some(profile) if profile.user_id != user_id => return Err(ClientError::OtherUser),
-        Some(profile) => profile,
+        Some(profile) => ProfileRecord { is_registered: false, ..profile },
         None => ProfileRecord {
             server_url,
             user_id,
             device_id: wanted.unwrap_or_else(|| random_device_id(platform)),
             fallback_rotated_at: ambient::now(),
+            is_registered: false,
         },
     };
     let address = DeviceAddress { user_id, device_id: profile.device_id.clone() };
-    let mut account = tx.account()?.unwrap_or_else(|| DeviceAccount::generate(address));
-    let body = account.registration(platform);
-    let again = was_used.then(|| account.unpublished());
+    let account = tx.account()?.unwrap_or_else(|| DeviceAccount::generate(address));
     tx.put_account(&account);
     tx.put_profile(&profile);
     tx.put_log_in(&LogInRecord::from(tokens));
-    Ok((profile.device_id, body, again))
+    Ok(was_used)
 }
 
 fn random_device_id(platform: &str) -> DeviceId {

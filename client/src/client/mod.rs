@@ -13,6 +13,8 @@ mod composing;
 mod log_in;
 mod reading;
 
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -148,13 +150,15 @@ impl Client {
         if profile.is_some_and(|profile| profile.server_url != server_url) {
             return Err(ClientError::OtherServer);
         }
-        let waiting = outbox.iter().filter(|r| !matches!(r.state, OutboxState::Failed(_))).count();
+        let waiting = outbox.iter().filter(|r| !matches!(r.state, OutboxState::Failed(_)));
+        let waiting = waiting.map(|record| record.local_id).collect();
         let shared = Shared {
             credentials: Arc::new(Credentials::new(store.clone(), api.clone())),
             store,
             api,
             events: broadcast::channel(EVENTS_MAX).0,
             unsent: watch::channel(waiting).0,
+            is_connected: AtomicBool::new(false),
             platform: options.platform,
             backoff,
         };
@@ -197,14 +201,14 @@ impl Client {
     /// Has everything been sent, or failed?
     #[must_use]
     pub fn outbox_is_empty(&self) -> bool {
-        *self.shared().unsent.borrow() == 0
+        self.shared().unsent.borrow().is_empty()
     }
 
     /// Waits until everything has been sent, or failed. Waits for ever without a connection.
     pub async fn wait_until_sent(&self) {
         let mut unsent = self.shared().unsent.subscribe();
         // The sender lives as long as this client: waiting cannot fail.
-        let _ = unsent.wait_for(|count| *count == 0).await;
+        let _ = unsent.wait_for(BTreeSet::is_empty).await;
     }
 
     /// The user of this profile; nothing before the first log-in.

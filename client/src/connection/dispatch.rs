@@ -10,7 +10,8 @@ use colloquy_protocol::limits::FRAME_MAX_BYTES;
 use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList};
 
 use crate::crypto::sealing::Draft;
-use crate::crypto::{IdentityChange, PeerDevice, SealError, reconcile, seal};
+use crate::crypto::{IdentityChange, PeerDevice, Reconciled, SealError, Told, reconcile, seal};
+use crate::store::peers::REMOVED_PER_USER_MAX;
 use crate::store::{
     DeviceListRecord, LocalMessageId, OutboxRecord, OutboxState, SendFailure, StoreError, Transaction,
 };
@@ -42,14 +43,21 @@ pub(crate) fn seal_message(
     let Some(mut record) = tx.outbox(id)? else { return Ok(Sealing::Gone) };
     let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
     let users = [account.user_id(), record.receiver_id];
-    let mut unknown = Vec::new();
+    let (mut unknown, mut untrusted) = (Vec::new(), Vec::new());
     for user in users {
-        if tx.device_list(user)?.is_none_or(|list| list.stale) {
-            unknown.push(user);
+        match tx.device_list(user)? {
+            Some(list) if !list.stale && list.has_untrusted => untrusted.push(user),
+            Some(list) if !list.stale => {}
+            _ => unknown.push(user),
         }
     }
     if !unknown.is_empty() {
         return Ok(Sealing::NeedDevices(unknown));
+    }
+    if !untrusted.is_empty() {
+        // Whoever tries again asks for the list again: its owner may have removed the device by then.
+        untrusted.into_iter().try_for_each(|user| tx.mark_device_list_stale(user))?;
+        return fail(tx, record, SendFailure::UntrustedDevice);
     }
     let mut peers: Vec<PeerDevice> = Vec::new();
     for user in users {
@@ -84,6 +92,7 @@ pub(crate) fn seal_message(
         reply_to_message_id: None,
         timestamp: now,
     };
+    record.told = Told::of(&peers, record.only_for.as_ref());
     record.state = OutboxState::Sealed(Box::new(payload));
     let frame = frame(&record, u64::MAX).expect("the message was just sealed");
     if frame.to_json().len() > FRAME_MAX_BYTES {
@@ -94,6 +103,20 @@ pub(crate) fn seal_message(
     }
     tx.put_outbox(&record);
     Ok(Sealing::Sealed)
+}
+
+/// Encrypts a message that was just written, if everything it needs is known; `true` if it has. Otherwise it stays as
+/// it is: whoever sends it fetches what is missing, and tells of a failure.
+pub(crate) fn seal_if_ready(
+    tx: &mut Transaction<'_>,
+    written: &OutboxRecord,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let is_sealed = matches!(seal_message(tx, written.local_id, now)?, Sealing::Sealed);
+    if !is_sealed {
+        tx.put_outbox(written);
+    }
+    Ok(is_sealed)
 }
 
 /// The frame of an encrypted message; nothing if it is not encrypted.
@@ -107,23 +130,31 @@ pub(crate) fn frame(record: &OutboxRecord, client_sequence: u64) -> Option<Clien
     })))
 }
 
+/// What becomes of a message that was for another set of devices than its recipients have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsealed {
+    /// It is to be encrypted again, for this many-th time.
+    Again(u32),
+    /// It will not be sent.
+    Failed(SendFailure),
+    /// It is no longer in the outbox.
+    Gone,
+}
+
 /// The server says that a message was not for exactly the recipients' devices.
-pub(crate) fn unseal(
-    tx: &mut Transaction<'_>,
-    id: LocalMessageId,
-) -> Result<Option<SendFailure>, StoreError> {
-    let Some(mut record) = tx.outbox(id)? else { return Ok(None) };
+pub(crate) fn unseal(tx: &mut Transaction<'_>, id: LocalMessageId) -> Result<Unsealed, StoreError> {
+    let Some(mut record) = tx.outbox(id)? else { return Ok(Unsealed::Gone) };
     let own = tx.profile()?.ok_or(StoreError::Damaged("the profile is missing"))?.user_id;
     tx.mark_device_list_stale(own)?;
     tx.mark_device_list_stale(record.receiver_id)?;
     record.attempts += 1;
     if record.attempts >= SEAL_ATTEMPTS_MAX {
         fail(tx, record, SendFailure::TooManyAttempts)?;
-        return Ok(Some(SendFailure::TooManyAttempts));
+        return Ok(Unsealed::Failed(SendFailure::TooManyAttempts));
     }
     record.state = OutboxState::Written;
     tx.put_outbox(&record);
-    Ok(None)
+    Ok(Unsealed::Again(record.attempts))
 }
 
 /// Gives a message up. A control message is dropped: there is nobody to tell.
@@ -141,22 +172,42 @@ pub(crate) fn fail(
     Ok(Sealing::Failed(why))
 }
 
-/// A device list has come: pins what is new, and says what changed.
+/// A device list has come: pins what is new, and says what changed. An older list than the known one is nothing.
 pub(crate) fn learn_devices(
     tx: &mut Transaction<'_>,
     list: &DeviceList,
     now: UnixMillis,
 ) -> Result<Vec<IdentityChange>, StoreError> {
     let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
-    let known = tx.peers(list.user_id)?;
-    let reconciled = reconcile(known, list, account.address());
-    for peer in &reconciled.peers {
-        tx.put_peer(peer);
+    let before = tx.device_list(list.user_id)?;
+    if before.is_some_and(|before| before.version > list.version) {
+        // Two answers have crossed; or somebody shows an old list to bring a removed device back.
+        return Ok(Vec::new());
     }
-    // For the user's own devices, the first list is no surprise even though others were there before.
-    let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false };
+    let known = tx.peers(list.user_id)?;
+    let reconciled = reconcile(known, list, account.address(), before.is_none());
+    put_peers(tx, &reconciled);
+    let has_untrusted = !reconciled.untrusted.is_empty();
+    let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false, has_untrusted };
     tx.put_device_list(list.user_id, &record);
     Ok(reconciled.changes)
+}
+
+/// Stores what a list has led to. Where more devices have come and gone than are remembered, those that went before
+/// are forgotten: they must not take the place of one that is there.
+fn put_peers(tx: &mut Transaction<'_>, reconciled: &Reconciled) {
+    let is_news =
+        |peer: &PeerDevice| reconciled.changes.iter().any(|change| change.address == *peer.address());
+    let (mut removed, there): (Vec<_>, Vec<_>) = reconciled.peers.iter().partition(|peer| peer.is_removed());
+    there.into_iter().for_each(|peer| tx.put_peer(peer));
+    removed.sort_by_key(|peer| !is_news(peer));
+    for (index, peer) in removed.into_iter().enumerate() {
+        if index < REMOVED_PER_USER_MAX {
+            tx.put_peer(peer);
+        } else {
+            tx.remove_peer(peer.address());
+        }
+    }
 }
 
 /// Keys have come: opens a session with each device. `false` if a key is not what its device signed.

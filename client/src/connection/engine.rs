@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use colloquy_protocol::close::CloseCode;
@@ -16,7 +17,11 @@ use tokio::time::Instant;
 use super::credentials::{CredentialError, Credentials};
 use super::errand::Errands;
 use super::ingest::{Arrival, MarkMove};
+use super::registration::register_device;
+use super::resync::Resync;
+use super::sending::Rounds;
 use super::socket::Socket;
+use super::upkeep::Publishing;
 use crate::ambient;
 use crate::api::Api;
 use crate::event::{DisconnectReason, Event};
@@ -33,13 +38,26 @@ pub(crate) struct Shared {
     pub(crate) api: Api,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) events: broadcast::Sender<Event>,
-    /// Messages in the outbox that have not failed.
-    pub(crate) unsent: watch::Sender<usize>,
+    /// Messages in the outbox that have not failed. A name may be put in again, and taken out when it is not there:
+    /// the handle and the engine learn of a message in either order.
+    pub(crate) unsent: watch::Sender<BTreeSet<LocalMessageId>>,
+    /// Is there a connection? Then what is known of other devices is as new as can be.
+    pub(crate) is_connected: AtomicBool,
     pub(crate) platform: String,
     pub(crate) backoff: BackoffPolicy,
 }
 
 impl Shared {
+    /// A message is in the outbox, or about to be.
+    pub(crate) fn is_unsent(&self, id: LocalMessageId) {
+        self.unsent.send_if_modified(|unsent| unsent.insert(id));
+    }
+
+    /// A message has been sent, has failed, or was never written.
+    pub(crate) fn is_settled(&self, id: LocalMessageId) {
+        self.unsent.send_if_modified(|unsent| unsent.remove(&id));
+    }
+
     pub(crate) fn tell(&self, event: Event) {
         // Nobody listening is no fault: everything told is in the store.
         let _ = self.events.send(event);
@@ -49,7 +67,8 @@ impl Shared {
 /// What the client's handle asks of the engine. What must survive a crash is in the store before it is asked.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Enqueued(LocalMessageId, ConversationId),
+    /// A message is in the outbox, encrypted or not.
+    Enqueued(LocalMessageId, ConversationId, bool),
     MarkRead(ConversationId),
     Typing(ConversationId, TypingState),
     Watch(Vec<UserId>),
@@ -94,11 +113,18 @@ pub(crate) struct Engine {
     pub(super) blocked_on: Option<UserId>,
     pub(super) blocked_until: u64,
     pub(super) refetched: Option<UserId>,
-    /// Errands made for a message that could not be encrypted since it last could.
-    pub(super) rounds: BTreeMap<LocalMessageId, u32>,
+    /// What was fetched for messages that could not be encrypted.
+    pub(super) rounds: BTreeMap<LocalMessageId, Rounds>,
+    /// How often the log was looked through for a message whose key was taken.
+    pub(super) conflicts: BTreeMap<LocalMessageId, u32>,
     /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
     pub(super) watched: BTreeSet<UserId>,
+    /// By the server's last count, less those that were seen to be used since.
     pub(super) one_time_keys_left: u64,
+    /// Keys are being published, or are not to be before this time.
+    pub(super) publishing: Publishing,
+    /// Marks that may have moved unseen; nothing once they are known.
+    pub(super) resync: Option<Resync>,
     backoff: Backoff,
     started: Instant,
 }
@@ -120,8 +146,11 @@ impl Engine {
             blocked_until: 0,
             refetched: None,
             rounds: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             watched: BTreeSet::new(),
             one_time_keys_left: u64::MAX,
+            publishing: Publishing::NotBefore(0),
+            resync: None,
             backoff: Backoff::new(shared.backoff),
             started: Instant::now(),
             shared,
@@ -149,6 +178,7 @@ impl Engine {
                 }
                 Err(ended) => ended,
             };
+            self.shared.is_connected.store(false, Ordering::Relaxed);
             self.outbound.connection_lost();
             let draw = ambient::below(u64::MAX);
             let (reason, wait) = match ended {
@@ -208,6 +238,10 @@ impl Engine {
         migration: Option<Migration>,
         spent_token: &mut Option<String>,
     ) -> Result<(Socket, String), Ended> {
+        if self.shared.store.read(|tx| tx.profile())?.is_some_and(|profile| !profile.is_registered) {
+            // The log-in was stored, and then something ended it.
+            register_device(&self.shared, true).await.map_err(Ended::Credentials)?;
+        }
         let home = self.shared.api.socket_url();
         let (url, token) = match migration {
             Some(target) => (migrated_url(&target.new_endpoint, &home), Some(target.session_token)),
@@ -249,7 +283,6 @@ impl Engine {
     /// Takes every position from the store, which alone knows what is really held, and what is to be sent.
     /// Returns the cursors to resume from, those of the liveliest conversations.
     pub(super) fn restore(&mut self) -> Result<Vec<ResumeCursor>, StoreError> {
-        self.inbound.connection_lost();
         self.ready.clear();
         self.acks.clear();
         self.marks.clear();
@@ -257,17 +290,17 @@ impl Engine {
         self.rejected.clear();
         self.blocked_on = None;
         self.refetched = None;
+        self.resync = None;
         let (mut conversations, outbox) =
             self.shared.store.read(|tx| Ok::<_, StoreError>((tx.conversations()?, tx.outbox_all()?)))?;
         for record in &outbox {
             if !matches!(record.state, OutboxState::Failed(_)) {
                 let is_sealed = matches!(record.state, OutboxState::Sealed(_));
                 self.outbound.add(record.local_id, record.conversation_id, is_sealed);
+                self.shared.is_unsent(record.local_id);
             }
         }
-        for conversation in &conversations {
-            self.inbound.restore(conversation.conversation_id, conversation.cursor);
-        }
+        self.inbound = Inbound::resumed(conversations.iter().map(|c| (c.conversation_id, c.cursor)));
         conversations.sort_unstable_by_key(|conversation| std::cmp::Reverse(conversation.last_activity_at));
         Ok(conversations
             .iter()
@@ -281,7 +314,7 @@ impl Engine {
 fn note(outbound: &mut Outbound, watched: &mut BTreeSet<UserId>, command: Option<Command>) -> bool {
     match command {
         None | Some(Command::Shutdown) => return false,
-        Some(Command::Enqueued(id, conversation)) => outbound.add(id, conversation, false),
+        Some(Command::Enqueued(id, conversation, is_sealed)) => outbound.add(id, conversation, is_sealed),
         Some(Command::Watch(users)) => watch_more(watched, users),
         Some(Command::Unwatch(users)) => users.iter().for_each(|user| {
             watched.remove(user);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{DeviceId, UserId};
-use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, PublishKeys};
+use colloquy_protocol::rest::conversations::Conversations;
+use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, KeyCount, PublishKeys};
 use tokio::task::JoinSet;
 
 use super::credentials::{CredentialError, Credentials};
@@ -22,6 +23,8 @@ pub(super) enum Errand {
     ClaimKeys(UserId, Vec<DeviceId>),
     PublishKeys(DeviceId, Box<PublishKeys>),
     RefreshTokens(String),
+    /// A page of the list of conversations, from a cursor.
+    ListConversations(DeviceId, Option<String>),
 }
 
 /// What an errand is about: no two for the same at once.
@@ -31,6 +34,7 @@ enum Subject {
     Keys(UserId),
     OwnKeys,
     Tokens,
+    Conversations,
 }
 
 /// What came of an errand.
@@ -38,8 +42,9 @@ enum Subject {
 pub(super) enum Done {
     Devices(UserId, Result<DeviceList, CredentialError>),
     Claimed(UserId, Result<ClaimedKeys, CredentialError>),
-    Published(Result<(), CredentialError>),
+    Published(Box<PublishKeys>, Result<KeyCount, CredentialError>),
     Refreshed(Result<LogInRecord, CredentialError>),
+    Listed(Option<String>, Result<Conversations, CredentialError>),
 }
 
 /// The errands that are running.
@@ -55,19 +60,25 @@ impl Errands {
         Self { api, credentials, running: JoinSet::new(), subjects: BTreeSet::new() }
     }
 
-    /// Starts an errand unless one about the same is running, or too many are.
-    pub(super) fn start(&mut self, errand: Errand) {
+    /// Starts an errand unless one about the same is running. `false` if too many others are.
+    pub(super) fn start(&mut self, errand: Errand) -> bool {
         let subject = match &errand {
             Errand::FetchDevices(user) => Subject::Devices(*user),
             Errand::ClaimKeys(user, _) => Subject::Keys(*user),
             Errand::PublishKeys(..) => Subject::OwnKeys,
             Errand::RefreshTokens(_) => Subject::Tokens,
+            Errand::ListConversations(..) => Subject::Conversations,
         };
-        if self.running.len() >= ERRANDS_MAX || !self.subjects.insert(subject) {
-            return;
+        if self.subjects.contains(&subject) {
+            return true;
         }
+        if self.running.len() >= ERRANDS_MAX {
+            return false;
+        }
+        self.subjects.insert(subject);
         let (api, credentials) = (self.api.clone(), self.credentials.clone());
         self.running.spawn(async move { (subject, run(errand, api, &credentials).await) });
+        true
     }
 
     /// Is anything running?
@@ -112,7 +123,16 @@ async fn run(errand: Errand, api: Api, credentials: &Credentials) -> Done {
                 let (api, device, keys) = (api.clone(), device.clone(), keys.clone());
                 async move { api.publish_keys(&token, &device, &keys).await }
             };
-            Done::Published(with_token(credentials, call).await.map(|_| ()))
+            let outcome = with_token(credentials, call).await;
+            Done::Published(keys, outcome)
+        }
+        Errand::ListConversations(device, cursor) => {
+            let call = |token: String| {
+                let (api, device, cursor) = (api.clone(), device.clone(), cursor.clone());
+                async move { api.conversations(&token, &device, cursor.as_deref()).await }
+            };
+            let outcome = with_token(credentials, call).await;
+            Done::Listed(cursor, outcome)
         }
         Errand::RefreshTokens(spent) => Done::Refreshed(match credentials.current().await {
             Ok(current) if current.access_token == spent => credentials.refresh(&spent).await,

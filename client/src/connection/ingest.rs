@@ -26,14 +26,21 @@ pub(crate) enum Arrival {
     Own(MessagePosition, MessageId),
 }
 
-/// A mark that a receipt moves.
+/// How far the marks of a conversation have moved, by a receipt or by the server's list; 0 where there is no news.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MarkMove {
     pub(crate) conversation_id: ConversationId,
-    pub(crate) by: UserId,
-    pub(crate) through: u64,
-    pub(crate) is_read: bool,
+    /// The other participant holds everything up to here ...
+    pub(crate) delivered_through: u64,
+    /// ... and has seen everything up to here.
+    pub(crate) read_through: u64,
+    /// The server knows that this user has, on whichever device.
+    pub(crate) own_read_through: u64,
 }
+
+/// Messages looked through to count again what is unread. Where more are unread, the count stays too high until
+/// they are read.
+const UNREAD_RECOUNT_MAX: usize = 500;
 
 /// What a batch has led to.
 #[derive(Debug, Default)]
@@ -82,17 +89,7 @@ pub(crate) fn ingest(
     batch: &Batch,
     now: UnixMillis,
 ) -> Result<Ingested, StoreError> {
-    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
-    let mut ingest = Ingest {
-        own: account.address().clone(),
-        tx,
-        now,
-        account,
-        account_changed: false,
-        peers: BTreeMap::new(),
-        repairs: BTreeMap::new(),
-        out: Ingested::default(),
-    };
+    let mut ingest = Ingest::begin(tx, now)?;
     for (local_id, ack) in &batch.acks {
         if let Some(record) = ingest.tx.outbox(*local_id)? {
             ingest.settle(&record, ack.message_id, ack.sequence_number, ack.timestamp)?;
@@ -114,7 +111,31 @@ pub(crate) fn ingest(
     ingest.finish()
 }
 
-impl Ingest<'_, '_> {
+impl<'t, 'a> Ingest<'t, 'a> {
+    pub(super) fn begin(tx: &'t mut Transaction<'a>, now: UnixMillis) -> Result<Self, StoreError> {
+        let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+        Ok(Self {
+            own: account.address().clone(),
+            tx,
+            now,
+            account,
+            account_changed: false,
+            peers: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            out: Ingested::default(),
+        })
+    }
+
+    /// A device, read once for each batch.
+    pub(super) fn load(&mut self, address: &DeviceAddress) -> Result<Option<&mut PeerDevice>, StoreError> {
+        if !self.peers.contains_key(address)
+            && let Some(peer) = self.tx.peer(address)?
+        {
+            self.peers.insert(address.clone(), peer);
+        }
+        Ok(self.peers.get_mut(address))
+    }
+
     /// The server has stored a message of this device.
     fn settle(
         &mut self,
@@ -131,11 +152,15 @@ impl Ingest<'_, '_> {
             local_id: Some(record.local_id),
             timestamp,
             content: MessageContent::Known(record.body.clone()),
+            told: record.told.clone(),
         });
         self.tx.remove_outbox(record.local_id)?;
         self.out.settled.push(record.local_id);
         let mut conversation = self.conversation(record.conversation_id, record.receiver_id)?;
         conversation.last_activity_at = conversation.last_activity_at.max(timestamp);
+        if record.body.text().is_some() {
+            conversation.own_last = conversation.own_last.max(sequence_number);
+        }
         self.tx.put_conversation(&conversation);
         if record.body.text().is_some() {
             self.out.events.push(Event::MessageSent {
@@ -149,32 +174,49 @@ impl Ingest<'_, '_> {
     }
 
     fn move_mark(&mut self, mark: &MarkMove) -> Result<(), StoreError> {
-        let Some(mut conversation) = self.tx.conversation(mark.conversation_id)? else { return Ok(()) };
-        let before = conversation.clone();
-        if mark.by == self.own.user_id {
-            if mark.is_read {
-                conversation.own_read_through = conversation.own_read_through.max(mark.through);
-                conversation.own_read_told = conversation.own_read_told.max(mark.through);
-                if conversation.own_read_through >= conversation.cursor {
-                    conversation.unread = 0;
-                }
-            }
-        } else {
-            conversation.delivered_through = conversation.delivered_through.max(mark.through);
-            if mark.is_read {
-                conversation.read_through = conversation.read_through.max(mark.through);
-            }
+        let Some(before) = self.tx.conversation(mark.conversation_id)? else { return Ok(()) };
+        let read_through = before.read_through.max(mark.read_through);
+        let mut after = ConversationRecord {
+            delivered_through: before.delivered_through.max(mark.delivered_through).max(read_through),
+            read_through,
+            own_read_through: before.own_read_through.max(mark.own_read_through),
+            own_read_told: before.own_read_told.max(mark.own_read_through),
+            ..before
+        };
+        if after.own_read_through > before.own_read_through {
+            after.unread = self.recount_unread(&after)?;
         }
-        if conversation != before {
-            self.tx.put_conversation(&conversation);
+        if after == before {
+            return Ok(());
+        }
+        self.tx.put_conversation(&after);
+        let shown = |record: &ConversationRecord| {
+            (record.delivered_through, record.read_through, record.own_read_through, record.unread)
+        };
+        if shown(&after) != shown(&before) {
             self.out.events.push(Event::MarksMoved {
                 conversation_id: mark.conversation_id,
-                delivered_through: conversation.delivered_through,
-                read_through: conversation.read_through,
-                own_read_through: conversation.own_read_through,
+                delivered_through: after.delivered_through,
+                read_through: after.read_through,
+                own_read_through: after.own_read_through,
             });
         }
         Ok(())
+    }
+
+    /// Another device of this user has read on.
+    fn recount_unread(&self, conversation: &ConversationRecord) -> Result<u64, StoreError> {
+        let (read, cursor) = (conversation.own_read_through, conversation.cursor);
+        if read >= cursor {
+            return Ok(0);
+        }
+        let id = conversation.conversation_id;
+        let rest = self.tx.messages_between(id, read + 1, cursor, UNREAD_RECOUNT_MAX)?;
+        if rest.len() == UNREAD_RECOUNT_MAX {
+            return Ok(conversation.unread);
+        }
+        let own = self.own.user_id;
+        Ok(rest.iter().filter(|record| record.sender.user_id != own && is_news(record)).count() as u64)
     }
 
     fn advance_own(&mut self, position: &MessagePosition, id: MessageId) -> Result<bool, StoreError> {
@@ -198,6 +240,10 @@ impl Ingest<'_, '_> {
             conversation = self.conversation(message.conversation_id, other)?;
         } else if is_new {
             let opened = match &message.content {
+                // A server must not carry what one user says into the conversation with another.
+                _ if message.conversation_id != ConversationId::of_pair(self.own.user_id, other) => {
+                    Err(DecryptionFailure::ForeignConversation)
+                }
                 None => Ok(None),
                 Some(sealed) => match self.open(message, &sender, sealed, refetched)? {
                     Some(outcome) => outcome.map(Some),
@@ -222,7 +268,9 @@ impl Ingest<'_, '_> {
     fn take_own(&mut self, message: &DeliveredMessage) -> Result<(), StoreError> {
         let waiting = match message.idempotency_key {
             // Only after a lost ack: looking through the outbox is dear, and rare.
-            Some(key) => self.tx.outbox_all()?.into_iter().find(|record| record.idempotency_key == key),
+            Some(key) => self.tx.outbox_all()?.into_iter().find(|record| {
+                record.idempotency_key == key && record.conversation_id == message.conversation_id
+            }),
             None => None,
         };
         match waiting {
@@ -246,11 +294,7 @@ impl Ingest<'_, '_> {
         refetched: Option<UserId>,
     ) -> Result<Option<Result<Body, DecryptionFailure>>, StoreError> {
         let may_refetch = refetched != Some(sender.user_id);
-        if !self.peers.contains_key(sender)
-            && let Some(peer) = self.tx.peer(sender)?
-        {
-            self.peers.insert(sender.clone(), peer);
-        }
+        self.load(sender)?;
         let Some(peer) = self.peers.get_mut(sender) else {
             return Ok((!may_refetch).then_some(Err(DecryptionFailure::UnknownSender)));
         };
@@ -286,11 +330,12 @@ impl Ingest<'_, '_> {
         };
         let record = self.record(message, sender.clone(), content);
         self.tx.put_message(&record);
-        let own = self.own.user_id;
-        // What is older than this device is history, not news.
-        let is_news = record.content.is_shown() && record.content != MessageContent::Unavailable;
-        if is_news && sender.user_id != own {
-            conversation.unread += 1;
+        let (own, number) = (self.own.user_id, record.sequence_number);
+        match is_news(&record) {
+            true if sender.user_id == own => conversation.own_last = conversation.own_last.max(number),
+            // It may have been read on another device while this one was away.
+            true if number > conversation.own_read_through => conversation.unread += 1,
+            _ => {}
         }
         let shown = Message::stored(&record, own, conversation).map(Box::new);
         match opened {
@@ -301,7 +346,7 @@ impl Ingest<'_, '_> {
             Ok(Some(_)) => self.out.events.extend(shown.map(Event::MessageReceived)),
             Ok(None) => {}
             Err(failure) => {
-                let repair_asked = failure.calls_for_repair() && self.ask_for(sender, message);
+                let repair_asked = failure.calls_for_repair() && self.ask_for(sender, message)?;
                 self.out.events.extend(shown.map(|message| Event::DecryptionFailed {
                     message,
                     failure,
@@ -312,7 +357,7 @@ impl Ingest<'_, '_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Ingested, StoreError> {
+    pub(super) fn finish(mut self) -> Result<Ingested, StoreError> {
         self.ask_for_repairs()?;
         for peer in self.peers.values() {
             self.tx.put_peer(peer);
@@ -341,8 +386,14 @@ impl Ingest<'_, '_> {
             local_id: None,
             timestamp: message.timestamp,
             content,
+            told: Vec::new(),
         }
     }
+}
+
+/// Is this for a person to see, and younger than this device? What is older is history.
+fn is_news(record: &MessageRecord) -> bool {
+    record.content.is_shown() && record.content != MessageContent::Unavailable
 }
 
 fn advance(conversation: &mut ConversationRecord, number: u64, id: MessageId) {

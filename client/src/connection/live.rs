@@ -1,5 +1,7 @@
 //! One connection, frame by frame: authenticates, then takes in, acknowledges and sends until it ends.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
@@ -7,6 +9,7 @@ use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, MessagePosition, PresenceSubscribe, Retransmit, Typing,
 };
 use colloquy_protocol::frame::server::{AuthSuccess, ErrorPayload, MessagesPage, Migration, ServerFrame};
+use colloquy_protocol::ids::ConversationId;
 use colloquy_protocol::limits::AUTH_TIMEOUT;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -42,6 +45,10 @@ pub(super) struct Link {
     pub(super) heartbeat_interval_ms: u64,
     pub(super) heartbeat_at: u64,
     pub(super) heard_at: u64,
+    /// How far the server was told on this connection that this user has read; it may not have taken it.
+    pub(super) read_told: BTreeMap<ConversationId, u64>,
+    /// When to look next for messages to be asked for.
+    pub(super) repairs_looked_at_next: u64,
     leave: Option<(Instant, Migration)>,
 }
 
@@ -80,9 +87,12 @@ impl Engine {
             refresh_not_before: 0,
             heartbeat_at: now,
             heard_at: now,
+            read_told: BTreeMap::new(),
+            repairs_looked_at_next: now,
             leave: None,
         };
         self.connected();
+        self.shared.is_connected.store(true, Ordering::Relaxed);
         self.one_time_keys_left = accepted.one_time_key_count;
         self.check_own_devices(accepted.device_list_version).await?;
         self.shared.tell(Event::Connected { unread_count: accepted.unread_count });
@@ -103,7 +113,7 @@ impl Engine {
         loop {
             self.take_in(link).await?;
             self.ask(link).await?;
-            self.judge().await?;
+            self.judge(link).await?;
             self.send_out(link).await?;
             let leave_at = link.leave.as_ref().map(|(at, _)| *at);
             tokio::select! {
@@ -142,13 +152,20 @@ impl Engine {
                 refetched: if has_arrivals { self.refetched.take() } else { None },
             };
             let now = ambient::now();
-            let outcome: Result<Ingested, StoreError> =
-                self.shared.store.update_off_thread(move |tx| ingest(tx, &batch, now)).await;
+            let store = &self.shared.store;
+            let has_messages = batch.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Message(_)));
+            let outcome: Result<Ingested, StoreError> = if has_messages {
+                store.update_off_thread(move |tx| ingest(tx, &batch, now)).await
+            } else {
+                // No ratchet moves, and nothing is acknowledged: after a power cut a message is sent again under
+                // its key, and marks are read again from the list of conversations.
+                store.update_without_sync(move |tx| ingest(tx, &batch, now)).await
+            };
             self.ingested(link, outcome?).await?;
         }
     }
 
-    async fn ingested(&mut self, link: &mut Link, outcome: Ingested) -> Result<(), Ended> {
+    pub(super) async fn ingested(&mut self, link: &mut Link, outcome: Ingested) -> Result<(), Ended> {
         self.ready.drain(..outcome.processed);
         if let Some(user) = outcome.blocked_on {
             self.blocked_on = Some(user);
@@ -156,7 +173,7 @@ impl Engine {
         }
         for (id, conversation) in outcome.enqueued {
             self.outbound.add(id, conversation, false);
-            self.shared.unsent.send_modify(|count| *count += 1);
+            self.shared.is_unsent(id);
         }
         for event in outcome.events {
             self.shared.tell(event);
@@ -231,16 +248,19 @@ impl Engine {
             }
             ServerFrame::DeliveryReceipt { payload } => self.marks.push(MarkMove {
                 conversation_id: payload.conversation_id,
-                by: payload.delivered_to,
-                through: payload.through_sequence,
-                is_read: false,
+                delivered_through: payload.through_sequence,
+                read_through: 0,
+                own_read_through: 0,
             }),
-            ServerFrame::ReadReceipt { payload } => self.marks.push(MarkMove {
-                conversation_id: payload.conversation_id,
-                by: payload.read_by,
-                through: payload.through_sequence,
-                is_read: true,
-            }),
+            ServerFrame::ReadReceipt { payload } => {
+                let is_own = payload.read_by == self.own.user_id;
+                self.marks.push(MarkMove {
+                    conversation_id: payload.conversation_id,
+                    delivered_through: 0,
+                    read_through: if is_own { 0 } else { payload.through_sequence },
+                    own_read_through: if is_own { payload.through_sequence } else { 0 },
+                });
+            }
             ServerFrame::Migration { payload } => {
                 let at = Instant::now() + Duration::from_millis(payload.reconnect_after_ms);
                 link.leave = Some((at, payload));
@@ -307,8 +327,8 @@ impl Engine {
     async fn command(&mut self, link: &mut Link, command: Option<Command>) -> Result<(), Ended> {
         let frame = match command {
             None | Some(Command::Shutdown) => return Err(Ended::Shutdown),
-            Some(Command::Enqueued(id, conversation)) => {
-                self.outbound.add(id, conversation, false);
+            Some(Command::Enqueued(id, conversation, is_sealed)) => {
+                self.outbound.add(id, conversation, is_sealed);
                 return Ok(());
             }
             Some(Command::MarkRead(conversation)) => {

@@ -1,24 +1,83 @@
 //! Mending broken sessions: asking for what could not be decrypted, and answering who asks.
 //!
-//! The asking device has marked its sessions as broken, so its question opens a new one, and the answer comes
-//! under that. Both sides spend from a budget: see [`crate::crypto::repair`].
+//! Where its sessions are broken, the asking device has marked them so, its question opens a new one, and the
+//! answer comes under that. Both sides spend from a budget: see [`crate::crypto::repair`]. What is beyond it, or
+//! is not answered, is asked for later: see [`crate::store::repairs`].
 
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::server::DeliveredMessage;
-use colloquy_protocol::ids::{DeviceAddress, MessageId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId};
 
-use super::ingest::Ingest;
+use super::ingest::{Ingest, Ingested};
 use crate::ambient;
 use crate::crypto::plaintext::REPAIR_IDS_MAX;
-use crate::crypto::{Body, ResentItem};
+use crate::crypto::{Body, ResentItem, Told};
 use crate::event::Event;
 use crate::message::Message;
 use crate::store::outbox::NewMessage;
-use crate::store::{ConversationRecord, MessageContent, StoreError};
+use crate::store::repairs::RepairRecord;
+use crate::store::{ConversationRecord, MessageContent, StoreError, Transaction};
+
+/// Text in one `resend`, bytes of UTF-8: it fits one ciphertext, beside an empty one for every other device that a
+/// frame can be for.
+const RESEND_BYTES_MAX: usize = 24 * 1024;
+/// Messages one question is answered with. What does not fit is asked for again.
+const RESENDS_MAX: usize = 16;
+
+/// Asks for what is due to be asked for, and forgets what was asked for in vain.
+pub(crate) fn ask_again(tx: &mut Transaction<'_>, now: UnixMillis) -> Result<Ingested, StoreError> {
+    let mut ingest = Ingest::begin(tx, now)?;
+    for record in ingest.tx.repairs()?.into_iter().filter(|record| record.is_due(now)) {
+        ingest.ask_once_more(record)?;
+    }
+    ingest.finish()
+}
+
+/// Is anything due to be asked for?
+pub(crate) fn has_due(tx: &Transaction<'_>, now: UnixMillis) -> Result<bool, StoreError> {
+    Ok(tx.repairs()?.iter().any(|record| record.is_due(now)))
+}
 
 impl Ingest<'_, '_> {
-    /// Notes that `message` is to be asked for again; `false` if the device's repairs are spent.
-    pub(super) fn ask_for(&mut self, sender: &DeviceAddress, message: &DeliveredMessage) -> bool {
-        let noted = self.repairs.entry((sender.clone(), message.conversation_id)).or_default();
+    /// Notes that `message` is to be asked for again; `false` if that has to wait, or there is no more room.
+    pub(super) fn ask_for(
+        &mut self,
+        sender: &DeviceAddress,
+        message: &DeliveredMessage,
+    ) -> Result<bool, StoreError> {
+        let mut record = RepairRecord {
+            message_id: message.message_id,
+            conversation_id: message.conversation_id,
+            sender: sender.clone(),
+            asked: 0,
+            asked_at: 0,
+        };
+        let is_asked = self.note(sender, message.conversation_id, message.message_id);
+        if is_asked {
+            record.ask(self.now);
+        }
+        self.tx.put_repair(&record)?;
+        Ok(is_asked)
+    }
+
+    fn ask_once_more(&mut self, mut record: RepairRecord) -> Result<(), StoreError> {
+        let message = self.tx.message(record.message_id)?;
+        let is_open = message.is_some_and(|m| matches!(m.content, MessageContent::Undecryptable(_)));
+        let is_there = self.load(&record.sender)?.is_some_and(|peer| !peer.is_removed());
+        if record.is_spent() || !is_open || !is_there {
+            return self.tx.remove_repair(record.message_id);
+        }
+        let sender = record.sender.clone();
+        if self.note(&sender, record.conversation_id, record.message_id) {
+            record.ask(self.now);
+            self.tx.put_repair(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a message on this batch's question to `sender`, if there is one or the device's budget allows one.
+    fn note(&mut self, sender: &DeviceAddress, conversation: ConversationId, id: MessageId) -> bool {
+        let noted = self.repairs.entry((sender.clone(), conversation)).or_default();
         if noted.is_empty() {
             let allowed = self.peers.get_mut(sender).is_some_and(|peer| peer.asked.take(self.now));
             if !allowed {
@@ -27,12 +86,14 @@ impl Ingest<'_, '_> {
         }
         let fits = noted.len() < REPAIR_IDS_MAX;
         if fits {
-            noted.push(message.message_id);
+            noted.push(id);
         }
         fits
     }
 
-    /// Another device could not decrypt messages of this one: what they said goes out again, to it alone.
+    /// Another device could not decrypt messages of this one: what they said goes out again, to it alone, and only
+    /// what was encrypted for it in the first place (E2EE). A device that a list names later, or one that has taken
+    /// over the id of another, is told nothing that was said before.
     pub(super) fn answer_repair(
         &mut self,
         asker: &DeviceAddress,
@@ -42,16 +103,20 @@ impl Ingest<'_, '_> {
         if !self.peers.get_mut(asker).is_some_and(|peer| peer.answered.take(self.now)) {
             return Ok(());
         }
-        let mut items: Vec<ResentItem> = Vec::new();
+        let (mut items, mut nested_items): (Vec<ResentItem>, Vec<ResentItem>) = Default::default();
         for id in ids {
             let Some(record) = self.tx.message(*id)? else { continue };
-            if record.sender != self.own || record.conversation_id != conversation.conversation_id {
+            let was_told = |told: &Told| self.peers.get(asker).is_some_and(|peer| told.is(peer));
+            if record.sender != self.own
+                || record.conversation_id != conversation.conversation_id
+                || !record.told.iter().any(was_told)
+            {
                 continue;
             }
             match record.content {
                 // What could not be decrypted was itself a resend: what it named goes out with it.
                 MessageContent::Known(Body::Resend { items: nested }) => {
-                    items.extend(nested);
+                    nested_items.extend(nested);
                     items.push(ResentItem { message_id: *id, text: None });
                 }
                 MessageContent::Known(body) => {
@@ -60,8 +125,8 @@ impl Ingest<'_, '_> {
                 MessageContent::Undecryptable(_) | MessageContent::Unavailable => {}
             }
         }
-        items.truncate(REPAIR_IDS_MAX);
-        if !items.is_empty() {
+        items.extend(nested_items);
+        for items in portions(items).into_iter().take(RESENDS_MAX) {
             self.enqueue(conversation, Body::Resend { items }, asker.clone())?;
         }
         Ok(())
@@ -84,6 +149,7 @@ impl Ingest<'_, '_> {
             }
             record.content = MessageContent::Known(item.text.map_or(Body::Blank, Body::Text));
             self.tx.put_message(&record);
+            self.tx.remove_repair(record.message_id)?;
             let shown = Message::stored(&record, self.own.user_id, conversation).map(Box::new);
             self.out.events.extend(shown.map(Event::MessageRepaired));
         }
@@ -105,7 +171,7 @@ impl Ingest<'_, '_> {
         };
         match self.tx.enqueue(message, self.now) {
             Ok(record) => self.out.enqueued.push((record.local_id, record.conversation_id)),
-            // A full outbox must not keep messages from coming in: the repair is left undone.
+            // A full outbox must not keep messages from coming in: it is asked for, or answered, another time.
             Err(StoreError::OutboxFull) => {}
             Err(error) => return Err(error),
         }
@@ -124,4 +190,24 @@ impl Ingest<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Cuts a list into what single messages can carry.
+fn portions(items: Vec<ResentItem>) -> Vec<Vec<ResentItem>> {
+    let mut portions: Vec<Vec<ResentItem>> = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let length = item.text.as_ref().map_or(0, String::len);
+        match portions.last_mut() {
+            Some(last) if last.len() < REPAIR_IDS_MAX && bytes + length <= RESEND_BYTES_MAX => {
+                bytes += length;
+                last.push(item);
+            }
+            _ => {
+                bytes = length;
+                portions.push(vec![item]);
+            }
+        }
+    }
+    portions
 }

@@ -14,9 +14,12 @@
 //! | `upkeep` | keys, tokens and heartbeats of a live connection |
 //! | [`ingest`] | what arrived, into the store |
 //! | `mending` | broken sessions, repaired |
+//! | `resync` | marks that moved while this device was away |
 //! | [`dispatch`] | what is to be sent, encrypted |
 //! | [`errand`] | REST calls beside the loop |
+//! | [`registration`] | this device, made known to the server |
 //! | [`credentials`] | tokens that are always fresh |
+//! | `reading` | a frame's text, of this protocol or a newer one |
 //! | [`socket`] | the WebSocket |
 
 pub(crate) mod credentials;
@@ -26,6 +29,9 @@ pub(crate) mod errand;
 pub(crate) mod ingest;
 mod live;
 mod mending;
+mod reading;
+pub(crate) mod registration;
+mod resync;
 mod sending;
 pub(crate) mod socket;
 mod upkeep;

@@ -12,6 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use super::reading::read_frame;
+
 /// How long connecting, the TLS handshake and the upgrade may take together.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the server may leave a frame unread before the connection counts as dead.
@@ -93,14 +95,9 @@ impl Socket {
 
 fn read(next: Option<Result<Message, Error>>) -> Received {
     match next {
-        Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
-            Ok(frame) => Received::Frame(Box::new(frame)),
-            Err(error) => {
-                // Not the text itself: it may hold what is nobody's business (PRIVATE).
-                tracing::debug!(line = error.line(), column = error.column(), "a frame was not understood");
-                Received::Other
-            }
-        },
+        Some(Ok(Message::Text(text))) => {
+            read_frame(&text).map_or(Received::Other, |frame| Received::Frame(Box::new(frame)))
+        }
         Some(Ok(Message::Close(frame))) => Received::Closed(frame.map(|frame| frame.code.into())),
         Some(Ok(_)) => Received::Other,
         Some(Err(_)) | None => Received::Closed(None),

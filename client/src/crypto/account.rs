@@ -123,9 +123,16 @@ impl DeviceAccount {
         self.olm.generate_fallback_key();
     }
 
-    /// The server has confirmed everything [`DeviceAccount::unpublished`] showed.
-    pub fn mark_published(&mut self) {
-        self.olm.mark_keys_as_published();
+    /// The server has confirmed `keys`. Keys made while they were on their way stay unconfirmed, and so then do
+    /// `keys`: the server takes them a second time without harm.
+    pub fn mark_published(&mut self, keys: &PublishKeys) {
+        let PublishKeys { one_time_keys, fallback_key } = self.unpublished();
+        let is_known = |key: &SignedKey| keys.one_time_keys.iter().any(|known| known.key_id == key.key_id);
+        let is_same_fallback = fallback_key
+            .is_none_or(|key| keys.fallback_key.as_ref().is_some_and(|known| known.key_id == key.key_id));
+        if one_time_keys.iter().all(is_known) && is_same_fallback {
+            self.olm.mark_keys_as_published();
+        }
     }
 
     /// For the store.

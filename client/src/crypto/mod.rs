@@ -30,7 +30,7 @@ pub use peer::{PeerDevice, PeerPickle, UntrustedKey};
 pub use plaintext::{Body, Plaintext, ResentItem};
 pub use repair::RepairBudget;
 pub use safety_number::SafetyNumber;
-pub use sealing::{SealError, seal};
+pub use sealing::{SealError, Told, seal};
 pub use trust::{IdentityChange, IdentityChangeKind, Reconciled, reconcile};
 
 #[cfg(test)]

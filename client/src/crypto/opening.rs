@@ -23,7 +23,10 @@ pub enum DecryptionFailure {
     /// It would open a session with a one-time key this device does not have (any more).
     #[error("the one-time key it was encrypted with is gone")]
     MissingOneTimeKey,
-    /// Its key was used already: the same ciphertext, or the same idempotency key, a second time.
+    /// The ratchet no longer has its key: it came too long after later messages of its session, or a second time.
+    #[error("the key of this message is gone")]
+    KeyGone,
+    /// Its idempotency key was used already by another message of this sender.
     #[error("this was received before")]
     Replayed,
     /// The ratchet is known, but the ciphertext is not what was sent.
@@ -44,22 +47,34 @@ pub enum DecryptionFailure {
     /// It was moved: the conversation, sender or idempotency key inside are not those of the frame.
     #[error("this was moved from where its sender put it")]
     Moved,
+    /// The conversation is not the one of its sender and its receiver.
+    #[error("this is not the conversation of those two")]
+    ForeignConversation,
     /// Decrypted, but not a plaintext of a known version.
     #[error("the decrypted content has an unknown form")]
     MalformedPlaintext,
 }
 
 impl DecryptionFailure {
-    /// May a new session make the content readable? Not for what is a repetition, a forgery or a newer form.
+    /// Can its sender make the content readable by telling it again? Not what is a repetition, a forgery or a newer
+    /// form.
     #[must_use]
     pub const fn calls_for_repair(self) -> bool {
+        matches!(self, Self::KeyGone) || self.breaks_sessions()
+    }
+
+    /// Does it show that both sides no longer agree on a session?
+    #[must_use]
+    pub const fn breaks_sessions(self) -> bool {
         match self {
             Self::UnknownSession | Self::MissingOneTimeKey | Self::Corrupt | Self::TooFarAhead => true,
-            Self::Replayed
+            Self::KeyGone
+            | Self::Replayed
             | Self::SenderKeyChanged
             | Self::UnknownSender
             | Self::NotForThisDevice
             | Self::Moved
+            | Self::ForeignConversation
             | Self::MalformedPlaintext => false,
         }
     }
@@ -86,7 +101,8 @@ pub struct Opened {
 /// Decrypts what `peer` sent to this device and checks that it is where its sender put it.
 ///
 /// On success a ratchet, and perhaps the account, have moved: write both in the batch that stores the message.
-/// On a failure that [calls for a repair](DecryptionFailure::calls_for_repair) the peer is left wedged.
+/// On a failure that [breaks sessions](DecryptionFailure::breaks_sessions) the peer is left wedged, unless the message
+/// is of a session that is retired already: it came late, and the session that has taken over is whole.
 ///
 /// # Errors
 /// The [`DecryptionFailure`].
@@ -96,20 +112,19 @@ pub fn open(
     sealed: &OwnedSealedContent,
     expected: Expected,
 ) -> Result<Opened, DecryptionFailure> {
-    let result = decrypt(account, peer, sealed).and_then(|bytes| check(account, peer, &bytes, expected));
+    let message = parse(peer, sealed)?;
+    let decrypted = peer.decrypt(account, &message).map(Zeroizing::new);
+    let result = decrypted.and_then(|bytes| check(account, peer, &bytes, expected));
     if let Err(failure) = &result
-        && failure.calls_for_repair()
+        && failure.breaks_sessions()
+        && peer.may_be_of_usable_session(&message)
     {
         peer.wedge();
     }
     result
 }
 
-fn decrypt(
-    account: &mut DeviceAccount,
-    peer: &mut PeerDevice,
-    sealed: &OwnedSealedContent,
-) -> Result<Zeroizing<Vec<u8>>, DecryptionFailure> {
+fn parse(peer: &PeerDevice, sealed: &OwnedSealedContent) -> Result<OlmMessage, DecryptionFailure> {
     if sealed.sender_key != peer.identity_key().to_base64() {
         return Err(DecryptionFailure::SenderKeyChanged);
     }
@@ -117,8 +132,8 @@ fn decrypt(
         CiphertextKind::PreKey => PreKeyMessage::from_base64(&sealed.body).map(OlmMessage::PreKey),
         CiphertextKind::Normal => Message::from_base64(&sealed.body).map(OlmMessage::Normal),
     };
-    let message = message.map_err(|_| DecryptionFailure::Corrupt)?;
-    peer.decrypt(account, &message).map(Zeroizing::new)
+    // What has not even the form of a message says nothing about a session.
+    message.map_err(|_| DecryptionFailure::Corrupt)
 }
 
 fn check(

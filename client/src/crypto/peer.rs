@@ -280,6 +280,28 @@ impl PeerDevice {
         self.sessions.truncate(SESSIONS_PER_DEVICE_MAX);
     }
 
+    /// Can `message`, which did not decrypt, be of a session that is still encrypted with?
+    pub(super) fn may_be_of_usable_session(&self, message: &OlmMessage) -> bool {
+        if self.sendable().is_none() {
+            return true;
+        }
+        let is_retired = |is_of: &dyn Fn(&PeerSession) -> bool| {
+            self.sessions.iter().any(|session| session.retired && is_of(session))
+        };
+        match message {
+            OlmMessage::PreKey(message) => {
+                !is_retired(&|session| session.olm.session_id() == message.session_id())
+            }
+            OlmMessage::Normal(message) => {
+                let key = message.ratchet_key();
+                // Where nothing has come under any usable session yet, this is of an older one; and if it is not,
+                // the other side still finds what it needs in every message from here.
+                let is_answered = self.sessions.iter().any(|s| !s.retired && !s.chains.is_empty());
+                is_answered && !is_retired(&|session| session.chains.contains(&key))
+            }
+        }
+    }
+
     fn sendable(&self) -> Option<&PeerSession> {
         self.sessions.iter().find(|session| !session.retired)
     }
@@ -335,7 +357,7 @@ impl PeerDevice {
 
 fn failure_in_known_chain(error: &DecryptionError) -> DecryptionFailure {
     match error {
-        DecryptionError::MissingMessageKey(_) => DecryptionFailure::Replayed,
+        DecryptionError::MissingMessageKey(_) => DecryptionFailure::KeyGone,
         DecryptionError::TooBigMessageGap(..) => DecryptionFailure::TooFarAhead,
         DecryptionError::InvalidMAC(_)
         | DecryptionError::InvalidMACLength(..)

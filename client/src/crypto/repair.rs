@@ -22,7 +22,9 @@ pub struct RepairBudget {
 impl RepairBudget {
     /// Takes one repair. `false` means that the limit is reached: nothing more is sent until the window ends.
     pub fn take(&mut self, now: UnixMillis) -> bool {
-        if now.saturating_sub(self.window_began_at) >= REPAIR_WINDOW_MS {
+        // A window that begins in the future was begun by a clock that has since been set back.
+        let began = self.window_began_at;
+        if now < began || now - began >= REPAIR_WINDOW_MS {
             *self = Self { window_began_at: now, spent: 0 };
         }
         let allowed = self.spent < REPAIRS_MAX;
@@ -44,5 +46,15 @@ mod tests {
         }
         assert!(!budget.take(now + REPAIR_WINDOW_MS - 1));
         assert!(budget.take(now + REPAIR_WINDOW_MS));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_a_new_window() {
+        let mut budget = RepairBudget::default();
+        let now = 100 * REPAIR_WINDOW_MS;
+        for _ in 0..REPAIRS_MAX {
+            assert!(budget.take(now));
+        }
+        assert!(budget.take(now - 24 * REPAIR_WINDOW_MS));
     }
 }

@@ -3,10 +3,40 @@
 use colloquy_protocol::envelope::{Algorithm, Envelope};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey};
 use colloquy_protocol::limits::CIPHERTEXTS_MAX;
+use serde::{Deserialize, Serialize};
+use vodozemac::Curve25519PublicKey;
 
 use super::account::DeviceAccount;
 use super::peer::PeerDevice;
 use super::plaintext::{Body, Plaintext};
+
+/// A device that was told what a message says, by the key it had then: only it may be told again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The device.
+    pub address: DeviceAddress,
+    /// Its identity key at that time. The same device id under another key is another device.
+    pub identity_key: Curve25519PublicKey,
+}
+
+impl Told {
+    /// Those of `peers` that a message with this `only_for` tells its body.
+    #[must_use]
+    pub fn of(peers: &[PeerDevice], only_for: Option<&DeviceAddress>) -> Vec<Self> {
+        let concerned = peers.iter().filter(|peer| only_for.is_none_or(|only| only == peer.address()));
+        concerned.map(Self::by).collect()
+    }
+
+    /// Is `peer` the device that was told?
+    #[must_use]
+    pub fn is(&self, peer: &PeerDevice) -> bool {
+        self.address == *peer.address() && self.identity_key == peer.identity_key()
+    }
+
+    fn by(peer: &PeerDevice) -> Self {
+        Self { address: peer.address().clone(), identity_key: peer.identity_key() }
+    }
+}
 
 /// Why nothing was encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use colloquy_protocol::envelope::{CiphertextKind, Envelope, OwnedSealedContent};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, UserId};
+use colloquy_protocol::limits::ONE_TIME_KEYS_MAX;
 use colloquy_protocol::rest::devices::{ClaimedKey, Device, DeviceList, SignedKey};
 use uuid::{Builder, Uuid};
 
@@ -42,7 +43,8 @@ impl Party {
         let address = DeviceAddress { user_id: user(owner), device_id: DeviceId::new(device).unwrap() };
         let mut account = DeviceAccount::generate(address);
         let registration = account.registration("test");
-        account.mark_published();
+        let shown = account.unpublished();
+        account.mark_published(&shown);
         let published = Device {
             device_id: account.device_id().clone(),
             platform: registration.platform,
@@ -186,14 +188,51 @@ fn a_replayed_ciphertext_is_recognised_and_breaks_nothing() {
     let (mut alice, mut bob) = pair();
     let first = alice.send(&mut bob, 1, &text("once"));
     bob.receive(&alice, &first).unwrap();
-    assert_eq!(bob.receive(&alice, &first), Err(DecryptionFailure::Replayed));
+    assert_eq!(bob.receive(&alice, &first), Err(DecryptionFailure::KeyGone));
     let reply = bob.send(&mut alice, 2, &text("reply"));
     alice.receive(&bob, &reply).unwrap();
     let second = alice.send(&mut bob, 3, &text("twice"));
     assert_eq!(second.kind, CiphertextKind::Normal);
     bob.receive(&alice, &second).unwrap();
-    assert_eq!(bob.receive(&alice, &second), Err(DecryptionFailure::Replayed));
+    assert_eq!(bob.receive(&alice, &second), Err(DecryptionFailure::KeyGone));
     assert!(!bob.peers[alice.account.address()].is_wedged());
+}
+
+#[test]
+fn a_message_whose_key_was_forgotten_calls_for_a_repair_and_leaves_the_session_whole() {
+    let (mut alice, mut bob) = pair();
+    let early = alice.send(&mut bob, 0, &text("early"));
+    for n in 1..60 {
+        let sealed = alice.send(&mut bob, n, &text("later"));
+        if n > 50 {
+            bob.receive(&alice, &sealed).unwrap();
+        }
+    }
+    let failure = bob.receive(&alice, &early).unwrap_err();
+    assert_eq!((failure, failure.calls_for_repair()), (DecryptionFailure::KeyGone, true));
+    assert!(!bob.peers[alice.account.address()].is_wedged());
+    let sealed = bob.send(&mut alice, 100, &text("again, please"));
+    assert_eq!(sealed.kind, CiphertextKind::Normal, "the session goes on");
+}
+
+#[test]
+fn what_fails_late_under_a_retired_session_leaves_the_new_one_whole() {
+    let (mut alice, mut bob) = pair();
+    let first = alice.send(&mut bob, 1, &text("hello"));
+    bob.receive(&alice, &first).unwrap();
+    let [lost, late, later] = [2, 3, 4].map(|n| alice.send(&mut bob, n, &text("lost")));
+    assert_eq!(bob.receive(&alice, &damaged(&lost)), Err(DecryptionFailure::Corrupt));
+    let repair = bob.send(&mut alice, 5, &Body::SessionRepair { message_ids: vec![] });
+    assert_eq!(bob.receive(&alice, &damaged(&late)), Err(DecryptionFailure::Corrupt));
+    assert!(!bob.peers[alice.account.address()].is_wedged(), "the new session has not been heard from yet");
+    alice.receive(&bob, &repair).unwrap();
+    let answer = alice.send(&mut bob, 6, &Body::Resend { items: vec![] });
+    bob.receive(&alice, &answer).unwrap();
+    assert_eq!(bob.receive(&alice, &damaged(&later)), Err(DecryptionFailure::Corrupt));
+    assert!(!bob.peers[alice.account.address()].is_wedged(), "the new session is in use");
+    let sealed = alice.send(&mut bob, 7, &text("lost"));
+    assert_eq!(bob.receive(&alice, &damaged(&sealed)), Err(DecryptionFailure::Corrupt));
+    assert!(bob.peers[alice.account.address()].is_wedged(), "this was of the new session itself");
 }
 
 #[test]
@@ -305,6 +344,20 @@ fn keys_that_their_device_did_not_sign_are_refused() {
 }
 
 #[test]
+fn a_key_made_while_others_were_published_is_not_taken_for_published() {
+    let Party { mut account, .. } = Party::new(1, "phone");
+    account.refill(ONE_TIME_KEYS_MAX - 2);
+    let on_its_way = account.unpublished();
+    account.rotate_fallback_key();
+    account.mark_published(&on_its_way);
+    let left = account.unpublished();
+    assert!(left.fallback_key.is_some());
+    account.mark_published(&left);
+    let left = account.unpublished();
+    assert!(left.fallback_key.is_none() && left.one_time_keys.is_empty());
+}
+
+#[test]
 fn sessions_with_one_device_are_bounded() {
     let (mut alice, mut bob) = pair();
     for n in 0..2 * u8::try_from(SESSIONS_PER_DEVICE_MAX).unwrap() {
@@ -324,25 +377,41 @@ fn a_change_of_known_devices_is_told_and_the_first_sight_is_not() {
         devices: devices.iter().map(|party| party.published.clone()).collect(),
     };
     let own = alice.account.address();
-    let first = reconcile(Vec::new(), &list(&[&bob]), own);
+    let first = reconcile(Vec::new(), &list(&[&bob]), own, true);
     assert!(first.changes.is_empty() && first.peers.len() == 1);
     let tablet = Party::new(2, "tablet");
-    let second = reconcile(first.peers, &list(&[&bob, &tablet]), own);
+    let second = reconcile(first.peers, &list(&[&bob, &tablet]), own, false);
     let kinds = |outcome: &Reconciled| outcome.changes.iter().map(|c| c.kind).collect::<Vec<_>>();
     assert_eq!(kinds(&second), vec![IdentityChangeKind::Added]);
     let reinstalled = Party::new(2, "laptop");
-    let third = reconcile(second.peers, &list(&[&reinstalled, &tablet]), own);
+    let third = reconcile(second.peers, &list(&[&reinstalled, &tablet]), own, false);
     assert_eq!(kinds(&third), vec![IdentityChangeKind::Replaced]);
-    let fourth = reconcile(third.peers, &list(&[&reinstalled]), own);
+    let fourth = reconcile(third.peers, &list(&[&reinstalled]), own, false);
     assert_eq!(kinds(&fourth), vec![IdentityChangeKind::Removed]);
     let removed: Vec<bool> = fourth.peers.iter().map(PeerDevice::is_removed).collect();
     assert_eq!(removed.iter().filter(|removed| **removed).count(), 1);
-    let fifth = reconcile(fourth.peers, &list(&[&reinstalled]), own);
+    let fifth = reconcile(fourth.peers, &list(&[&reinstalled]), own, false);
     assert!(fifth.changes.is_empty(), "a removal is told once");
     let mut forged = tablet.published.clone();
     forged.signing_key = alice.published.signing_key.clone();
     let forged = DeviceList { user_id: user(2), version: 2, devices: vec![forged] };
-    assert_eq!(reconcile(Vec::new(), &forged, own).untrusted, vec![tablet.published.device_id]);
+    assert_eq!(reconcile(Vec::new(), &forged, own, true).untrusted, vec![tablet.published.device_id]);
+}
+
+#[test]
+fn the_first_other_device_of_a_user_who_had_none_is_told() {
+    let (alice, _) = pair();
+    let tablet = Party::new(1, "tablet");
+    let list = |devices: &[&Party]| DeviceList {
+        user_id: user(1),
+        version: 1,
+        devices: devices.iter().map(|party| party.published.clone()).collect(),
+    };
+    let own = alice.account.address();
+    let alone = reconcile(Vec::new(), &list(&[&alice]), own, true);
+    assert!(alone.changes.is_empty() && alone.peers.is_empty());
+    let joined = reconcile(alone.peers, &list(&[&alice, &tablet]), own, false);
+    assert_eq!(joined.changes[0].kind, IdentityChangeKind::Added);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! are known is an [`IdentityChange`], and changes the safety number.
 
 use colloquy_protocol::ids::{DeviceAddress, DeviceId};
+use colloquy_protocol::limits::DEVICES_PER_USER_MAX;
 use colloquy_protocol::rest::devices::DeviceList;
 
 use super::peer::PeerDevice;
@@ -40,12 +41,18 @@ pub struct Reconciled {
 }
 
 /// Compares `list` with the `known` devices of that user (removed ones too). `own` is left out, if it is listed.
+/// `is_first` if no list of that user was ever seen: knowing no device does not say so, because the list of this
+/// device's own user may name no other. A list of more than [`DEVICES_PER_USER_MAX`] is read no further.
 #[must_use]
-pub fn reconcile(known: Vec<PeerDevice>, list: &DeviceList, own: &DeviceAddress) -> Reconciled {
-    let is_first = known.is_empty();
+pub fn reconcile(
+    known: Vec<PeerDevice>,
+    list: &DeviceList,
+    own: &DeviceAddress,
+    is_first: bool,
+) -> Reconciled {
     let mut known = known;
     let mut outcome = Reconciled::default();
-    for device in &list.devices {
+    for device in list.devices.iter().take(DEVICES_PER_USER_MAX) {
         if list.user_id == own.user_id && device.device_id == own.device_id {
             continue;
         }

@@ -25,9 +25,12 @@ pub struct ConversationRecord {
     pub delivered_through: u64,
     /// Everything up to here was seen by the other participant.
     pub read_through: u64,
+    /// The newest message of this user for a person to read, as far as it is stored here.
+    #[serde(default)]
+    pub own_last: u64,
     /// Everything up to here was seen by this user.
     pub own_read_through: u64,
-    /// Up to here the server has been told so.
+    /// Up to here the server is known to have taken it.
     pub own_read_told: u64,
     /// Messages of the other participant this user has not seen, as far as they are stored here.
     pub unread: u64,
@@ -46,6 +49,7 @@ impl ConversationRecord {
             cursor_message_id: None,
             delivered_through: 0,
             read_through: 0,
+            own_last: 0,
             own_read_through: 0,
             own_read_told: 0,
             unread: 0,

@@ -128,6 +128,14 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.write(PersistMode::SyncAll, work)
+    }
+
+    fn write<T, E: From<StoreError>>(
+        &self,
+        mode: PersistMode,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         // A panic in an earlier update left nothing half-written: its batch was never committed.
         let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut transaction = self.transaction();
@@ -135,7 +143,7 @@ impl Store {
         let staged = std::mem::take(&mut transaction.staged);
         drop(transaction);
         if !staged.is_empty() {
-            self.commit(staged).map_err(E::from)?;
+            self.commit(staged, mode).map_err(E::from)?;
         }
         Ok(outcome)
     }
@@ -152,8 +160,37 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        self.write_off_thread(PersistMode::SyncAll, work).await
+    }
+
+    /// [`Store::update_off_thread`] without its fsync: what is written survives the end of the process, and a power
+    /// cut only once a later update is on disk. Nothing written later is ever there without it. For what the server
+    /// tells again, and for nothing else.
+    ///
+    /// # Errors
+    /// As [`Store::update_off_thread`].
+    pub async fn update_without_sync<T, E>(
+        &self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.write_off_thread(PersistMode::Buffer, work).await
+    }
+
+    async fn write_off_thread<T, E>(
+        &self,
+        mode: PersistMode,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let store = self.clone();
-        match tokio::task::spawn_blocking(move || store.update(work)).await {
+        match tokio::task::spawn_blocking(move || store.write(mode, work)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(StoreError::Interrupted.into()),
         }
@@ -163,9 +200,13 @@ impl Store {
         Transaction { store: &self.inner, snapshot: self.inner.database.snapshot(), staged: BTreeMap::new() }
     }
 
-    fn commit(&self, staged: BTreeMap<RecordKey, Option<Vec<u8>>>) -> Result<(), StoreError> {
+    fn commit(
+        &self,
+        staged: BTreeMap<RecordKey, Option<Vec<u8>>>,
+        mode: PersistMode,
+    ) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let mut batch = inner.database.batch().durability(Some(PersistMode::SyncAll));
+        let mut batch = inner.database.batch().durability(Some(mode));
         for (key, value) in staged {
             match value {
                 Some(value) => batch.insert(&inner.records, key.0, value),

@@ -4,7 +4,7 @@
 //! passphrase, or that lies in a file only its owner can read. HKDF derives one key per purpose from it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -33,6 +33,8 @@ const ARGON2_MEMORY_MAX_KIB: u32 = 1024 * 1024;
 /// The most passes a stored header may ask for.
 const ARGON2_PASSES_MAX: u32 = 64;
 const SALT_BYTES: usize = 16;
+/// Added to the name of a key file that is being written.
+const UNFINISHED_SUFFIX: &str = ".unfinished";
 const WRAP_CONTEXT: &[u8] = b"colloquy/store/master-key/1";
 
 /// What unlocks a store.
@@ -162,11 +164,19 @@ fn wrapping_key(
     }
 }
 
+/// Makes the key file whole or not at all: half a key would lock the store for ever.
 fn create_key_file(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StoreError> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     ambient::fill(&mut key[..]);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED_SUFFIX);
+    let unfinished = PathBuf::from(unfinished);
+    // One that a crash left behind sealed nothing. It is not written over: its mode is not known.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
     }
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -175,10 +185,13 @@ fn create_key_file(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StoreError
         use std::os::unix::fs::OpenOptionsExt;
         options.mode(0o600);
     }
-    let mut file = options.open(path)?;
+    let mut file = options.open(&unfinished)?;
     file.write_all(&key[..])?;
-    // The file must survive a crash before anything is sealed with it.
+    // The file, and its name, must survive a crash before anything is sealed with it.
     file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
     Ok(key)
 }
 

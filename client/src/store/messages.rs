@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::database::{Direction, StoreError, Transaction};
 use super::outbox::LocalMessageId;
 use super::table::{RecordKey, Table};
-use crate::crypto::{Body, DecryptionFailure};
+use crate::crypto::{Body, DecryptionFailure, Told};
 
 /// Messages one page of history holds at most.
 pub const HISTORY_PAGE_MAX: usize = 500;
@@ -69,6 +69,9 @@ pub struct MessageRecord {
     pub timestamp: UnixMillis,
     /// What it says.
     pub content: MessageContent,
+    /// Who it was encrypted for, if it was written here; at most one for each ciphertext of an envelope.
+    #[serde(default)]
+    pub told: Vec<Told>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

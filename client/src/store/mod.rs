@@ -5,7 +5,8 @@
 //! hash; sequence numbers stay readable, because the order of history is read from them.
 //!
 //! Everything is written through [`Store::update`]: one writer at a time, one atomic batch, fsynced before it
-//! returns. A ratchet that advanced, the message it decrypted and the cursor behind it are one batch (DURABLE).
+//! returns, except for what the server tells again: see [`Store::update_without_sync`]. A ratchet that advanced, the
+//! message it decrypted and the cursor behind it are one batch (DURABLE).
 //!
 //! | file | noun |
 //! |---|---|
@@ -18,6 +19,7 @@
 //! | [`conversations`] | conversations, their marks and cursors |
 //! | [`messages`] | decrypted messages, and which ids were seen |
 //! | [`outbox`] | what is to be sent |
+//! | [`repairs`] | what could not be decrypted and is to be asked for |
 
 pub mod conversations;
 pub mod database;
@@ -25,6 +27,7 @@ pub mod master_key;
 pub mod messages;
 pub mod outbox;
 pub mod peers;
+pub mod repairs;
 pub mod sealer;
 pub mod settings;
 pub mod table;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::database::{StoreError, Transaction};
 use super::table::{RecordKey, Table};
-use crate::crypto::Body;
+use crate::crypto::{Body, Told};
 
 /// Messages the outbox holds, failed ones included. One more is refused with [`StoreError::OutboxFull`].
 pub const OUTBOX_MAX: usize = 10_000;
@@ -86,6 +86,9 @@ pub struct OutboxRecord {
     pub written_at: UnixMillis,
     /// How often it was encrypted for a device list that turned out stale.
     pub attempts: u32,
+    /// Who reads what it says, once it is encrypted.
+    #[serde(default)]
+    pub told: Vec<Told>,
     /// How far it has come.
     pub state: OutboxState,
 }
@@ -127,6 +130,7 @@ impl Transaction<'_> {
             only_for: message.only_for,
             written_at: now,
             attempts: 0,
+            told: Vec::new(),
             state: OutboxState::Written,
         };
         self.put_outbox(&record);

@@ -10,8 +10,10 @@ use super::database::{StoreError, Transaction};
 use super::table::{RecordKey, Table};
 use crate::crypto::{PeerDevice, PeerPickle};
 
-/// Devices of one user that are remembered, those removed included. Beyond it the list is read no further.
-pub const PEERS_PER_USER_MAX: usize = 8 * DEVICES_PER_USER_MAX;
+/// Removed devices of one user that are remembered: what they sent before may still come.
+pub const REMOVED_PER_USER_MAX: usize = 7 * DEVICES_PER_USER_MAX;
+/// Devices of one user that are remembered, those removed included.
+pub const PEERS_PER_USER_MAX: usize = DEVICES_PER_USER_MAX + REMOVED_PER_USER_MAX;
 
 /// What is known of a user's device list; the devices themselves are [`PeerDevice`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,10 @@ pub struct DeviceListRecord {
     pub fetched_at: UnixMillis,
     /// It must be fetched again before anything more is encrypted for this user.
     pub stale: bool,
+    /// It names a device whose keys that device did not sign. Nothing can be sent to such a list: the server takes
+    /// only what is for every device on it.
+    #[serde(default)]
+    pub has_untrusted: bool,
 }
 
 impl Transaction<'_> {
@@ -55,6 +61,12 @@ impl Transaction<'_> {
     pub fn put_peer(&mut self, peer: &PeerDevice) {
         let key = self.peer_key(peer.address());
         self.put(key, &peer.pickle());
+    }
+
+    /// Stages that a device is forgotten, its keys and sessions with it.
+    pub fn remove_peer(&mut self, address: &DeviceAddress) {
+        let key = self.peer_key(address);
+        self.remove(key);
     }
 
     fn device_list_key(&self, user: UserId) -> RecordKey {

@@ -22,6 +22,8 @@ pub struct ProfileRecord {
     pub device_id: DeviceId,
     /// When the fallback key was last renewed.
     pub fallback_rotated_at: UnixMillis,
+    /// The server has confirmed this device since the last log-in.
+    pub is_registered: bool,
 }
 
 /// The tokens of the current log-in.

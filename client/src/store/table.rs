@@ -15,6 +15,7 @@ pub(super) enum Table {
     SeenKeys = 7,
     Outbox = 8,
     Users = 9,
+    Repairs = 10,
 }
 
 /// A record's key, or the beginning shared by a run of them.

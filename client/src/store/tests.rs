@@ -34,6 +34,7 @@ fn message(id: u128, sequence_number: u64) -> MessageRecord {
         local_id: None,
         timestamp: 5,
         content: MessageContent::Known(Body::Text(format!("secret words {sequence_number}"))),
+        told: Vec::new(),
     }
 }
 
@@ -84,6 +85,20 @@ fn what_was_committed_is_there_after_a_restart_and_what_was_not_is_not() {
             Ok::<_, StoreError>(())
         })
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_was_written_without_sync_is_there_after_the_process_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let write = |tx: &mut Transaction<'_>| {
+        tx.put_message(&message(1, 1));
+        Ok::<_, StoreError>(())
+    };
+    store.update_without_sync(write).await.unwrap();
+    drop(store);
+    let message = open(folder.path()).read(|tx| tx.message_at(conversation(1), 1)).unwrap();
+    assert!(message.is_some());
 }
 
 #[test]
@@ -181,6 +196,17 @@ fn a_key_file_is_made_for_its_owner_alone_and_refused_when_others_can_read_it() 
     std::fs::write(&path, [7; 32]).unwrap();
     let other = Store::open(&folder.path().join("db"), &key_file(folder.path()));
     assert!(matches!(other, Err(StoreError::WrongKey)));
+}
+
+#[test]
+fn a_key_file_that_a_crash_left_unfinished_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let unfinished = folder.path().join("key.unfinished");
+    std::fs::write(&unfinished, [7; 5]).unwrap();
+    drop(open(folder.path()));
+    assert!(!unfinished.exists());
+    assert_eq!(std::fs::metadata(folder.path().join("key")).unwrap().len(), 32);
+    drop(open(folder.path()));
 }
 
 #[test]

@@ -56,13 +56,14 @@ impl<T> Default for Inbound<T> {
 }
 
 impl<T> Inbound<T> {
-    /// This device holds everything up to `cursor`.
-    pub fn restore(&mut self, conversation: ConversationId, cursor: u64) {
-        let lane = Lane { next: cursor + 1, end: cursor, held: BTreeMap::new(), ask: None };
-        if let Some(old) = self.lanes.insert(conversation, lane) {
-            self.held -= old.held.len();
-        }
-        self.gapped.remove(&conversation);
+    /// A new connection begins: of each conversation this device holds everything up to its cursor, and of the
+    /// others nothing. What an earlier connection brought and nobody stored comes again, even the first message of
+    /// a conversation (NOLOSS).
+    #[must_use]
+    pub fn resumed(cursors: impl IntoIterator<Item = (ConversationId, u64)>) -> Self {
+        let lane = |cursor| Lane { next: cursor + 1, end: cursor, held: BTreeMap::new(), ask: None };
+        let lanes = cursors.into_iter().map(|(conversation, cursor)| (conversation, lane(cursor))).collect();
+        Self { lanes, ..Self::default() }
     }
 
     /// A message has come. Returns what can be shown now, in order.
@@ -143,17 +144,6 @@ impl<T> Inbound<T> {
             .any(|ask| ask.attempts >= ASK_ATTEMPTS_MAX && now.saturating_sub(ask.asked_at) >= ASK_TIMEOUT_MS)
     }
 
-    /// The connection is gone. What was held comes again when it resumes.
-    pub fn connection_lost(&mut self) {
-        for id in std::mem::take(&mut self.gapped) {
-            let lane = self.lanes.get_mut(&id).expect("every gapped conversation has a lane");
-            lane.held.clear();
-            lane.end = lane.next - 1;
-            lane.ask = None;
-        }
-        self.held = 0;
-    }
-
     /// Everything up to here is shown or on its way to be.
     #[must_use]
     pub fn cursor(&self, conversation: ConversationId) -> u64 {
@@ -222,9 +212,17 @@ mod tests {
             now += ASK_TIMEOUT_MS;
         }
         assert!(inbound.is_stuck(now));
-        inbound.connection_lost();
-        assert!(!inbound.is_stuck(now));
-        assert_eq!(inbound.held(), 0);
+    }
+
+    #[test]
+    fn what_was_shown_and_not_stored_before_the_connection_broke_is_shown_again() {
+        let mut inbound = Inbound::resumed([(conversation(1), 4)]);
+        assert_eq!(inbound.accept(conversation(1), 5, 5), vec![5]);
+        assert_eq!(inbound.accept(conversation(2), 1, 1), vec![1], "the first of an unknown conversation");
+        let mut inbound = Inbound::resumed([(conversation(1), 4)]);
+        assert_eq!(inbound.accept(conversation(1), 5, 5), vec![5]);
+        assert_eq!(inbound.accept(conversation(2), 1, 1), vec![1]);
+        assert!(inbound.accept(conversation(1), 4, 4).is_empty(), "what is stored is not");
     }
 
     #[test]
@@ -269,7 +267,9 @@ mod tests {
             let mut now = 0;
             for (index, (number, lost)) in deliveries.into_iter().enumerate() {
                 now += 1;
-                if index % 40 == 39 && broken[index] { inbound.connection_lost(); }
+                if index % 40 == 39 && broken[index] {
+                    inbound = Inbound::resumed([(id, shown.len() as u64)]);
+                }
                 if !lost {
                     let number = 1 + number % length;
                     shown.extend(inbound.accept(id, number, number));

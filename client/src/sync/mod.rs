@@ -9,4 +9,4 @@ pub mod outbound;
 
 pub use backoff::{Backoff, BackoffPolicy, Reconnect};
 pub use inbound::Inbound;
-pub use outbound::{Outbound, Work};
+pub use outbound::{Need, Outbound, Work};

@@ -3,9 +3,9 @@
 //! A conversation is a lane. Within it nothing overtakes: a message that has to be encrypted again, or wait, makes
 //! the later ones wait too. Across lanes nothing waits for another. Contents stay in the store; here are names.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::ids::{ConversationId, UserId};
 
 use crate::store::LocalMessageId;
 
@@ -23,6 +23,17 @@ pub enum Work {
     Send(LocalMessageId, u64),
 }
 
+/// What a message can wait for before it is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A user's device list.
+    Devices(UserId),
+    /// Keys of a user's devices.
+    Keys(UserId),
+    /// Room to fetch anything at all.
+    Room,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Written,
@@ -35,8 +46,15 @@ struct Lane {
     entries: BTreeMap<LocalMessageId, Stage>,
     /// Nothing is done before this time.
     resting_until: u64,
-    /// A device list or key is being fetched for the first message that is not in flight.
-    waiting: bool,
+    /// What is being fetched for the first message that is not in flight.
+    waiting: BTreeSet<Need>,
+}
+
+impl Lane {
+    /// The first message that is not in flight.
+    fn first(&mut self) -> Option<(&LocalMessageId, &mut Stage)> {
+        self.entries.iter_mut().find(|(_, stage)| !matches!(stage, Stage::InFlight { .. }))
+    }
 }
 
 /// Everything in the outbox that has not failed; at most [`crate::store::outbox::OUTBOX_MAX`] entries.
@@ -92,11 +110,10 @@ impl Outbound {
             let conversation = self.turn.pop_front().expect("as many turns as lanes");
             self.turn.push_back(conversation);
             let lane = self.lanes.get_mut(&conversation).expect("every turn is a lane's");
-            if lane.waiting || lane.resting_until > now {
+            if !lane.waiting.is_empty() || lane.resting_until > now {
                 continue;
             }
-            let first = lane.entries.iter_mut().find(|(_, stage)| !matches!(stage, Stage::InFlight { .. }));
-            match first {
+            match lane.first() {
                 None => {}
                 Some((id, Stage::Written)) => return Some(Work::Seal(*id)),
                 Some((id, stage)) => {
@@ -119,25 +136,30 @@ impl Outbound {
         self.set(id, Stage::Sealed);
     }
 
-    /// Its lane waits for something to be fetched.
-    pub fn waiting(&mut self, id: LocalMessageId) {
+    /// Its lane waits for all of `needs`.
+    pub fn waiting(&mut self, id: LocalMessageId, needs: BTreeSet<Need>) {
         if let Some(lane) = self.lane_mut(id) {
-            lane.waiting = true;
+            lane.waiting = needs;
         }
     }
 
-    /// Whatever lanes waited for has come, or has not: they try again, not before `until`.
-    pub fn wake(&mut self, until: u64) {
-        for lane in self.lanes.values_mut().filter(|lane| lane.waiting) {
-            lane.waiting = false;
-            lane.resting_until = until;
+    /// What some lanes waited for has come, or has not: those that wait for nothing else try again, not before
+    /// `until`. Returns the messages that waited for it.
+    pub fn wake(&mut self, need: Need, until: u64) -> Vec<LocalMessageId> {
+        let mut woken = Vec::new();
+        for lane in self.lanes.values_mut() {
+            if lane.waiting.remove(&need) {
+                lane.resting_until = lane.resting_until.max(until);
+                woken.extend(lane.first().map(|(id, _)| *id));
+            }
         }
+        woken
     }
 
     /// Its lane does nothing before `until`.
     pub fn rest(&mut self, id: LocalMessageId, until: u64) {
         if let Some(lane) = self.lane_mut(id) {
-            lane.resting_until = until;
+            lane.resting_until = lane.resting_until.max(until);
         }
     }
 
@@ -169,7 +191,7 @@ impl Outbound {
     /// The connection is gone: what was in flight is in doubt, and is sent again as it is.
     pub fn connection_lost(&mut self) {
         for lane in self.lanes.values_mut() {
-            lane.waiting = false;
+            lane.waiting.clear();
             for stage in lane.entries.values_mut() {
                 if matches!(stage, Stage::InFlight { .. }) {
                     *stage = Stage::Sealed;
@@ -233,7 +255,6 @@ impl Outbound {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
     use uuid::Uuid;
 
     fn conversation(n: u128) -> ConversationId {
@@ -250,9 +271,9 @@ mod tests {
         outbound.add(id(1), conversation(1), false);
         outbound.add(id(2), conversation(1), true);
         assert_eq!(outbound.next_work(0), Some(Work::Seal(id(1))));
-        outbound.waiting(id(1));
+        outbound.waiting(id(1), BTreeSet::from([Need::Room]));
         assert_eq!(outbound.next_work(0), None);
-        outbound.wake(0);
+        outbound.wake(Need::Room, 0);
         assert_eq!(outbound.next_work(0), Some(Work::Seal(id(1))));
         outbound.sealed(id(1));
         assert_eq!(outbound.next_work(0), Some(Work::Send(id(1), 1)));
@@ -266,8 +287,24 @@ mod tests {
         outbound.add(id(1), conversation(1), false);
         outbound.add(id(2), conversation(2), true);
         assert_eq!(outbound.next_work(0), Some(Work::Seal(id(1))));
-        outbound.waiting(id(1));
+        outbound.waiting(id(1), BTreeSet::from([Need::Room]));
         assert_eq!(outbound.next_work(0), Some(Work::Send(id(2), 1)));
+    }
+
+    #[test]
+    fn a_lane_is_woken_by_what_it_waits_for_and_by_nothing_else() {
+        let (a, b) = (UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
+        let mut outbound = Outbound::new(8);
+        outbound.add(id(1), conversation(1), false);
+        outbound.add(id(2), conversation(2), false);
+        outbound.waiting(id(1), BTreeSet::from([Need::Devices(a), Need::Keys(b)]));
+        outbound.waiting(id(2), BTreeSet::from([Need::Devices(b)]));
+        assert_eq!(outbound.wake(Need::Keys(a), 0), []);
+        assert_eq!(outbound.wake(Need::Devices(a), 5), [id(1)]);
+        assert_eq!(outbound.next_work(9), None, "it waits for keys too, and the other for a list");
+        assert_eq!(outbound.wake(Need::Keys(b), 0), [id(1)]);
+        assert_eq!(outbound.next_work(4), None, "the list may be tried again only then");
+        assert_eq!(outbound.next_work(5), Some(Work::Seal(id(1))));
     }
 
     #[test]

@@ -22,6 +22,12 @@ impl Deref for Caller {
     }
 }
 
+/// The token in an `Authorization` header; the scheme's case does not matter (RFC 9110, section 11.1).
+pub(crate) fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 impl<S> FromRequestParts<S> for Caller
 where
     Authenticator: FromRef<S>,
@@ -33,11 +39,8 @@ where
         let missing = || Refusal::new(ErrorCode::InvalidToken).detail("send Authorization: Bearer <token>");
         let authorization = parts.headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
         let authorization = authorization.to_str().map_err(|_| missing())?;
-        let (scheme, token) = authorization.split_once(' ').ok_or_else(missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(missing());
-        }
-        let authenticated = Authenticator::from_ref(state).authenticate(token.trim()).await;
+        let token = bearer_token(authorization).ok_or_else(missing)?;
+        let authenticated = Authenticator::from_ref(state).authenticate(token).await;
         authenticated.map(Self).map_err(|error| match error {
             AuthError::Invalid => Refusal::of_given_token(ErrorCode::InvalidToken),
             AuthError::Expired => Refusal::of_given_token(ErrorCode::TokenExpired),

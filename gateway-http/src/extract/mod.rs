@@ -7,6 +7,7 @@ mod path;
 mod query;
 
 pub use caller::Caller;
+pub(crate) use caller::bearer_token;
 pub use client_address::{ClientAddress, PeerAddress, TrustForwardedFor};
 pub use json::{BODY_MAX_BYTES, Json};
 pub use path::Path;

@@ -72,14 +72,15 @@ pub(crate) async fn log_in(
 
 /// Gives new tokens for the newest refresh token of a log-in.
 ///
-/// The token used is void from then on; using it again later than ten seconds after revokes the log-in.
+/// The token used is void from then on. Using it again revokes the log-in, unless it is a retry: under the same
+/// `request_id`, or within ten seconds.
 #[utoipa::path(post, path = "/v1/logins/refresh", tag = "logins", request_body = Refresh,
     responses((status = 200, description = "The log-in's next tokens", body = Tokens), RefreshProblems))]
 pub(crate) async fn refresh(
     State(logins): State<Logins>,
     Json(request): Json<Refresh>,
 ) -> Result<axum::Json<Tokens>, RouteError> {
-    logins.refresh(&request.refresh_token).await.map(axum::Json).map_err(RouteError::Refresh)
+    logins.refresh(request).await.map(axum::Json).map_err(RouteError::Refresh)
 }
 
 /// The caller's log-ins, newest first.

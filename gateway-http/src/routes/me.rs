@@ -1,5 +1,7 @@
 //! `/v1/me`: the caller's own account.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use colloquy_accounts::profile::{ChangeProfileError, Profiles};
@@ -9,26 +11,36 @@ use colloquy_protocol::rest::accounts::{ChangeProfile, Profile};
 use crate::extract::{Caller, Json};
 use crate::openapi::problems;
 use crate::problem::Refusal;
+use crate::rate_limit::RateLimits;
 
 problems!(ShowProblems: CALLER, ALWAYS; UnknownUser);
-problems!(ChangeProblems: CALLER, BODY, ALWAYS; PhoneTaken, EmailTaken, UnknownUser);
+problems!(ChangeProblems: CALLER, BODY, ALWAYS; PhoneTaken, EmailTaken, UnknownUser, RateLimited);
 
-pub(crate) struct RouteError(ChangeProfileError);
+fn changes_contact(request: &ChangeProfile) -> bool {
+    request.phone.is_some() || request.email.is_some()
+}
+
+pub(crate) enum RouteError {
+    Limited(Refusal),
+    Change(ChangeProfileError),
+}
 
 impl<E: Into<ChangeProfileError>> From<E> for RouteError {
     fn from(error: E) -> Self {
-        Self(error.into())
+        Self::Change(error.into())
     }
 }
 
 impl IntoResponse for RouteError {
     fn into_response(self) -> Response {
-        let refusal = match self.0 {
-            ChangeProfileError::InvalidField(error) => error.into(),
-            ChangeProfileError::PhoneTaken => Refusal::new(ErrorCode::PhoneTaken).field("phone"),
-            ChangeProfileError::EmailTaken => Refusal::new(ErrorCode::EmailTaken).field("email"),
-            ChangeProfileError::UnknownUser => Refusal::new(ErrorCode::UnknownUser),
-            ChangeProfileError::Store(error) => error.into(),
+        use ChangeProfileError::{EmailTaken, InvalidField, PhoneTaken, Store, UnknownUser};
+        let refusal = match self {
+            Self::Limited(refusal) => refusal,
+            Self::Change(InvalidField(error)) => error.into(),
+            Self::Change(PhoneTaken) => Refusal::new(ErrorCode::PhoneTaken).field("phone"),
+            Self::Change(EmailTaken) => Refusal::new(ErrorCode::EmailTaken).field("email"),
+            Self::Change(UnknownUser) => Refusal::new(ErrorCode::UnknownUser),
+            Self::Change(Store(error)) => error.into(),
         };
         refusal.into_response()
     }
@@ -51,7 +63,12 @@ pub(crate) async fn show(
 pub(crate) async fn change(
     caller: Caller,
     State(profiles): State<Profiles>,
+    State(limits): State<Arc<RateLimits>>,
     Json(request): Json<ChangeProfile>,
 ) -> Result<axum::Json<Profile>, RouteError> {
+    if changes_contact(&request) {
+        // "Taken" says that somebody has the number or address: as good as a look-up.
+        limits.check_look_up(caller.user_id).map_err(RouteError::Limited)?;
+    }
     Ok(axum::Json(profiles.change(caller.user_id, request).await?))
 }

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 pub use transport::{Transport, tuned};
 
+use crate::extract::bearer_token;
 use crate::problem::Refusal;
 use crate::readiness::{Phase, Readiness};
 
@@ -34,7 +35,7 @@ pub const DEVICE_HEADER: HeaderName = HeaderName::from_static("x-colloquy-device
 /// How sockets are taken in.
 #[derive(Clone, Copy, Debug)]
 pub struct WebSocketOptions {
-    /// Open sockets on this node. One more is refused with `overloaded` (503) before the upgrade.
+    /// Open sockets on this node. One more is refused with `busy` (503) before the upgrade.
     pub sockets_max: usize,
     /// A socket from which nothing has come for this long is closed.
     pub idle_timeout: Duration,
@@ -78,8 +79,7 @@ async fn upgrade(
     };
     let WebSocketDependencies { sessions, options, .. } = state.dependencies;
     tuned(upgrade, Transport::default()).on_upgrade(async move |socket| {
-        pump::run(socket, sessions, preauthenticated.0, options).await;
-        drop(place);
+        pump::start(socket, sessions, preauthenticated.0, options, place).await;
     })
 }
 
@@ -91,7 +91,7 @@ impl<S: Sync> FromRequestParts<S> for MaybePreauthenticated {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(token) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
+        let Some(token) = bearer.and_then(bearer_token) else {
             return Ok(Self(None));
         };
         let device = parts.headers.get(DEVICE_HEADER).and_then(|value| value.to_str().ok());

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use colloquy_actors::session::{self, Preauthentication, SessionServices, SocketEnd};
+use colloquy_actors::session::{self, Credit, Preauthentication, SessionServices, SocketEnd};
 use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{ClientFrame, RefusedFrame};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
 
 use super::WebSocketOptions;
 
-/// A burst that the client has not taken within this time makes it a slow consumer.
+/// A client that has not taken one more text, at most [`FRAME_MAX_BYTES`](colloquy_protocol::limits::FRAME_MAX_BYTES),
+/// within this time is a slow consumer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the client may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,25 +29,30 @@ const BURST_MAX: usize = 64;
 /// The clock is looked at no less often than this.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
-/// Serves one socket until it is closed by either side.
-pub(super) async fn run(
+/// Starts the session of a socket that has just been upgraded, and the task that serves it until either side closes it.
+///
+/// A task of its own: the one that brought the socket here keeps room for the handshake for as long as it lives. `place`
+/// is dropped when the socket is closed.
+pub(super) async fn start(
     mut socket: WebSocket,
     services: Arc<SessionServices>,
     preauthentication: Option<Preauthentication>,
     options: WebSocketOptions,
+    place: OwnedSemaphorePermit,
 ) {
-    let end = match session::start(Arc::clone(&services), preauthentication).await {
-        Ok(end) => end,
+    match session::start(Arc::clone(&services), preauthentication).await {
+        Ok(end) => {
+            let now = Instant::now();
+            let pump = Pump { socket, end, services, options, opened: now, last_received: now };
+            // Bounded by the places.
+            tokio::spawn(pump.run(place));
+        }
         Err(error) => {
             tracing::warn!(%error, "no session for a new socket");
-            let code = CloseCode::Internal;
-            return close(&mut socket, code.number(), code.reason()).await;
+            let code = CloseCode::Overloaded;
+            close(&mut socket, code.number(), code.reason()).await;
         }
-    };
-    let now = Instant::now();
-    let mut pump = Pump { socket, end, services, options, opened: now, last_received: now };
-    let ended = pump.until_closed().await;
-    pump.finish(ended).await;
+    }
 }
 
 /// Why the loop ended.
@@ -68,6 +75,12 @@ struct Pump {
 }
 
 impl Pump {
+    async fn run(mut self, _place: OwnedSemaphorePermit) {
+        let ended = self.until_closed().await;
+        // Rare and large: an open socket keeps no room for it.
+        Box::pin(self.finish(ended)).await;
+    }
+
     async fn until_closed(&mut self) -> Ended {
         let mut burst: Vec<String> = Vec::new();
         let credits = self.end.credits();
@@ -82,32 +95,29 @@ impl Pump {
                 count = self.end.outbound.recv_many(&mut burst, BURST_MAX) => {
                     if count == 0 {
                         // The session has died (ISOLATE): the client reconnects and resumes.
-                        return Ended::Us(CloseCode::Internal.number());
+                        let draining = self.services.drain.has_begun();
+                        let code = if draining { CloseCode::Draining } else { CloseCode::Internal };
+                        return Ended::Us(code.number());
                     }
-                    if let Err(ended) = self.write(&mut burst).await {
+                    tokio::select! {
+                        biased;
+                        number = &mut requested => return Ended::Us(number),
+                        written = self.write(&mut burst) => if let Err(ended) = written {
+                            return ended;
+                        },
+                    }
+                    // What the client says is not kept waiting by what there is to say to it.
+                    if credit.is_some()
+                        && let Some(received) = self.socket.next().now_or_never()
+                        && let Some(ended) = self.take_in(received, &mut credit)
+                    {
                         return ended;
                     }
                 }
                 received = self.socket.next(), if credit.is_some() => {
-                    self.last_received = Instant::now();
-                    let frame = match received {
-                        None => return Ended::Peer,
-                        Some(Err(error)) => return violation(error),
-                        Some(Ok(Message::Close(_))) => return Ended::Peer,
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                        Some(Ok(Message::Text(text))) => ClientFrame::parse(&text),
-                        Some(Ok(Message::Binary(_))) => Err(RefusedFrame {
-                            code: ErrorCode::MalformedFrame,
-                            detail: "frames are json text".to_owned(),
-                            client_message_id: None,
-                        }),
-                    };
-                    if let Some(credit) = credit.take()
-                        && !self.end.received(frame, credit)
-                    {
-                        return Ended::Us(CloseCode::Internal.number());
+                    if let Some(ended) = self.take_in(received, &mut credit) {
+                        return ended;
                     }
-                    credit = credits.try_take();
                 }
                 // As many frames are under way as may be: the socket is not read until one is answered.
                 free = credits.take(), if credit.is_none() => {
@@ -126,23 +136,45 @@ impl Pump {
         }
     }
 
-    /// Writes a burst and everything that joins it meanwhile, with one flush.
-    async fn write(&mut self, burst: &mut Vec<String>) -> Result<(), Ended> {
-        let Self { socket, end, .. } = self;
-        let written = timeout(WRITE_TIMEOUT, async {
-            for text in burst.drain(..) {
-                socket.feed(Message::Text(text.into())).await?;
-            }
-            socket.flush().await
-        });
-        match written.await {
-            Ok(Ok(())) => {
-                end.drained();
-                Ok(())
-            }
-            Ok(Err(_)) => Err(Ended::Peer),
-            Err(_) => Err(Ended::Us(CloseCode::SlowConsumer.number())),
+    /// Hands what the socket brought to the session, under a credit; says if that was the end.
+    fn take_in(
+        &mut self,
+        received: Option<Result<Message, axum::Error>>,
+        credit: &mut Option<Credit>,
+    ) -> Option<Ended> {
+        self.last_received = Instant::now();
+        let frame = match received {
+            None => return Some(Ended::Peer),
+            Some(Err(error)) => return Some(violation(error)),
+            Some(Ok(Message::Close(_))) => return Some(Ended::Peer),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return None,
+            Some(Ok(Message::Text(text))) => ClientFrame::parse(&text),
+            Some(Ok(Message::Binary(_))) => Err(RefusedFrame {
+                code: ErrorCode::MalformedFrame,
+                detail: "frames are json text".to_owned(),
+                client_message_id: None,
+                place: None,
+            }),
+        };
+        if let Some(credit) = credit.take()
+            && !self.end.received(frame, credit)
+        {
+            return Some(Ended::Us(CloseCode::Internal.number()));
         }
+        *credit = self.end.credits().try_take();
+        None
+    }
+
+    /// Writes a burst with one flush. A client that does not take the next text in time is too slow.
+    async fn write(&mut self, burst: &mut Vec<String>) -> Result<(), Ended> {
+        let mut bytes = 0;
+        for text in burst.drain(..) {
+            bytes += text.len();
+            in_time(self.socket.feed(Message::Text(text.into()))).await?;
+        }
+        in_time(self.socket.flush()).await?;
+        self.end.drained(bytes);
+        Ok(())
     }
 
     fn next_check(&self) -> Instant {
@@ -161,6 +193,9 @@ impl Pump {
     /// Whose time is up?
     fn overdue(&self) -> Option<CloseCode> {
         let line = self.end.line();
+        if !line.is_authenticated() && self.services.drain.has_begun() {
+            return Some(CloseCode::Draining);
+        }
         if !line.is_authenticated() && self.opened.elapsed() >= self.options.auth_timeout {
             return Some(CloseCode::AuthTimeout);
         }
@@ -172,7 +207,7 @@ impl Pump {
         expired.then_some(CloseCode::TokenExpired)
     }
 
-    async fn finish(mut self, ended: Ended) {
+    async fn finish(&mut self, ended: Ended) {
         let (number, reason) = match ended {
             // Answers a close frame, if there was one.
             Ended::Peer => return close(&mut self.socket, 1000, "").await,
@@ -183,14 +218,24 @@ impl Pump {
                 while let Ok(text) = self.end.outbound.try_recv() {
                     burst.push(text);
                 }
-                if !burst.is_empty() && self.write(&mut burst).await.is_err() {
-                    return;
+                let said = timeout(CLOSE_TIMEOUT, self.write(&mut burst)).await;
+                if !matches!(said, Ok(Ok(()))) {
+                    // It takes nothing: not the close frame either.
+                    return self.services.metrics.closed(number);
                 }
                 (number, reason(number))
             }
         };
         self.services.metrics.closed(number);
         close(&mut self.socket, number, reason).await;
+    }
+}
+
+async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Ended> {
+    match timeout(WRITE_TIMEOUT, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Ended::Peer),
+        Err(_) => Err(Ended::Us(CloseCode::SlowConsumer.number())),
     }
 }
 

@@ -4,7 +4,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use colloquy_protocol::limits::FRAME_MAX_BYTES;
 
 /// Read buffer, bytes. tungstenite's default of 128 KiB is what an idle connection would cost.
-const READ_BUFFER_BYTES: usize = 4096;
+const READ_BUFFER_BYTES: usize = 2048;
 /// Texts are gathered up to here before they are written: one system call for a burst. Nothing is held back, because
 /// every burst ends with a flush.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;

@@ -14,8 +14,8 @@ use crate::error_code::ErrorCode;
 use crate::frame::{MessageType, TypingState};
 use crate::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use crate::limits::{
-    CLIENT_MESSAGE_ID_MAX_BYTES, MEDIA_URL_MAX_BYTES, PRESENCE_SUBSCRIPTIONS_MAX, RECEIPT_IDS_MAX,
-    RESUME_CURSORS_MAX,
+    CLIENT_MESSAGE_ID_MAX_BYTES, CLIENT_SEQUENCE_MAX, MEDIA_URL_MAX_BYTES, PRESENCE_SUBSCRIPTIONS_MAX,
+    RECEIPT_IDS_MAX, RESUME_CURSORS_MAX,
 };
 
 /// A frame from a client.
@@ -201,6 +201,8 @@ pub struct RefusedFrame {
     pub detail: String,
     /// The message it would have been, where that much could be read.
     pub client_message_id: Option<String>,
+    /// Its conversation and `client_sequence`, where they could be read: a message refused for good uses its number up.
+    pub place: Option<(ConversationId, u64)>,
 }
 
 /// The top level of any client frame. Fields of other types of frame are ignored.
@@ -330,9 +332,21 @@ fn parse_message(head: &Head<'_>) -> Result<SendMessage, RefusedFrame> {
     let name = |mut refused: RefusedFrame| {
         let fits = (1..=CLIENT_MESSAGE_ID_MAX_BYTES).contains(&client_message_id.len());
         refused.client_message_id = fits.then(|| client_message_id.to_owned());
+        refused.place = place_of(head);
         refused
     };
     check_message(head, client_message_id).map_err(name)
+}
+
+/// Where a message that is refused would have stood in its sender's order.
+fn place_of(head: &Head<'_>) -> Option<(ConversationId, u64)> {
+    #[derive(Deserialize)]
+    struct Place {
+        conversation_id: ConversationId,
+    }
+    let number = head.client_sequence.filter(|number| (1..=CLIENT_SEQUENCE_MAX).contains(number))?;
+    let place: Place = serde_json::from_str(head.payload?.get()).ok()?;
+    Some((place.conversation_id, number))
 }
 
 fn check_message(head: &Head<'_>, client_message_id: &str) -> Result<SendMessage, RefusedFrame> {
@@ -345,8 +359,8 @@ fn check_message(head: &Head<'_>, client_message_id: &str) -> Result<SendMessage
     let idempotency_key = serde_json::from_str(key.get()).map_err(|_| {
         refuse(ErrorCode::InvalidIdempotencyKey, "idempotency_key is not a uuid of version 4")
     })?;
-    if head.client_sequence == Some(0) {
-        return Err(refuse(ErrorCode::InvalidField, "client_sequence starts at 1"));
+    if head.client_sequence.is_some_and(|number| !(1..=CLIENT_SEQUENCE_MAX).contains(&number)) {
+        return Err(refuse(ErrorCode::InvalidField, "client_sequence is not between 1 and 2^53 - 1"));
     }
     let raw = head.payload.ok_or_else(|| refuse(ErrorCode::MalformedFrame, "payload is missing"))?;
     let payload: SendPayload =
@@ -388,7 +402,7 @@ fn explain_payload(raw: &str, error: &serde_json::Error) -> RefusedFrame {
 }
 
 fn refuse(code: ErrorCode, detail: &str) -> RefusedFrame {
-    RefusedFrame { code, detail: detail.to_owned(), client_message_id: None }
+    RefusedFrame { code, detail: detail.to_owned(), client_message_id: None, place: None }
 }
 
 /// Says where and in which category parsing failed; serde's own text may quote what the client sent (PRIVATE).

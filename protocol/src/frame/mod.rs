@@ -4,6 +4,8 @@
 //! here, so a client parses exactly what a server writes.
 
 pub mod client;
+#[cfg(test)]
+mod golden;
 pub mod server;
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::UnixMillis;
 use crate::ids::{DeviceId, LoginId, UserId};
@@ -44,6 +45,10 @@ pub struct LogIn {
 pub struct Refresh {
     /// The newest refresh token of the log-in. An older one revokes the whole family.
     pub refresh_token: String,
+    /// The client's own name for this refresh, kept by it before it asks: asked again under the same name, however late, a
+    /// refresh whose answer was lost is answered again. Without it that is so for ten seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Uuid>,
 }
 
 /// What a log-in gives: an access token to act with and a refresh token to get the next one.

@@ -42,7 +42,16 @@ pub async fn versions_grow_as_devices_come_and_go(store: &Store) {
     assert_eq!(store.keys.remove(user(1), &device("phone")).await.unwrap(), Some(3));
     assert_eq!(store.keys.remove(user(1), &device("phone")).await.unwrap(), None);
     assert!(store.keys.claim(user(1), &[device("phone")]).await.unwrap().is_empty());
-    assert_eq!(register(store, "phone", Vec::new()).await, Registration::Registered { version: 4 });
+    let again = described("phone", "new identity");
+    let again = store.keys.register(user(1), again, Vec::new(), published("f", "fallback")).await.unwrap();
+    assert_eq!(again, Registration::Registered { version: 4 });
+}
+
+pub async fn a_removed_identity_never_comes_back_and_with_it_no_key_that_was_claimed(store: &Store) {
+    register(store, "phone", numbered(0..1)).await;
+    assert!(!store.keys.claim(user(1), &[device("phone")]).await.unwrap()[0].fallback);
+    store.keys.remove(user(1), &device("phone")).await.unwrap();
+    assert_eq!(register(store, "phone", numbered(0..1)).await, Registration::Conflict);
 }
 
 pub async fn a_device_with_other_keys_is_a_conflict_and_with_the_same_a_retry(store: &Store) {

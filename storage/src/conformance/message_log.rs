@@ -26,7 +26,7 @@ async fn owned(store: &Store) -> (ConversationId, Ownership) {
 fn placed(appended: Appended) -> Vec<Placed> {
     match appended {
         Appended::Placed(placed) => placed,
-        Appended::Fenced { .. } => panic!("fenced"),
+        other => panic!("not placed: {other:?}"),
     }
 }
 

@@ -59,12 +59,14 @@ macro_rules! conformance_suite {
             }
             logins {
                 of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries
+                a_refresh_under_its_own_name_is_answered_again_however_late_and_after_a_clock_was_set_back
                 a_generation_used_long_ago_revokes_its_log_in
                 a_log_in_is_bound_to_one_device_and_goes_with_it
                 only_its_owner_revokes_a_log_in
             }
             key_directory {
                 versions_grow_as_devices_come_and_go
+                a_removed_identity_never_comes_back_and_with_it_no_key_that_was_claimed
                 a_device_with_other_keys_is_a_conflict_and_with_the_same_a_retry
                 no_one_time_key_is_ever_given_out_twice
                 a_claimed_key_does_not_come_back_by_publishing_it_again
@@ -99,12 +101,12 @@ fn key(n: u128) -> IdempotencyKey {
 }
 
 /// The conversation of users `a` and `b`, opened.
-async fn pair(store: &Store, a: u128, b: u128) -> ConversationId {
+pub(crate) async fn pair(store: &Store, a: u128, b: u128) -> ConversationId {
     store.conversations.open_pair(user(a), user(b), 1).await.unwrap().0.conversation_id
 }
 
 /// A message of user `sender` under key `n` that says `text`; its id is made of sender and `n`.
-fn message(conversation_id: ConversationId, sender: u128, n: u128, text: &str) -> Message {
+pub(crate) fn message(conversation_id: ConversationId, sender: u128, n: u128, text: &str) -> Message {
     Message {
         message_id: MessageId(Uuid::from_u128((sender << 64) | n)),
         sequence_number: 0,

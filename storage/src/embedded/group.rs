@@ -21,6 +21,9 @@ use crate::ports::{StoreError, StoreResult};
 /// Rows in key order; `None` is a row removed. Sorted, because fjall's memtables take neighbours faster.
 type Pending = BTreeMap<Slice, Option<Slice>>;
 
+/// A point in a command: how many changes it had made.
+pub(super) struct Savepoint(usize);
+
 /// The overlay. The writer keeps one and uses it for group after group.
 pub(super) struct Group {
     database: Database,
@@ -131,9 +134,21 @@ impl Group {
         self.undo.clear();
     }
 
+    /// A point in the running command to come back to.
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint(self.undo.len())
+    }
+
     /// The running command failed; the group is as if it had never been in it.
     pub(super) fn roll_back(&mut self) {
-        while let Some((space, key, before)) = self.undo.pop() {
+        self.roll_back_to(Savepoint(0));
+    }
+
+    /// Undoes what the running command has changed since `savepoint`.
+    pub(super) fn roll_back_to(&mut self, savepoint: Savepoint) {
+        while self.undo.len() > savepoint.0
+            && let Some((space, key, before)) = self.undo.pop()
+        {
             match before {
                 Some(value) => self.pending[space as usize].insert(key, value),
                 None => self.pending[space as usize].remove(&key),

@@ -132,6 +132,10 @@ fn register(
             _ => Registration::Unchanged,
         });
     }
+    // Its claimed keys are forgotten: under the same identity they could be handed out again.
+    if group.get(Space::RemovedIdentities, &identity_row(user_id, &device.identity_key))?.is_some() {
+        return Ok(Registration::Conflict);
+    }
     if group.prefix(Space::Devices, user_id.0.as_bytes())?.len() >= DEVICES_PER_USER_MAX {
         return Ok(Registration::TooManyDevices);
     }
@@ -231,9 +235,9 @@ fn put_one_time_keys(group: &mut Group, owner: &Owner, keys: &[PublishedKey]) ->
 }
 
 fn remove(group: &mut Group, owner: &Owner) -> StoreResult<Option<u64>> {
-    if group.get(Space::Devices, &owner.key())?.is_none() {
-        return Ok(None);
-    }
+    let Some(device) = group.get(Space::Devices, &owner.key())? else { return Ok(None) };
+    let device: Device = decode(&device)?;
+    group.put(Space::RemovedIdentities, identity_row(owner.user_id, &device.identity_key), *b"");
     group.remove(Space::Devices, owner.key());
     group.remove(Space::KeyRings, owner.key());
     for space in [Space::OneTimeKeys, Space::ClaimedKeys, Space::ClaimedSlots] {
@@ -242,6 +246,10 @@ fn remove(group: &mut Group, owner: &Owner) -> StoreResult<Option<u64>> {
         }
     }
     raise_version(group, owner.user_id).map(Some)
+}
+
+fn identity_row(user_id: UserId, identity_key: &str) -> Vec<u8> {
+    [user_id.0.as_bytes().as_slice(), identity_key.as_bytes()].concat()
 }
 
 fn version(rows: &impl Rows, user_id: UserId) -> StoreResult<u64> {

@@ -44,6 +44,8 @@ pub(super) enum Space {
     ClaimedKeys,
     /// `user | device | 0 | slot` -> key id; says which claimed key is the oldest
     ClaimedSlots,
+    /// `user | identity key` -> nothing; a device with this key was removed
+    RemovedIdentities,
     /// name -> what the database says of itself
     Meta,
 }
@@ -53,7 +55,7 @@ impl Space {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Messages come first: fjall applies a batch in this order, so no index ever points ahead of its row.
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Messages,
         Self::MessageIds,
         Self::IdempotencyKeys,
@@ -72,6 +74,7 @@ impl Space {
         Self::OneTimeKeys,
         Self::ClaimedKeys,
         Self::ClaimedSlots,
+        Self::RemovedIdentities,
         Self::Meta,
     ];
 
@@ -95,6 +98,7 @@ impl Space {
             Self::OneTimeKeys => "one_time_keys",
             Self::ClaimedKeys => "claimed_keys",
             Self::ClaimedSlots => "claimed_slots",
+            Self::RemovedIdentities => "removed_identities",
             Self::Meta => "meta",
         }
     }

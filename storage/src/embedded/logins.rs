@@ -12,7 +12,7 @@ use super::encoding::{ID, decode, encode, id_pair, malformed, read_uuid};
 use super::group::Group;
 use super::keyspaces::Space;
 use super::snapshot::{Rows, Snapshot};
-use crate::model::login::{Login, Rotation};
+use crate::model::login::{Login, Presented, Rotation};
 use crate::ports::{Logins, StoreResult};
 
 pub(super) struct EmbeddedLogins(pub(super) Arc<Engine>);
@@ -34,11 +34,11 @@ impl Logins for EmbeddedLogins {
     async fn rotate(
         &self,
         login_id: LoginId,
-        generation: u64,
+        presented: Presented,
         now: UnixMillis,
         grace: Duration,
     ) -> StoreResult<Rotation> {
-        self.0.write(move |group| rotate(group, login_id, generation, now, grace)).await
+        self.0.write(move |group| rotate(group, login_id, presented, now, grace)).await
     }
 
     async fn bind(&self, login_id: LoginId, device_id: &DeviceId) -> StoreResult<bool> {
@@ -89,14 +89,16 @@ fn create(group: &mut Group, login: &Login) -> StoreResult<()> {
 fn rotate(
     group: &mut Group,
     login_id: LoginId,
-    generation: u64,
+    presented: Presented,
     now: UnixMillis,
     grace: Duration,
 ) -> StoreResult<Rotation> {
     let Some(mut login) = get(group, login_id)? else { return Ok(Rotation::Unknown) };
+    let Presented { generation, request_id } = presented;
     if generation == login.generation {
         login.generation += 1;
         login.rotated_at = now;
+        login.rotated_by = request_id;
         put(group, &login)?;
         return Ok(Rotation::Rotated(login));
     }
@@ -104,8 +106,9 @@ fn rotate(
         // No token of this generation was ever made.
         return Ok(Rotation::Unknown);
     }
-    let since_rotation = Duration::from_millis(now.saturating_sub(login.rotated_at));
-    if generation + 1 == login.generation && since_rotation <= grace {
+    let is_soon = Duration::from_millis(now.abs_diff(login.rotated_at)) <= grace;
+    let is_retry = request_id.is_some() && request_id == login.rotated_by;
+    if generation + 1 == login.generation && (is_soon || is_retry) {
         return Ok(Rotation::Repeated(login));
     }
     remove(group, &login);

@@ -14,8 +14,8 @@ use super::keyspaces::Space;
 use super::snapshot::{Rows, Snapshot};
 use crate::model::conversation::LogEnd;
 use crate::model::message::Message;
-use crate::ports::StoreResult;
 use crate::ports::message_log::{Append, Appended, Located, MessageLog, Ownership, Placed};
+use crate::ports::{StoreError, StoreResult};
 
 /// Look-ups by id that are done in place; more of them count as a walk over rows.
 const LOCATE_IN_PLACE_MAX: usize = 16;
@@ -47,7 +47,7 @@ impl MessageLog for EmbeddedMessageLog {
             encoded.push((append, bodies));
         }
         let append_all = move |group: &mut Group| {
-            encoded.into_iter().map(|(append, bodies)| place(group, append, bodies)).collect()
+            encoded.into_iter().map(|(append, bodies)| place_alone(group, append, bodies)).collect()
         };
         self.0.write(append_all).await
     }
@@ -77,6 +77,19 @@ impl MessageLog for EmbeddedMessageLog {
 
     async fn find_by_key(&self, sender_id: UserId, key: IdempotencyKey) -> StoreResult<Option<Arc<Message>>> {
         first_with_key(&self.0.snapshot(), sender_id, key)
+    }
+}
+
+/// Appends to one conversation. What is unreadable there is that conversation's misfortune and nobody else's.
+fn place_alone(group: &mut Group, append: Append, bodies: Vec<Slice>) -> StoreResult<Appended> {
+    let before = group.savepoint();
+    match place(group, append, bodies) {
+        Err(error @ StoreError::Corrupt(_)) => {
+            tracing::error!(%error, "nothing can be appended to a conversation");
+            group.roll_back_to(before);
+            Ok(Appended::Unreadable)
+        }
+        placed => placed,
     }
 }
 

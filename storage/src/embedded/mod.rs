@@ -96,10 +96,16 @@ impl EmbeddedStore {
         }
     }
 
-    /// Does the store take writes? Not once a commit has failed: then the process has to start again. For readiness.
+    /// Does the store take writes? Not once a commit has failed: then the process has to start again.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         !self.0.writer.has_failed()
+    }
+
+    /// Waits until a commit has failed, for ever if none does. From then on every write is refused: the process should
+    /// end and be started again, which reads the journal back.
+    pub async fn failed(&self) {
+        self.0.writer.failed().await;
     }
 
     /// Commits what waits and refuses later writes. The directory is free for another process once every

@@ -2,9 +2,13 @@
 
 use tempfile::TempDir;
 
+use super::encoding::idempotency_key;
+use super::keyspaces::Space;
 use super::{EmbeddedOptions, EmbeddedStore, OpenError};
+use crate::conformance::{message, pair};
 use crate::model::login::Login;
 use crate::ports::Store;
+use crate::ports::message_log::{Append, Appended};
 use colloquy_protocol::ids::{LoginId, UserId};
 use uuid::Uuid;
 
@@ -24,6 +28,7 @@ fn login() -> Login {
         generation: 0,
         rotated_at: 0,
         created_at: 0,
+        rotated_by: None,
     }
 }
 
@@ -62,4 +67,48 @@ async fn a_directory_in_use_is_refused_by_name_and_a_closed_store_refuses_writes
     assert!(matches!(second, Err(OpenError::Locked { .. })));
     opened.close().await.unwrap();
     assert!(store.logins.create(login()).await.is_err());
+}
+
+#[tokio::test]
+async fn after_a_failed_commit_nothing_is_written_and_what_was_answered_is_still_read() {
+    let (store, (opened, folder)) = open().await;
+    store.logins.create(login()).await.unwrap();
+    let failing = opened.0.write(|group| {
+        group.fail_commit = true;
+        group.put(Space::Meta, *b"a full disk", *b"x");
+        Ok(())
+    });
+    assert!(failing.await.is_err());
+    opened.failed().await;
+    assert!(!opened.is_writable());
+    let other = Login { login_id: LoginId(Uuid::from_u128(9)), ..login() };
+    assert!(store.logins.create(other).await.is_err(), "until the journal has been read back");
+    assert_eq!(store.logins.get(login().login_id).await.unwrap(), Some(login()));
+    opened.close().await.unwrap();
+    drop(store);
+    let again = EmbeddedStore::open(folder.path(), &EmbeddedOptions::default()).unwrap();
+    assert_eq!(again.store().logins.get(login().login_id).await.unwrap(), Some(login()));
+}
+
+#[tokio::test]
+async fn an_unreadable_record_stops_its_own_conversation_and_no_other_of_the_same_commit() {
+    let (store, (opened, _folder)) = open().await;
+    let (damaged, whole) = (pair(&store, 1, 2).await, pair(&store, 1, 3).await);
+    let mut appends = Vec::new();
+    for (nth, conversation_id) in [damaged, whole].into_iter().enumerate() {
+        let epoch = store.log.take_ownership(conversation_id).await.unwrap().epoch;
+        let messages = (0..3).map(|n| message(conversation_id, 1, nth as u128 * 10 + n, "text")).collect();
+        appends.push(Append { conversation_id, epoch, after_sequence: 0, messages });
+    }
+    let of_the_last = &appends[0].messages[2];
+    let key = idempotency_key(of_the_last.sender_id, of_the_last.idempotency_key);
+    let damage = opened.0.write(move |group| {
+        group.put(Space::IdempotencyKeys, key, *b"not a position");
+        Ok(())
+    });
+    damage.await.unwrap();
+    let answers = store.log.append(appends).await.unwrap();
+    assert!(matches!(&answers[..], [Appended::Unreadable, Appended::Placed(placed)] if placed.len() == 3));
+    assert_eq!(store.log.end(damaged).await.unwrap().last_sequence, 0);
+    assert_eq!(store.log.end(whole).await.unwrap().last_sequence, 3);
 }

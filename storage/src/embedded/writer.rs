@@ -12,12 +12,11 @@
 //! holds is not known until it is replayed, which the next start does. Reads go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::group::Group;
 use crate::ports::{StoreError, StoreResult};
@@ -45,7 +44,7 @@ enum WriterError {
 /// The queue's end where commands are put in, and the thread behind it. Dropping it commits what waits.
 pub(super) struct Writer {
     queue: SyncSender<Order>,
-    failed: Arc<AtomicBool>,
+    failed: watch::Receiver<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -57,8 +56,8 @@ enum Order {
 impl Writer {
     pub(super) fn start(group: Group) -> std::io::Result<Self> {
         let (queue, orders) = sync_channel(QUEUE_MAX);
-        let failed = Arc::new(AtomicBool::new(false));
-        let mut session = WriterThread { group, failed: Arc::clone(&failed) };
+        let (has_failed, failed) = watch::channel(false);
+        let mut session = WriterThread { group, failed: has_failed };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || session.run(&orders))?;
@@ -82,7 +81,14 @@ impl Writer {
 
     /// Has a commit failed?
     pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+        *self.failed.borrow()
+    }
+
+    /// Waits for a commit to fail; for ever if the writer is closed before one does.
+    pub(super) async fn failed(&self) {
+        if self.failed.clone().wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Commits what waits and stops. Blocks until that is done; what is put in later is refused.
@@ -136,7 +142,7 @@ where
 
 struct WriterThread {
     group: Group,
-    failed: Arc<AtomicBool>,
+    failed: watch::Sender<bool>,
 }
 
 impl WriterThread {
@@ -166,7 +172,7 @@ impl WriterThread {
     }
 
     fn run_command(&mut self, mut command: Box<dyn Command>) -> Box<dyn Command> {
-        if self.failed.load(Ordering::Acquire) {
+        if *self.failed.borrow() {
             return command;
         }
         // What a panic leaves behind in the group is undone; nothing else is shared with the command.
@@ -183,7 +189,7 @@ impl WriterThread {
     }
 
     fn commit(&mut self) -> StoreResult<()> {
-        if self.failed.load(Ordering::Acquire) {
+        if *self.failed.borrow() {
             return Err(StoreError::unavailable(WriterError::Failed));
         }
         let committed = catch_unwind(AssertUnwindSafe(|| self.group.commit()));
@@ -194,7 +200,7 @@ impl WriterThread {
         };
         tracing::error!(%error, "a commit failed; the store takes no more writes until it is opened again");
         self.group.abandon();
-        self.failed.store(true, Ordering::Release);
+        self.failed.send_replace(true);
         Err(error)
     }
 }

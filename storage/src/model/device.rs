@@ -64,7 +64,7 @@ pub enum Registration {
     },
     /// It was registered with the same identity and signing key: a retry. The keys were published all the same.
     Unchanged,
-    /// It is registered with other keys.
+    /// It is registered with other keys, or a device with this identity key was removed.
     Conflict,
     /// The user has as many devices as one may have.
     TooManyDevices,

@@ -7,7 +7,7 @@ use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
 
 use super::StoreResult;
-use crate::model::login::{Login, Rotation};
+use crate::model::login::{Login, Presented, Rotation};
 
 /// Log-ins. A revoked one is gone.
 #[async_trait]
@@ -21,12 +21,13 @@ pub trait Logins: Send + Sync + 'static {
     /// A user's, newest first.
     async fn list(&self, user_id: UserId) -> StoreResult<Vec<Login>>;
 
-    /// Answers a refresh token of `generation`, atomically: of any number of concurrent calls with the newest
-    /// generation one rotates. `grace` is how long after a rotation the generation before it counts as a retry.
+    /// Answers a refresh token, atomically: of any number of concurrent calls with the newest generation one rotates.
+    /// `grace` is how long after a rotation, by clocks that may differ by as much, the generation before it counts as a
+    /// retry; under the rotation's own request id it does so for ever.
     async fn rotate(
         &self,
         login_id: LoginId,
-        generation: u64,
+        presented: Presented,
         now: UnixMillis,
         grace: Duration,
     ) -> StoreResult<Rotation>;

@@ -44,6 +44,9 @@ pub enum Appended {
         /// The newest message's number.
         last_sequence: u64,
     },
+    /// A record of this conversation cannot be read back. Nothing was appended to it; the other appends of the call
+    /// stand (ISOLATE).
+    Unreadable,
 }
 
 /// What came of one message.

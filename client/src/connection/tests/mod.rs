@@ -1,5 +1,10 @@
 //! The engine against a small server over real sockets, which drops connections, repeats, withholds and damages.
 
+mod desk;
+mod device_lists;
+mod mending;
+mod resuming;
+mod sending;
 mod server;
 
 use std::time::Duration;
@@ -8,7 +13,7 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, UserId};
 
 use self::server::{Fault, Server};
-use crate::store::Unlock;
+use crate::store::{ProfileRecord, Store, StoreError, Unlock};
 use crate::sync::BackoffPolicy;
 use crate::{
     Client, DisconnectReason, Event, Events, IdentityChangeKind, MessageState, ProfileOptions, Registration,
@@ -195,6 +200,7 @@ async fn a_new_device_is_told_and_gets_what_is_sent_from_then_on() {
     let (mut a, mut b) = (alice.client.connect().unwrap(), bob.client.connect().unwrap());
     alice.client.send_text(bob.user_id, "text 1").await.unwrap();
     assert_eq!(texts(&mut b, 1).await, numbered(1));
+    server.wait_for_device_list(bob.user_id, bob.user_id).await;
     let folder = tempfile::tempdir().unwrap();
     let second = open(&server, &folder).await;
     let identifier = crate::Identifier::Email("bob@example.org".into());
@@ -216,6 +222,12 @@ async fn a_new_device_is_told_and_gets_what_is_sent_from_then_on() {
     assert_eq!(seen, "text 2");
     // The other device of the same user gets what this one sends.
     second.send_text(alice.user_id, "text 3").await.unwrap();
+    let change = until(&mut b, |event| match event {
+        Event::IdentityChanged(change) if change.address.user_id == bob.user_id => Some(change.kind),
+        _ => None,
+    })
+    .await;
+    assert_eq!(change, IdentityChangeKind::Added, "a user is told of the first device beside the own one");
     let own = until(&mut b, |event| match event {
         Event::MessageReceived(m) => Some((m.is_own, text(&m.content))),
         _ => None,
@@ -300,6 +312,41 @@ async fn one_time_keys_are_published_again_when_few_are_left() {
     server.take_keys(alice.user_id, 40);
     alice.client.connect().unwrap();
     server.wait_for_keys(alice.user_id, 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_the_server_could_not_take_are_published_later_on_the_same_connection() {
+    let server = Server::start().await;
+    let alice = person(&server, "alice").await;
+    server.take_keys(alice.user_id, 40);
+    server.refuse_keys(1);
+    alice.client.connect().unwrap();
+    server.wait_for_keys(alice.user_id, 50).await;
+    assert_eq!(server.ports().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_was_cut_short_is_finished_by_the_next_start() {
+    let server = Server::start().await;
+    let (alice, bob) = (person(&server, "alice").await, person(&server, "bob").await);
+    let Person { client, folder, user_id } = alice;
+    drop(client);
+    server.forget_devices(user_id);
+    let unlock = Unlock::KeyFile(folder.path().join("key"));
+    let store = Store::open(&folder.path().join("db"), &unlock).unwrap();
+    store
+        .update(|tx| {
+            let profile = tx.profile()?.unwrap();
+            tx.put_profile(&ProfileRecord { is_registered: false, ..profile });
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    drop(store);
+    let client = open(&server, &folder).await;
+    client.connect().unwrap();
+    client.send_text(bob.user_id, "text 1").await.unwrap();
+    sent(&client).await;
+    assert_eq!(server.stored(), 1);
 }
 
 async fn connected(events: &mut Events) {

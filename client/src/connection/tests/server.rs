@@ -16,6 +16,7 @@ use colloquy_protocol::ids::{
 };
 use colloquy_protocol::problem::Problem;
 use colloquy_protocol::rest::accounts::{LogIn, Refresh, Register, Tokens, UserCard};
+use colloquy_protocol::rest::conversations::{Conversation, ConversationKind, Conversations};
 use colloquy_protocol::rest::devices::{
     ClaimKeys, ClaimedKey, ClaimedKeys, Device, DeviceList, KeyCount, PublishKeys, RegisterDevice, SignedKey,
 };
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 const TOKENS_LAST_MS: u64 = 3_600_000;
 const PAGE: usize = 7;
+const LIST_PAGE: usize = 2;
 /// Frames that may wait for one socket; no test pushes as many.
 const PUSHES_MAX: usize = 4096;
 
@@ -50,6 +52,8 @@ pub(super) enum Fault {
     /// Recipients get another ciphertext.
     Damage,
     Refuse(ErrorCode),
+    /// It is stored, and its sender is told that its device list is stale.
+    StoreAndCallStale,
 }
 
 struct Registered {
@@ -79,10 +83,25 @@ struct State {
     sockets: Vec<(DeviceAddress, mpsc::Sender<Push>)>,
     faults: VecDeque<Fault>,
     acks: BTreeMap<(UserId, ConversationId), u64>,
+    reads: BTreeMap<(UserId, ConversationId), u64>,
+    /// Read receipts are lost before they are taken.
+    loses_reads: bool,
+    /// Read receipts that came, lost ones too.
+    reads_heard: usize,
+    /// Pages of lists of conversations that were asked for.
+    lists: usize,
+    /// So many times keys are not taken for now.
+    refused_keys: usize,
     conflicts: usize,
     refreshes: usize,
     ports: Vec<u16>,
     counter: u128,
+    /// Who has asked for whose device list.
+    devices_asked: Vec<(UserId, UserId)>,
+    /// Device lists this user asks for are answered later.
+    held: Option<UserId>,
+    /// Requests that wait for that.
+    holding: usize,
 }
 
 #[derive(Clone)]
@@ -133,6 +152,64 @@ impl Server {
         }
     }
 
+    /// Read receipts are lost from here on, or no longer.
+    pub(super) fn lose_read_receipts(&self, lose: bool) {
+        self.state().loses_reads = lose;
+    }
+
+    pub(super) async fn wait_for_read_receipts(&self, least: usize) {
+        self.wait(|state| state.reads_heard >= least).await;
+    }
+
+    pub(super) fn read_receipts(&self) -> usize {
+        self.state().reads_heard
+    }
+
+    /// Pages of lists of conversations that were asked for.
+    pub(super) fn lists(&self) -> usize {
+        self.state().lists
+    }
+
+    /// From here on the device list of a user names a device that did not sign its keys.
+    pub(super) fn forge_device(&self, user: UserId) {
+        let mut state = self.state();
+        let devices = state.devices.get_mut(&user).unwrap();
+        let (_, real) = devices.first_key_value().unwrap();
+        let forged = Registered {
+            device: Device { device_id: DeviceId::new("forged").unwrap(), ..real.device.clone() },
+            one_time_keys: Vec::new(),
+            fallback_key: real.fallback_key.clone(),
+        };
+        devices.insert(forged.device.device_id.clone(), forged);
+    }
+
+    /// Breaks the connections of a user.
+    pub(super) fn drop_sockets(&self, user: UserId) {
+        for (address, socket) in &self.state().sockets {
+            if address.user_id == user {
+                let _ = socket.try_send(Push::Drop);
+            }
+        }
+    }
+
+    /// The device lists that `user` asks for are not answered before [`Server::release_device_lists`].
+    pub(super) fn hold_device_lists(&self, user: UserId) {
+        self.state().held = Some(user);
+    }
+
+    pub(super) fn release_device_lists(&self) {
+        self.state().held = None;
+        self.changed.send_replace(());
+    }
+
+    pub(super) async fn wait_for_device_list(&self, asker: UserId, of: UserId) {
+        self.wait(|state| state.devices_asked.contains(&(asker, of))).await;
+    }
+
+    pub(super) async fn wait_for_held_device_list(&self) {
+        self.wait(|state| state.holding > 0).await;
+    }
+
     pub(super) fn migrate_all(&self, to: &Self) {
         for (address, socket) in &self.state().sockets {
             let payload = Migration {
@@ -155,6 +232,15 @@ impl Server {
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(super) fn refuse_keys(&self, times: usize) {
+        self.state().refused_keys = times;
+    }
+
+    /// Forgets that a user ever registered a device.
+    pub(super) fn forget_devices(&self, user: UserId) {
+        self.state().devices.remove(&user);
     }
 
     pub(super) fn take_keys(&self, user: UserId, count: usize) {
@@ -214,6 +300,11 @@ impl Server {
         let (method, target) = (line.next().unwrap(), line.next().unwrap());
         let user = header(&head, "authorization")
             .and_then(|token| token.strip_prefix("Bearer ").map(|token| token.parse().unwrap()));
+        if target.ends_with("/devices") && user.is_some() && self.state().held == user {
+            self.state().holding += 1;
+            self.changed.send_replace(());
+            self.wait(|state| state.held.is_none()).await;
+        }
         let (status, answer) = match self.state().rest(method, target, user, &body) {
             Ok(answer) => (200, answer),
             Err(code) => (code.http_status(), serde_json::to_value(Problem::new(code)).unwrap()),
@@ -331,6 +422,10 @@ impl State {
                 json!(KeyCount { one_time_key_count: count as u64 })
             }
             ("POST", ["v1", "devices", device, "keys"]) => {
+                if let Some(left) = self.refused_keys.checked_sub(1) {
+                    self.refused_keys = left;
+                    return Err(ErrorCode::Busy);
+                }
                 let body: PublishKeys = read(body);
                 let devices = self.devices.get_mut(&bearer.unwrap()).unwrap();
                 let device = devices.get_mut(&DeviceId::new(device).unwrap()).unwrap();
@@ -350,9 +445,14 @@ impl State {
             }
             ("GET", ["v1", "users", user, "devices"]) => {
                 let user_id = user.parse().unwrap();
+                self.devices_asked.push((bearer.unwrap(), user_id));
                 let devices = self.devices.get(&user_id).ok_or(ErrorCode::UnknownUser)?;
                 let devices: Vec<Device> = devices.values().map(|device| device.device.clone()).collect();
                 json!(DeviceList { user_id, version: devices.len() as u64, devices })
+            }
+            ("GET", ["v1", "conversations"]) => {
+                let cursor = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
+                json!(self.list(bearer.unwrap(), cursor.map_or(0, |cursor| cursor.parse().unwrap())))
             }
             ("POST", ["v1", "users", user, "keys", "claim"]) => {
                 let devices = self.devices.get_mut(&user.parse().unwrap()).unwrap();
@@ -369,6 +469,35 @@ impl State {
             _ => return Err(ErrorCode::NotFound),
         };
         Ok(answer)
+    }
+
+    fn list(&mut self, own: UserId, skipped: usize) -> Conversations {
+        self.lists += 1;
+        let mut logs: Vec<_> =
+            self.log.iter().filter(|(_, log)| log.iter().any(|stored| is_participant(stored, own))).collect();
+        logs.sort_by_key(|(_, log)| std::cmp::Reverse(log.last().unwrap().id));
+        let more = logs.len() > skipped + LIST_PAGE;
+        let view = |(id, log): (&ConversationId, &Vec<Stored>)| {
+            let (sender, receiver) = (log[0].sender.user_id, log[0].sent.payload.receiver_id);
+            let other = if sender == own { receiver } else { sender };
+            let mark = |marks: &BTreeMap<_, u64>, user| marks.get(&(user, *id)).copied().unwrap_or(0);
+            Conversation {
+                conversation_id: *id,
+                r#type: ConversationKind::Pair,
+                participants: vec![sender, receiver],
+                last_sequence_number: log.len() as u64,
+                last_message_at: Some(log.len() as u64),
+                unread_count: 0,
+                own_read_through: mark(&self.reads, own),
+                read_through: mark(&self.reads, other),
+                delivered_through: mark(&self.acks, other),
+                created_at: 1,
+                last_message: None,
+            }
+        };
+        let conversations = logs.into_iter().skip(skipped).take(LIST_PAGE).map(view).collect();
+        let next_cursor = more.then(|| (skipped + LIST_PAGE).to_string());
+        Conversations { conversations, next_cursor }
     }
 
     fn tokens(&mut self, user_id: UserId) -> Tokens {
@@ -425,6 +554,10 @@ impl State {
                 }
             }
             ClientFrame::ReadReceipt(receipt) => {
+                self.reads_heard += 1;
+                if self.loses_reads {
+                    return true;
+                }
                 let newest = *receipt.message_ids.last().unwrap();
                 let (id, index) = self
                     .log
@@ -438,11 +571,12 @@ impl State {
                     through_sequence: index as u64 + 1,
                     timestamp: 1,
                 };
-                for (address, socket) in &self.sockets {
-                    if address != own {
-                        let frame = ServerFrame::ReadReceipt { payload: payload.clone() };
-                        let _ = socket.try_send(Push::Frame(Box::new(frame)));
-                    }
+                let mark = self.reads.entry((own.user_id, id)).or_insert(0);
+                *mark = (*mark).max(payload.through_sequence);
+                // The reader's own sockets are told too: that is how it knows that it was heard.
+                for (_, socket) in &self.sockets {
+                    let frame = ServerFrame::ReadReceipt { payload: payload.clone() };
+                    let _ = socket.try_send(Push::Frame(Box::new(frame)));
                 }
             }
             _ => {}
@@ -496,6 +630,12 @@ impl State {
                 self.store(own, sent, fault)
             }
         };
+        if fault == Fault::StoreAndCallStale {
+            let payload = DeviceListStale { conversation_id: id, missing: vec![], extra: vec![] };
+            let frame = ServerFrame::DeviceListStale { client_message_id, payload };
+            let _ = reply.try_send(Push::Frame(Box::new(frame)));
+            return true;
+        }
         if fault == Fault::DropAfterStore {
             return false;
         }

@@ -1,0 +1,138 @@
+//! Marks that moved while this device was away, read again from the server's list of conversations.
+//!
+//! Receipts are shown to open sockets only, and never again. So after each connection the list is read, page by
+//! page, until every conversation that can have news was in it.
+
+use std::collections::BTreeSet;
+
+use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::rest::conversations::Conversations;
+
+use super::ingest::MarkMove;
+use crate::store::ConversationRecord;
+
+/// Pages of the list read after one connection. Conversations beyond have been silent for longer than all those
+/// before them; their marks are read when they come to the front.
+pub(super) const PAGES_MAX: u32 = 20;
+
+/// How much of the list is still to be read.
+#[derive(Debug)]
+pub(super) struct Resync {
+    /// Conversations that can have news and were on no page yet.
+    wanted: BTreeSet<ConversationId>,
+    cursor: Option<String>,
+    pages_left: u32,
+    not_before: u64,
+}
+
+impl Resync {
+    /// Nothing if there can be no news: everything this user wrote is known to be read, and every own read mark is
+    /// known to have been taken.
+    pub(super) fn begin(conversations: &[ConversationRecord]) -> Option<Self> {
+        let can_have_news = |record: &&ConversationRecord| {
+            record.own_last > record.read_through || record.own_read_through > record.own_read_told
+        };
+        let wanted: BTreeSet<ConversationId> =
+            conversations.iter().filter(can_have_news).map(|record| record.conversation_id).collect();
+        (!wanted.is_empty()).then_some(Self { wanted, cursor: None, pages_left: PAGES_MAX, not_before: 0 })
+    }
+
+    /// The cursor of the page to be fetched now, unless it is to wait.
+    pub(super) fn due(&self, now: u64) -> Option<Option<String>> {
+        (now >= self.not_before).then(|| self.cursor.clone())
+    }
+
+    /// A page has come that was asked for with `cursor`. Nothing if it was the last one needed.
+    pub(super) fn answered(mut self, cursor: Option<&str>, page: &Conversations) -> Option<Self> {
+        for conversation in &page.conversations {
+            self.wanted.remove(&conversation.conversation_id);
+        }
+        if self.cursor.as_deref() != cursor {
+            // The answer to a question of an earlier connection.
+            return (!self.wanted.is_empty()).then_some(self);
+        }
+        self.pages_left = self.pages_left.saturating_sub(1);
+        self.cursor = Some(page.next_cursor.clone()?);
+        (!self.wanted.is_empty() && self.pages_left > 0).then_some(self)
+    }
+
+    /// The page could not be fetched, and may be later.
+    pub(super) fn rest(&mut self, until: u64) {
+        self.not_before = until;
+    }
+}
+
+/// What a page says about the marks of its conversations.
+pub(super) fn marks(page: &Conversations) -> impl Iterator<Item = MarkMove> + '_ {
+    page.conversations.iter().map(|view| MarkMove {
+        conversation_id: view.conversation_id,
+        delivered_through: view.delivered_through,
+        read_through: view.read_through,
+        own_read_through: view.own_read_through,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use colloquy_protocol::ids::UserId;
+    use colloquy_protocol::rest::conversations::{Conversation, ConversationKind};
+    use uuid::Uuid;
+
+    fn record(n: u128, own_last: u64, read_through: u64) -> ConversationRecord {
+        let id = ConversationId(Uuid::from_u128(n));
+        ConversationRecord { own_last, read_through, ..ConversationRecord::new(id, UserId(Uuid::nil())) }
+    }
+
+    fn page(ids: impl IntoIterator<Item = u128>, next: Option<&str>) -> Conversations {
+        let view = |n| Conversation {
+            conversation_id: ConversationId(Uuid::from_u128(n)),
+            r#type: ConversationKind::Pair,
+            participants: Vec::new(),
+            last_sequence_number: 0,
+            last_message_at: None,
+            unread_count: 0,
+            own_read_through: 0,
+            read_through: 0,
+            delivered_through: 0,
+            created_at: 0,
+            last_message: None,
+        };
+        let conversations = ids.into_iter().map(view).collect();
+        Conversations { conversations, next_cursor: next.map(str::to_owned) }
+    }
+
+    #[test]
+    fn nothing_is_asked_when_everything_written_was_read_and_everything_read_was_told() {
+        assert!(Resync::begin(&[]).is_none());
+        assert!(Resync::begin(&[record(1, 3, 3), record(2, 0, 0)]).is_none());
+        assert!(Resync::begin(&[record(1, 3, 2)]).is_some());
+        let untold = ConversationRecord { own_read_through: 2, own_read_told: 1, ..record(1, 0, 0) };
+        assert!(Resync::begin(&[untold]).is_some());
+    }
+
+    #[test]
+    fn pages_are_read_until_every_conversation_that_can_have_news_was_on_one() {
+        let resync = Resync::begin(&[record(1, 1, 0), record(2, 1, 0), record(9, 1, 1)]).unwrap();
+        assert_eq!(resync.due(0), Some(None));
+        let mut resync = resync.answered(None, &page([7, 1], Some("a"))).unwrap();
+        assert_eq!(resync.due(0), Some(Some("a".to_owned())));
+        resync.rest(10);
+        assert_eq!((resync.due(9), resync.due(10).is_some()), (None, true));
+        let resync = resync.answered(Some("of another connection"), &page([8], Some("x"))).unwrap();
+        assert_eq!(resync.due(10), Some(Some("a".to_owned())), "another answer moves nothing on");
+        assert!(resync.answered(Some("a"), &page([2], Some("b"))).is_none());
+    }
+
+    #[test]
+    fn reading_ends_with_the_list_or_after_so_many_pages() {
+        let begin = || Resync::begin(&[record(1, 1, 0)]).unwrap();
+        assert!(begin().answered(None, &page([7], None)).is_none());
+        let mut resync = begin();
+        for _ in 1..PAGES_MAX {
+            let cursor = resync.due(0).unwrap();
+            resync = resync.answered(cursor.as_deref(), &page([7], Some("more"))).unwrap();
+        }
+        assert!(resync.answered(Some("more"), &page([7], Some("more"))).is_none());
+    }
+}

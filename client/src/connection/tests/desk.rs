@@ -1,0 +1,250 @@
+//! Two users' devices on one desk: real stores and real encryption, and a log that is handed over by hand.
+
+use colloquy_protocol::envelope::OwnedSealedContent;
+use colloquy_protocol::frame::MessageStatus;
+use colloquy_protocol::frame::MessageType;
+use colloquy_protocol::frame::client::SendPayload;
+use colloquy_protocol::frame::server::{DeliveredMessage, MessageAck};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, MessageId, UserId};
+use colloquy_protocol::rest::devices::{ClaimedKey, ClaimedKeys, Device, DeviceList, SignedKey};
+use uuid::Uuid;
+
+use crate::ambient;
+use crate::connection::dispatch::{self, Sealing};
+use crate::connection::ingest::{Arrival, Batch, Ingested, ingest};
+use crate::crypto::{Body, DeviceAccount};
+use crate::store::outbox::NewMessage;
+use crate::store::{
+    ConversationRecord, LocalMessageId, OutboxState, ProfileRecord, Store, StoreError, Unlock,
+};
+
+pub(super) fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(n))
+}
+
+/// The only conversation on the desk.
+pub(super) fn conversation() -> ConversationId {
+    ConversationId::of_pair(user(1), user(2))
+}
+
+pub(super) struct Seat {
+    pub(super) store: Store,
+    pub(super) address: DeviceAddress,
+    published: Device,
+    keys: Vec<SignedKey>,
+    _folder: tempfile::TempDir,
+}
+
+struct Logged {
+    sender: DeviceAddress,
+    payload: SendPayload,
+    key: IdempotencyKey,
+}
+
+/// The devices by the order they came in, and all that was sent.
+pub(super) struct Desk {
+    pub(super) seats: Vec<Seat>,
+    log: Vec<Logged>,
+    lists_version: u64,
+    /// By this device clock everything happens.
+    pub(super) now: u64,
+}
+
+/// A device with fresh keys, as it is published.
+pub(super) fn published(account: &mut DeviceAccount) -> (Device, Vec<SignedKey>) {
+    let body = account.registration("test");
+    let device = Device {
+        device_id: account.device_id().clone(),
+        platform: body.platform,
+        identity_key: body.identity_key,
+        signing_key: body.signing_key,
+        identity_signature: body.identity_signature,
+        registered_at: 0,
+    };
+    (device, body.one_time_keys)
+}
+
+pub(super) fn address(owner: u128, device: &str) -> DeviceAddress {
+    DeviceAddress { user_id: user(owner), device_id: DeviceId::new(device).unwrap() }
+}
+
+impl Seat {
+    fn new(owner: u128, device: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let unlock = Unlock::KeyFile(folder.path().join("key"));
+        let store = Store::open(&folder.path().join("db"), &unlock).unwrap();
+        let address = address(owner, device);
+        let mut account = DeviceAccount::generate(address.clone());
+        let (published, keys) = published(&mut account);
+        let profile = ProfileRecord {
+            server_url: String::new(),
+            user_id: address.user_id,
+            device_id: address.device_id.clone(),
+            fallback_rotated_at: 0,
+            is_registered: true,
+        };
+        store
+            .update(|tx| {
+                tx.put_account(&account);
+                tx.put_profile(&profile);
+                let peer = user(3 - owner);
+                tx.put_conversation(&ConversationRecord::new(conversation(), peer));
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        Self { store, address, published, keys, _folder: folder }
+    }
+}
+
+impl Desk {
+    /// One device of each of two users, who know each other.
+    pub(super) fn of_two() -> Self {
+        let mut desk = Self { seats: Vec::new(), log: Vec::new(), lists_version: 0, now: 10_000_000_000 };
+        desk.sit(1, "phone");
+        desk.sit(2, "laptop");
+        desk
+    }
+
+    /// One more device. Everybody learns of it.
+    pub(super) fn sit(&mut self, owner: u128, device: &str) -> usize {
+        self.seats.push(Seat::new(owner, device));
+        self.tell_lists();
+        self.seats.len() - 1
+    }
+
+    fn tell_lists(&mut self) {
+        self.lists_version += 1;
+        for owner in [1, 2] {
+            let list = self.list(owner);
+            (0..self.seats.len()).for_each(|seat| self.learn(seat, &list));
+        }
+    }
+
+    /// The device list of a user as it is now.
+    pub(super) fn list(&self, owner: u128) -> DeviceList {
+        let of_owner = self.seats.iter().filter(|seat| seat.address.user_id == user(owner));
+        let devices = of_owner.map(|seat| seat.published.clone()).collect();
+        DeviceList { user_id: user(owner), version: self.lists_version, devices }
+    }
+
+    pub(super) fn learn(&self, seat: usize, list: &DeviceList) {
+        self.seats[seat].store.update(|tx| dispatch::learn_devices(tx, list, self.now)).unwrap();
+    }
+
+    /// Writes a message and sends it; returns its number.
+    pub(super) fn post(&mut self, from: usize, body: Body, only_for: Option<usize>) -> u64 {
+        let receiver_id = user(if self.seats[from].address.user_id == user(1) { 2 } else { 1 });
+        let message = NewMessage {
+            idempotency_key: ambient::idempotency_key(),
+            conversation_id: conversation(),
+            receiver_id,
+            body,
+            only_for: only_for.map(|seat| self.seats[seat].address.clone()),
+        };
+        let id = self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap().local_id;
+        self.send(from, id).expect("it can be sent")
+    }
+
+    pub(super) fn text(&mut self, from: usize, text: &str) -> u64 {
+        self.post(from, Body::Text(text.to_owned()), None)
+    }
+
+    /// Sends everything in the outbox; returns the numbers.
+    pub(super) fn send_all(&mut self, from: usize) -> Vec<u64> {
+        let waiting = self.seats[from].store.read(|tx| tx.outbox_all()).unwrap();
+        waiting.into_iter().filter_map(|record| self.send(from, record.local_id)).collect()
+    }
+
+    fn send(&mut self, from: usize, id: LocalMessageId) -> Option<u64> {
+        loop {
+            match self.seats[from].store.update(|tx| dispatch::seal_message(tx, id, self.now)).unwrap() {
+                Sealing::Sealed => break,
+                Sealing::NeedKeys(needed) => {
+                    for (owner, devices) in needed {
+                        let keys = devices.iter().map(|device| self.claim(owner, device)).collect();
+                        let claimed = ClaimedKeys { keys };
+                        let store = &self.seats[from].store;
+                        assert!(store.update(|tx| dispatch::learn_keys(tx, owner, &claimed)).unwrap());
+                    }
+                }
+                Sealing::Failed(_) => return None,
+                other => panic!("{other:?}"),
+            }
+        }
+        let record = self.seats[from].store.read(|tx| tx.outbox(id)).unwrap().unwrap();
+        let OutboxState::Sealed(payload) = record.state else { panic!("it was just sealed") };
+        let sender = self.seats[from].address.clone();
+        self.log.push(Logged { sender, payload: *payload, key: record.idempotency_key });
+        let sequence_number = self.log.len() as u64;
+        let ack = MessageAck {
+            message_id: message_id(sequence_number),
+            sequence_number,
+            status: MessageStatus::Sent,
+            timestamp: self.now,
+        };
+        self.take(from, &Batch { acks: vec![(id, ack)], ..Batch::default() });
+        Some(sequence_number)
+    }
+
+    fn claim(&mut self, owner: UserId, device: &DeviceId) -> ClaimedKey {
+        let of = |seat: &&mut Seat| seat.address.user_id == owner && seat.address.device_id == *device;
+        let seat = self.seats.iter_mut().find(of).expect("a device on the desk");
+        ClaimedKey { device_id: device.clone(), key: seat.keys.pop().unwrap(), fallback: false }
+    }
+
+    /// A logged message as a device is shown it.
+    pub(super) fn shown(&self, number: u64, to: usize) -> DeliveredMessage {
+        let logged = &self.log[usize::try_from(number).unwrap() - 1];
+        let to = &self.seats[to].address;
+        let sealed = logged.payload.content.sealed_for(to.user_id, &to.device_id);
+        DeliveredMessage {
+            message_id: message_id(number),
+            sequence_number: number,
+            sender_id: logged.sender.user_id,
+            sender_device_id: logged.sender.device_id.clone(),
+            receiver_id: logged.payload.receiver_id,
+            conversation_id: logged.payload.conversation_id,
+            content: sealed.map(|sealed| OwnedSealedContent {
+                algorithm: sealed.algorithm,
+                sender_key: sealed.sender_key.to_owned(),
+                kind: sealed.kind,
+                body: sealed.body.to_owned(),
+            }),
+            r#type: MessageType::Text,
+            media_url: None,
+            reply_to_message_id: None,
+            timestamp: self.now,
+            status: MessageStatus::Sent,
+            idempotency_key: (logged.sender.user_id == to.user_id).then_some(logged.key),
+        }
+    }
+
+    /// Hands messages to a device, in one batch.
+    pub(super) fn hand(&self, to: usize, messages: impl IntoIterator<Item = DeliveredMessage>) -> Ingested {
+        let arrivals = messages.into_iter().map(|message| Arrival::Message(Box::new(message))).collect();
+        self.take(to, &Batch { arrivals, ..Batch::default() })
+    }
+
+    /// Hands numbers to a device as they are in the log.
+    pub(super) fn deliver(&self, to: usize, numbers: impl IntoIterator<Item = u64>) -> Ingested {
+        self.hand(to, numbers.into_iter().map(|number| self.shown(number, to)))
+    }
+
+    fn take(&self, to: usize, batch: &Batch) -> Ingested {
+        self.seats[to].store.update(|tx| ingest(tx, batch, self.now)).unwrap()
+    }
+}
+
+pub(super) fn message_id(number: u64) -> MessageId {
+    MessageId(Uuid::from_u128(u128::from(number)))
+}
+
+/// A copy that does not decrypt: the last bytes hold the authentication code.
+pub(super) fn damaged(mut message: DeliveredMessage) -> DeliveredMessage {
+    let content = message.content.as_mut().unwrap();
+    let mut bytes = vodozemac::base64_decode(&content.body).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    content.body = vodozemac::base64_encode(bytes);
+    message
+}
