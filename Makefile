@@ -22,8 +22,8 @@ run: ## Start a server on the embedded store (LISTEN=127.0.0.1:8080, DATA_DIR=.c
 	cargo run -p colloquy -- serve --data-dir $(DATA_DIR) --listen $(LISTEN)
 
 .PHONY: demo
-demo: ## Two scripted clients hold a conversation over the server that `make run` started
-	cargo run -q -p colloquy -- demo --server http://$(LISTEN)
+demo: ## Two scripted clients hold a conversation, over the server of `make run` or one of their own
+	cargo run -q -p colloquy -- demo $(if $(filter-out file,$(origin LISTEN)),--server http://$(LISTEN))
 
 .PHONY: check
 check: test-runner ## Format, clippy and the tests that start no server

@@ -39,10 +39,12 @@ pub(crate) fn advise(error: &ClientError, server: &str) -> String {
             "this is not the passphrase, or the key file, that the profile was made with".to_owned()
         }
         ClientError::Store(StoreError::NeedsPassphrase) => {
-            "the profile was made with a passphrase: give it with --passphrase-file".to_owned()
+            "the profile was made with a passphrase: give it with --passphrase or --passphrase-file"
+                .to_owned()
         }
         ClientError::Store(StoreError::NeedsKeyFile) => {
-            "the profile was made without a passphrase: leave out --passphrase-file".to_owned()
+            "the profile was made without a passphrase: leave out --passphrase and --passphrase-file"
+                .to_owned()
         }
         ClientError::OtherServer => {
             format!(

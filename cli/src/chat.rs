@@ -16,6 +16,9 @@ use crate::{Outcome, say};
 /// Lines of a script read ahead of the one that runs.
 const LINES_AHEAD_MAX: usize = 64;
 
+/// The folder in a profile that holds its encrypted store.
+const STORE_FOLDER: &str = "store";
+
 /// What `colloquy chat` is told.
 #[derive(Args)]
 pub(crate) struct Chat {
@@ -28,8 +31,11 @@ pub(crate) struct Chat {
     /// Where profiles are kept [default: the data folder of this user].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The passphrase that unlocks the profile; without it, a key file in the profile does.
-    #[arg(long, value_name = "FILE")]
+    /// Ask for the passphrase that unlocks the profile; without one, a key file in the profile does.
+    #[arg(long)]
+    passphrase: bool,
+    /// A file that holds the passphrase, instead of asking for it.
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase")]
     passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     enrolment: Enrolment,
@@ -51,9 +57,9 @@ async fn chat(options: Chat) -> Outcome {
     let folder = profile_folder(options.data_dir.as_deref(), &options.profile)?;
     let explained = |error: &ClientError| advise(error, &options.server);
     let client = Client::open(ProfileOptions {
-        unlock: unlock(options.passphrase_file.as_deref(), &folder)?,
+        unlock: unlock(&options, &folder)?,
         // Beside the key file, not around it: the database owns its folder.
-        folder: folder.join("store"),
+        folder: folder.join(STORE_FOLDER),
         server_url: options.server.clone(),
         device_id: None,
         platform: "terminal".to_owned(),
@@ -123,11 +129,16 @@ fn profile_folder(data_dir: Option<&Path>, profile: &str) -> Result<PathBuf, Str
     Ok(folder)
 }
 
-fn unlock(passphrase_file: Option<&Path>, folder: &Path) -> Result<Unlock, String> {
-    match passphrase_file {
-        Some(file) => Ok(Unlock::passphrase(enrolment::read_secret(file)?)),
-        None => Ok(Unlock::KeyFile(folder.join("key"))),
+fn unlock(options: &Chat, folder: &Path) -> Result<Unlock, String> {
+    if let Some(file) = &options.passphrase_file {
+        return Ok(Unlock::passphrase(enrolment::read_secret(file)?));
     }
+    if options.passphrase {
+        // A mistake in the passphrase of a new profile would cost the profile: it is asked for twice.
+        let is_new = !folder.join(STORE_FOLDER).exists();
+        return Ok(Unlock::passphrase(enrolment::ask_passphrase(is_new)?));
+    }
+    Ok(Unlock::KeyFile(folder.join("key")))
 }
 
 #[cfg(test)]

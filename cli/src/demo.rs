@@ -1,4 +1,4 @@
-//! `colloquy demo`: two people in one process hold a conversation over a running server.
+//! `colloquy demo`: two people in one process hold a conversation over a running server, or over one of its own.
 
 use std::time::Duration;
 
@@ -9,13 +9,20 @@ use colloquy_client::{
 };
 use colloquy_protocol::ids::{ConversationId, UserId};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::advice::advise;
+use crate::own_server::OwnServer;
+use crate::signals::StopSignals;
 use crate::{Outcome, say};
 
 /// How long one step may take before the demo has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Where [`crate::DEFAULT_SERVER`] listens.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+/// How long a server on this machine may take to accept a connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// More than the conversation has.
 const HISTORY_MAX: usize = 100;
 
@@ -31,15 +38,42 @@ const SCRIPT: [(usize, &str); 6] = [
 /// What `colloquy demo` is told.
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// The server.
-    #[arg(long, value_name = "URL", env = "COLLOQUY_SERVER", default_value = crate::DEFAULT_SERVER)]
-    server: String,
+    /// The server [default: the one on 127.0.0.1:8080, or if there is none, one of its own].
+    #[arg(long, value_name = "URL", env = "COLLOQUY_SERVER")]
+    server: Option<String>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(options: &Demo) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(demo(&options.server)))
+    runtime.block_on(Box::pin(host(options.server.as_deref())))
+}
+
+/// Sees to a server, and that one of its own ends with the demo.
+async fn host(wanted: Option<&str>) -> Outcome {
+    if let Some(server) = wanted {
+        return demo(server).await;
+    }
+    if is_answered(DEFAULT_ADDRESS).await {
+        return demo(crate::DEFAULT_SERVER).await;
+    }
+    // Before the server is there: a signal meanwhile must not leave it behind.
+    let mut signals = StopSignals::new()?;
+    say(&format!("no server on {DEFAULT_ADDRESS}: starting one for the demo"));
+    let server = OwnServer::start().await?;
+    let held = tokio::select! {
+        held = Box::pin(demo(server.url())) => held,
+        () = signals.next() => Err("told to stop".into()),
+    };
+    let stopped = server.stop().await;
+    held?;
+    stopped?;
+    say("the demo's server has stopped");
+    Ok(())
+}
+
+async fn is_answered(address: &str) -> bool {
+    matches!(timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_)))
 }
 
 struct Person {
@@ -154,7 +188,9 @@ impl Person {
             Registration { phone: None, email: Some(email.clone()), name: name.to_owned(), password };
         let user = client.register(registration).await.map_err(|error| match error {
             ClientError::Api(ApiError::Unreachable(_)) => {
-                format!("{server} cannot be reached: start the server first: make run")
+                format!(
+                    "{server} cannot be reached: start the server first (make run), or leave out --server"
+                )
             }
             error => advise(&error, server),
         })?;
@@ -201,14 +237,7 @@ impl Person {
 
     /// Waits until a message is delivered, or read; says whether it is read.
     async fn wait_for_mark(&mut self, what: &str, number: u64, read: bool) -> Result<bool, String> {
-        self.wait(what, |event| match event {
-            Event::MarksMoved { read_through, .. } if read_through >= number => Some(true),
-            Event::MarksMoved { delivered_through, .. } if !read && delivered_through >= number => {
-                Some(false)
-            }
-            _ => None,
-        })
-        .await
+        self.wait(what, |event| mark_reached(&event, number, read)).await
     }
 
     /// Both hold the same texts in the same order, each once, and all were read. Says how many.
@@ -216,21 +245,105 @@ impl Person {
         let conversation = ConversationId::of_pair(self.user, other.user);
         let mine = self.client.history(conversation, None, HISTORY_MAX)?;
         let theirs = other.client.history(conversation, None, HISTORY_MAX)?;
-        let texts = |messages: &[Message]| -> Vec<String> {
-            let text = |message: &Message| match &message.content {
-                ShownContent::Text(text) => Some(text.clone()),
-                ShownContent::Undecryptable(_) | ShownContent::Unavailable => None,
-            };
-            messages.iter().filter_map(text).collect()
+        Ok(compared(&mine, &theirs)?)
+    }
+}
+
+/// Both are the script, and everybody's own messages were read. Says how many messages that are.
+fn compared(mine: &[Message], theirs: &[Message]) -> Result<usize, &'static str> {
+    for history in [mine, theirs] {
+        let is_line = |(message, (_, text)): (&Message, &(usize, &str))| match &message.content {
+            ShownContent::Text(shown) => shown == text,
+            ShownContent::Undecryptable(_) | ShownContent::Unavailable => false,
         };
-        let expected: Vec<&str> = SCRIPT.iter().map(|(_, text)| *text).collect();
-        if texts(&mine) != expected || texts(&theirs) != expected {
-            return Err("the two do not hold the conversation that was written".into());
+        if history.len() != SCRIPT.len() || !history.iter().zip(&SCRIPT).all(is_line) {
+            return Err("the two do not hold the conversation that was written");
         }
-        let is_read = |message: &Message| !message.is_own || message.state == MessageState::Read;
-        if !mine.iter().chain(&theirs).all(is_read) {
-            return Err("a message has no read mark".into());
+        if history.iter().any(|message| message.is_own && message.state != MessageState::Read) {
+            return Err("a message has no read mark");
         }
-        Ok(mine.len())
+    }
+    Ok(mine.len())
+}
+
+/// Is the message delivered (`false`) or read (`true`) with this event? Only the latter counts if it must be `read`.
+fn mark_reached(event: &Event, number: u64, read: bool) -> Option<bool> {
+    match event {
+        Event::MarksMoved { read_through, .. } if *read_through >= number => Some(true),
+        Event::MarksMoved { delivered_through, .. } if !read && *delivered_through >= number => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use colloquy_protocol::ids::DeviceId;
+
+    use super::*;
+
+    fn user(number: usize) -> UserId {
+        format!("0192f7a4-7c1e-7000-8000-00000000000{number}").parse().unwrap()
+    }
+
+    /// What the one of that number holds when all has gone well.
+    fn history(of: usize) -> Vec<Message> {
+        let message = |(index, (speaker, text)): (usize, &(usize, &str))| Message {
+            local_id: None,
+            message_id: None,
+            conversation_id: ConversationId::of_pair(user(0), user(1)),
+            sequence_number: Some(index as u64 + 1),
+            sender_id: user(*speaker),
+            sender_device_id: DeviceId::new("demo-1").unwrap(),
+            is_own: *speaker == of,
+            timestamp: 0,
+            content: ShownContent::Text((*text).to_owned()),
+            state: if *speaker == of { MessageState::Read } else { MessageState::Received },
+        };
+        SCRIPT.iter().enumerate().map(message).collect()
+    }
+
+    #[test]
+    fn two_who_hold_the_whole_conversation_have_held_it() {
+        assert_eq!(compared(&history(0), &history(1)), Ok(SCRIPT.len()));
+    }
+
+    #[test]
+    fn a_message_lost_doubled_moved_or_unreadable_on_either_side_is_found() {
+        let damages: [fn(&mut Vec<Message>); 5] = [
+            |history| drop(history.pop()),
+            |history| history.push(history[5].clone()),
+            |history| history.swap(1, 2),
+            |history| history[3].content = ShownContent::Unavailable,
+            |history| history.insert(2, Message { content: ShownContent::Unavailable, ..history[2].clone() }),
+        ];
+        for damage in damages {
+            let mut damaged = [history(0), history(1)];
+            damage(&mut damaged[0]);
+            assert!(compared(&damaged[0], &history(1)).unwrap_err().contains("was written"));
+            damage(&mut damaged[1]);
+            assert!(compared(&history(0), &damaged[1]).unwrap_err().contains("was written"));
+        }
+    }
+
+    #[test]
+    fn a_message_that_nobody_read_is_found() {
+        let mut unread = history(1);
+        unread[4].state = MessageState::Delivered;
+        assert!(compared(&history(0), &unread).unwrap_err().contains("read mark"));
+    }
+
+    #[test]
+    fn a_read_mark_says_that_a_message_was_delivered_too_but_not_the_other_way_round() {
+        let moved = |delivered_through, read_through| Event::MarksMoved {
+            conversation_id: ConversationId::of_pair(user(0), user(1)),
+            delivered_through,
+            read_through,
+            own_read_through: 9,
+        };
+        assert_eq!(mark_reached(&moved(3, 0), 3, false), Some(false));
+        assert_eq!(mark_reached(&moved(3, 0), 3, true), None);
+        assert_eq!(mark_reached(&moved(3, 3), 3, false), Some(true));
+        assert_eq!(mark_reached(&moved(3, 3), 3, true), Some(true));
+        assert_eq!(mark_reached(&moved(2, 2), 3, false), None, "of an earlier message");
     }
 }

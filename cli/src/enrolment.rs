@@ -90,15 +90,30 @@ fn password(file: Option<&Path>, may_ask: bool, is_new: bool) -> Result<String, 
     if !may_ask {
         return Err("the password is needed: give --password-file".to_owned());
     }
-    let hidden = |prompt: &str| rpassword::prompt_password(prompt).map_err(|error| unasked(&error));
-    if !is_new {
-        return hidden("password: ");
+    if is_new { ask_twice("a new password, at least 8 characters: ") } else { ask_hidden("password: ") }
+}
+
+/// Asks for the passphrase of a profile: for a new one twice, and it cannot be empty.
+pub(crate) fn ask_passphrase(is_new: bool) -> Result<String, String> {
+    let passphrase =
+        if is_new { ask_twice("a passphrase for the new profile: ")? } else { ask_hidden("passphrase: ")? };
+    if passphrase.is_empty() {
+        return Err("a passphrase cannot be empty".to_owned());
     }
-    let first = hidden("a new password, at least 8 characters: ")?;
-    if hidden("the same again: ")? != first {
-        return Err("the two passwords are not the same".to_owned());
+    Ok(passphrase)
+}
+
+fn ask_twice(prompt: &str) -> Result<String, String> {
+    let first = ask_hidden(prompt)?;
+    if ask_hidden("the same again: ")? != first {
+        return Err("the two are not the same".to_owned());
     }
     Ok(first)
+}
+
+/// Asks at the terminal, whatever standard input is, and shows nothing of what is typed.
+fn ask_hidden(prompt: &str) -> Result<String, String> {
+    rpassword::prompt_password(prompt).map_err(|error| unasked(&error))
 }
 
 /// The first line of a file: editors end it with a line break that is not meant.

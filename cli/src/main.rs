@@ -4,9 +4,13 @@ mod advice;
 mod chat;
 mod demo;
 mod enrolment;
+mod help;
+mod own_server;
+mod signals;
 
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,12 +18,17 @@ use colloquy_runtime::config::Config;
 use colloquy_runtime::service::Service;
 use colloquy_runtime::telemetry;
 
+use crate::signals::StopSignals;
+
 /// Where `make run` starts a server.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
+/// Longest configuration read from standard input, bytes.
+const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
+
 /// Messaging for people and AI agents, end to end encrypted.
 #[derive(Parser)]
-#[command(name = "colloquy", version, about, propagate_version = true)]
+#[command(name = "colloquy", version, about, propagate_version = true, after_help = help::COLLOQUY)]
 struct Command {
     #[command(subcommand)]
     verb: Verb,
@@ -28,13 +37,16 @@ struct Command {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a server on the embedded store.
+    #[command(after_help = help::SERVE)]
     Serve(Serve),
     /// Write to people, in the terminal.
+    #[command(after_help = help::chat())]
     Chat(Box<chat::Chat>),
-    /// Watch two people hold a conversation over a running server.
+    /// Watch two people hold a conversation.
+    #[command(after_help = help::DEMO)]
     Demo(demo::Demo),
     /// Check or print a configuration.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help::CONFIG)]
     Config(ConfigVerb),
 }
 
@@ -57,8 +69,9 @@ struct Serve {
 #[derive(Subcommand)]
 enum ConfigVerb {
     /// Say whether a configuration can be used, and if not, why.
+    #[command(after_help = help::CONFIG_CHECK)]
     Check {
-        /// The file to check; without it, defaults and environment are checked.
+        /// The file to check, `-` for standard input; without it, defaults and environment are checked.
         file: Option<PathBuf>,
     },
     /// Print every value with its default.
@@ -86,44 +99,67 @@ fn main() -> ExitCode {
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn serve(options: Serve) -> Outcome {
-    let mut config = Config::load(options.config.as_deref())?;
+    let mut config = Config::read(options.config.as_deref())?;
     config.data_dir = options.data_dir.unwrap_or(config.data_dir);
     config.listen = options.listen.unwrap_or(config.listen);
     config.operations.listen = options.operations_listen.unwrap_or(config.operations.listen);
+    config.check()?;
     telemetry::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut service = Service::start(&config).await?;
-        let (public, operations) = (service.public_address(), service.operations_address());
-        say(&format!("colloquy listening on http://{public} operations on http://{operations}"));
-        tokio::select! {
-            signal = told_to_stop() => signal?,
-            failed = service.failed() => return Err(format!("{failed}; the log says why").into()),
-        }
-        service.stop().await;
-        Ok(())
-    })
+    let done = runtime.block_on(Box::pin(run(&config)));
+    // After a proper stop nothing is left to wait for; after a second signal nothing is to be waited for.
+    runtime.shutdown_background();
+    done
 }
 
-async fn told_to_stop() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// A node, from its start until it has stopped.
+async fn run(config: &Config) -> Outcome {
+    // Before anything is started: a signal meanwhile stops the node as any other does.
+    let mut signals = StopSignals::new()?;
+    for doubt in config.doubts() {
+        tracing::warn!(%doubt, "a configuration that harms clients");
     }
-    Ok(())
+    let mut service = Service::start(config).await?;
+    let (public, operations) = (service.public_address(), service.operations_address());
+    say(&format!("colloquy listening on http://{public} operations on http://{operations}"));
+    tokio::select! {
+        () = signals.next() => {}
+        failed = service.failed() => return Err(format!("{failed}; the log says why").into()),
+    }
+    tokio::select! {
+        () = Box::pin(service.stop()) => Ok(()),
+        () = signals.next() => Err("a second signal came while draining: stopped at once".into()),
+    }
 }
 
 fn configure(verb: ConfigVerb) -> Outcome {
     match verb {
         ConfigVerb::Check { file } => {
-            Config::load(file.as_deref())?;
+            check(file.as_deref())?;
             say("the configuration is good");
         }
         ConfigVerb::Default => say(Config::default_file().trim_end()),
     }
     Ok(())
+}
+
+fn check(file: Option<&Path>) -> Outcome {
+    let config = match file {
+        Some(file) if file == Path::new("-") => Config::read_text(&read_input()?)?,
+        file => Config::read(file)?,
+    };
+    config.check()?;
+    match config.doubts().into_iter().next() {
+        Some(doubt) => Err(doubt.into()),
+        None => Ok(()),
+    }
+}
+
+/// Standard input, up to [`CONFIG_MAX_BYTES`].
+fn read_input() -> Result<String, String> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(CONFIG_MAX_BYTES).read_to_string(&mut text);
+    read.map(|_| text).map_err(|error| format!("standard input cannot be read: {error}"))
 }
 
 #[allow(clippy::print_stdout, reason = "what a command is asked for goes to standard output")]

@@ -17,7 +17,8 @@ const LIST_WIDTH: u16 = 28;
 /// Rows one conversation takes in the list.
 const LIST_ROWS: usize = 2;
 
-const HELP: &str = "\
+/// The keys and commands of the screen.
+pub const KEYS: &str = "\
 Enter              send, or run a command
 Up, Down           choose a conversation (also Ctrl-N, Ctrl-P)
 PageUp, PageDown   move through the history
@@ -150,7 +151,7 @@ impl Screen {
 
 fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: &Panel) {
     let (title, text) = match panel {
-        Panel::Help => ("help", HELP.to_owned()),
+        Panel::Help => ("help", KEYS.to_owned()),
         Panel::SafetyNumber(digits) => ("safety number", safety_text(digits)),
     };
     let block = framed(title, true).title_bottom(Row::from(" any key closes ").right_aligned());

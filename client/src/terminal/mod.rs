@@ -34,6 +34,8 @@ mod tests;
 
 pub use address::parse_address;
 pub use calendar::Calendar;
+pub use draw::KEYS;
 pub use screen::{Effect, Input, Screen};
 pub use script::{Script, ScriptError};
+pub use script_command::SCRIPT_GRAMMAR;
 pub use shell::{TerminalError, run};

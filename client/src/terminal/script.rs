@@ -325,3 +325,65 @@ fn described(event: &str, message: &Message) -> Value {
         "own": message.is_own, "state": state, "message_id": message.message_id,
         "conversation_id": message.conversation_id})
 }
+
+#[cfg(test)]
+mod tests {
+    use colloquy_protocol::ids::DeviceId;
+
+    use super::*;
+    use crate::crypto::DecryptionFailure;
+
+    fn user(number: u8) -> UserId {
+        format!("0192f7a4-7c1e-7000-8000-0000000000{number:02x}").parse().unwrap()
+    }
+
+    fn message(state: MessageState, content: ShownContent) -> Message {
+        Message {
+            local_id: None,
+            message_id: None,
+            conversation_id: ConversationId::of_pair(user(1), user(2)),
+            sequence_number: Some(7),
+            sender_id: user(2),
+            sender_device_id: DeviceId::new("terminal-1").unwrap(),
+            is_own: state != MessageState::Received,
+            timestamp: 0,
+            content,
+            state,
+        }
+    }
+
+    #[test]
+    fn a_message_is_told_with_who_what_where_and_how_far_it_has_come() {
+        let states = [
+            (MessageState::Queued, "queued"),
+            (MessageState::Sent, "sent"),
+            (MessageState::Delivered, "delivered"),
+            (MessageState::Read, "read"),
+            (MessageState::Failed(SendFailure::TooManyAttempts), "failed"),
+            (MessageState::Received, "received"),
+        ];
+        for (state, word) in states {
+            let told = described("message", &message(state, ShownContent::Text("hi".to_owned())));
+            assert_eq!(told["event"], "message");
+            assert_eq!(told["state"], word);
+            assert_eq!(told["own"], word != "received");
+            assert_eq!((&told["text"], &told["sequence"]), (&json!("hi"), &json!(7)));
+            assert_eq!(told["from"], user(2).to_string());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shown_has_no_text() {
+        let cannot = [ShownContent::Unavailable, ShownContent::Undecryptable(DecryptionFailure::Corrupt)];
+        for content in cannot {
+            assert!(described("message", &message(MessageState::Received, content))["text"].is_null());
+        }
+    }
+
+    #[test]
+    fn a_failure_names_its_line() {
+        let why = ScriptFailure::Deadline { what: "messages to be sent", seconds: 5 };
+        let told = ScriptError { line: 3, why }.to_string();
+        assert_eq!(told, "line 3: waited 5 s in vain for messages to be sent");
+    }
+}

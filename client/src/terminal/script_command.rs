@@ -3,6 +3,18 @@
 use super::address::parse_address;
 use crate::api::accounts::UserQuery;
 
+/// Every command, as help shows it: what to write, two spaces or more, what it does.
+pub const SCRIPT_GRAMMAR: &str = "\
+find ADDRESS           look somebody up
+send ADDRESS TEXT...   put a text into the outbox
+wait-sent              until the server has stored everything that was sent
+wait-messages N        until N messages of others have come since the start
+read ADDRESS           everything there was seen
+wait-read ADDRESS      until the newest own message there was seen
+history ADDRESS        print the messages that are stored
+safety ADDRESS         print the safety number
+quit                   leave; the end of the lines does too";
+
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptCommand {
@@ -54,6 +66,18 @@ impl ScriptCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_help_shows_is_what_is_understood() {
+        let verbs: Vec<&str> = SCRIPT_GRAMMAR.lines().filter_map(|line| line.split(' ').next()).collect();
+        for line in SCRIPT_GRAMMAR.lines() {
+            let (form, _) = line.split_once("  ").unwrap();
+            let command =
+                form.replace("ADDRESS", "a@example.com").replace("TEXT...", "hello").replace('N', "3");
+            assert!(ScriptCommand::parse(&command).is_some(), "{command}");
+        }
+        assert_eq!(verbs.len(), 9, "as many as there are commands");
+    }
 
     #[test]
     fn lines_are_commands_or_nothing() {

@@ -245,3 +245,33 @@ fn from_terminal(event: TerminalEvent) -> Option<Input> {
         TerminalEvent::FocusGained | TerminalEvent::FocusLost => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colloquy_protocol::problem::Problem;
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseEvent, MouseEventKind};
+
+    use super::*;
+    use crate::api::ApiError;
+
+    #[test]
+    fn keys_and_pastes_reach_the_screen_and_nothing_else_does() {
+        let key = KeyEvent::new(KeyCode::Char('a'), KeyModifiers::NONE);
+        assert!(matches!(from_terminal(TerminalEvent::Key(key)), Some(Input::Key(taken)) if taken == key));
+        let paste = TerminalEvent::Paste("two\nlines".to_owned());
+        assert!(matches!(from_terminal(paste), Some(Input::Paste(text)) if text == "two\nlines"));
+        let kind = MouseEventKind::Moved;
+        let mouse = MouseEvent { kind, column: 1, row: 1, modifiers: KeyModifiers::NONE };
+        for other in [TerminalEvent::Resize(80, 24), TerminalEvent::Mouse(mouse), TerminalEvent::FocusLost] {
+            assert!(from_terminal(other).is_none());
+        }
+    }
+
+    #[test]
+    fn an_address_nobody_has_is_said_in_words_and_other_failures_as_they_are() {
+        let refused = |code| ClientError::Api(ApiError::Refused(Box::new(Problem::new(code))));
+        assert_eq!(not_found(&refused(ErrorCode::UnknownUser)), "nobody has that address");
+        let other = refused(ErrorCode::RateLimited);
+        assert_eq!(not_found(&other), other.to_string());
+    }
+}

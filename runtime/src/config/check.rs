@@ -190,12 +190,12 @@ mod tests {
     fn the_cost_of_a_password_is_what_argon2_accepts_and_a_machine_can_bear() {
         for bad in [0, 7, u32::MAX] {
             assert_refused("accounts.password_memory_kib", |config| {
-                config.accounts.password_memory_kib = bad
+                config.accounts.password_memory_kib = bad;
             });
         }
         for bad in [0, u32::MAX] {
             assert_refused("accounts.password_iterations", |config| {
-                config.accounts.password_iterations = bad
+                config.accounts.password_iterations = bad;
             });
         }
         // The least that is good here is the least that is good there.

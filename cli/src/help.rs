@@ -1,0 +1,108 @@
+//! What `--help` says beyond the options: examples, keys, the commands of a script, where keys are kept.
+
+use colloquy_client::terminal::{KEYS, SCRIPT_GRAMMAR};
+
+/// Of the program.
+pub(crate) const COLLOQUY: &str = "\
+Examples:
+  colloquy serve                            on 127.0.0.1:8080, data in ./.colloquy
+  colloquy demo                             watch two people meet and talk
+  colloquy chat --profile first             talk; asks to register or log in
+  colloquy config default > colloquy.toml   every value, with its default
+
+`colloquy VERB --help` has more examples.";
+
+/// Of `serve`.
+pub(crate) const SERVE: &str = "\
+Examples:
+  colloquy serve
+  colloquy serve --data-dir /var/lib/colloquy --listen 127.0.0.1:8080
+  colloquy serve --config colloquy.toml
+  COLLOQUY_LIMITS__SOCKETS_MAX=50000 colloquy serve
+
+Later sources win: the defaults, the file, COLLOQUY_* variables (two
+underscores part a section from a name), options. TLS is ended in front of it.
+SIGTERM or Ctrl-C drains: clients are sent elsewhere and what is held is
+written out; a second one ends the process at once. Once it can be reached, it
+prints its addresses on standard output; logs go to standard error.";
+
+/// Of `demo`.
+pub(crate) const DEMO: &str = "\
+Examples:
+  colloquy demo
+  colloquy demo --server http://127.0.0.1:9000
+
+Without --server it uses the server on 127.0.0.1:8080, or if there is none, one
+of its own.
+
+A server of its own listens on a free port of this machine, keeps its data in
+a temporary folder, and ends with the conversation. The exit code is 0 only if
+every message arrived once and was read.";
+
+/// Of `config`.
+pub(crate) const CONFIG: &str = "\
+Examples:
+  colloquy config default > colloquy.toml
+  colloquy config check colloquy.toml
+  colloquy config default | colloquy config check -";
+
+/// Of `config check`.
+pub(crate) const CONFIG_CHECK: &str = "\
+Examples:
+  colloquy config check colloquy.toml
+  colloquy config check - < colloquy.toml
+
+COLLOQUY_* variables count too, as they do for `serve`. What cannot be used is
+named with the reason, and the exit code is not 0. That ports are free and the
+data folder can be written is seen at the start only.";
+
+/// Of `chat`.
+pub(crate) fn chat() -> String {
+    format!(
+        "{CHAT}\n\nKeys and commands on the screen:\n{}\n\n{SCRIPTS}\n{}",
+        indented(KEYS),
+        indented(SCRIPT_GRAMMAR)
+    )
+}
+
+const CHAT: &str = "\
+Examples:
+  colloquy chat --profile first
+  colloquy chat --profile first --passphrase
+  colloquy chat --profile second --register --email b@example.com \\
+    --name Second --password-file password.txt
+  echo 'send a@example.com hello' | colloquy chat --profile second --script -
+
+Where keys are kept:
+  A profile lies in DIR/profiles/NAME, where DIR is --data-dir; `store` in it
+  holds the device's keys and all messages, encrypted. Without a passphrase
+  the key to that store lies beside it, in the file `key`, readable by its
+  owner only: this keeps out other users of the machine, and whoever gets hold
+  of the store alone, but not whoever gets hold of the whole folder, as in a
+  backup or on a stolen disk. With --passphrase or --passphrase-file there is
+  no such file, and the folder is worth nothing without the passphrase. Which
+  of the two it is, is settled when the profile is made. Without the key file,
+  or the passphrase, the profile is lost.";
+
+const SCRIPTS: &str = "\
+Scripts (--script):
+  One command a line, in; one JSON object a line, out, each with an `event`.
+  Blank lines and lines that begin with # are passed over. The first command
+  that fails ends the script with an exit code that is not 0. ADDRESS is an
+  email address, a phone number such as +4915112345678, or a user id.
+";
+
+fn indented(text: &str) -> String {
+    let lines = text.lines().map(|line| if line.is_empty() { String::new() } else { format!("  {line}") });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_set_in_and_blank_lines_stay_blank() {
+        assert_eq!(indented("a\n\n b"), "  a\n\n   b");
+    }
+}
