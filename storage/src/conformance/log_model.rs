@@ -66,6 +66,7 @@ fn fates(appended: &Appended) -> Option<Vec<Fate>> {
     Some(placed.iter().map(fate).collect())
 }
 
+#[allow(clippy::print_stdout, reason = "a failed run is repeated from its seed")]
 pub async fn any_run_of_appends_leaves_what_the_model_holds(store: &Store) {
     let seed = std::env::var("COLLOQUY_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(rand::random::<u64>);

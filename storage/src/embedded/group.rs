@@ -22,6 +22,7 @@ use crate::ports::{StoreError, StoreResult};
 type Pending = BTreeMap<Slice, Option<Slice>>;
 
 /// A point in a command: how many changes it had made.
+#[derive(Clone, Copy)]
 pub(super) struct Savepoint(usize);
 
 /// The overlay. The writer keeps one and uses it for group after group.
