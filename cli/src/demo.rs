@@ -41,25 +41,29 @@ pub(crate) struct Demo {
     /// The server [default: the one on 127.0.0.1:8080, or if there is none, one of its own].
     #[arg(long, value_name = "URL", env = "COLLOQUY_SERVER")]
     server: Option<String>,
+    /// Start a server for the demo, also where one runs already.
+    #[arg(long, conflicts_with = "server")]
+    own_server: bool,
 }
 
 /// Runs the verb.
 pub(crate) fn run(options: &Demo) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(host(options.server.as_deref())))
+    runtime.block_on(Box::pin(host(options)))
 }
 
 /// Sees to a server, and that one of its own ends with the demo.
-async fn host(wanted: Option<&str>) -> Outcome {
-    if let Some(server) = wanted {
+async fn host(options: &Demo) -> Outcome {
+    if let Some(server) = &options.server {
         return demo(server).await;
     }
-    if is_answered(DEFAULT_ADDRESS).await {
+    if !options.own_server && is_answered(DEFAULT_ADDRESS).await {
         return demo(crate::DEFAULT_SERVER).await;
     }
     // Before the server is there: a signal meanwhile must not leave it behind.
     let mut signals = StopSignals::new()?;
-    say(&format!("no server on {DEFAULT_ADDRESS}: starting one for the demo"));
+    let why = if options.own_server { String::new() } else { format!("no server on {DEFAULT_ADDRESS}: ") };
+    say(&format!("{why}starting one for the demo"));
     let server = OwnServer::start().await?;
     let held = tokio::select! {
         held = Box::pin(demo(server.url())) => held,

@@ -252,12 +252,8 @@ fn a_second_signal_while_draining_ends_the_process_at_once() {
 }
 
 #[test]
-fn a_demo_without_a_server_brings_its_own_and_stops_it() {
-    // Where a server runs on the usual port the demo would use it: a developer's own is left alone.
-    if TcpStream::connect("127.0.0.1:8080").is_ok() {
-        return;
-    }
-    let told = printed(&["demo"]);
+fn a_demo_brings_its_own_server_and_stops_it() {
+    let told = printed(&["demo", "--own-server"]);
     assert!(told.contains("starting one for the demo"), "{told}");
     assert!(told.contains("6 messages sent, 6 delivered, 6 read, 0 lost"), "{told}");
     assert!(told.ends_with("the demo's server has stopped\n"), "{told}");
