@@ -22,8 +22,8 @@ use tokio::time::timeout;
 
 /// Texts each side sends.
 const TEXTS: usize = 200;
-/// The server is killed when so many texts have arrived, on both sides together.
-const KILL_AT: [usize; 3] = [40, 150, 280];
+/// The server is ended when so many texts have arrived, on both sides together.
+const END_AT: [usize; 3] = [40, 150, 280];
 /// How every text begins; it must stand neither in the server's log nor on its disk.
 const PLAINTEXT_MARK: &str = "for two pairs of eyes";
 /// A crashed server is back within a moment: nobody waits for it half a minute.
@@ -106,6 +106,19 @@ impl Person {
     }
 }
 
+/// Everything sent has been stored, and all these devices hold the same conversation between the first two's owners.
+async fn assert_same_conversation(devices: &[&Person]) {
+    let (left, right) = (devices[0].user, devices[1].user);
+    for device in devices {
+        // A text may reach its reader before its ack reaches its writer.
+        device.client.wait_until_sent().await;
+    }
+    let first = devices[0].texts_with(right);
+    for device in &devices[1..] {
+        assert_eq!(device.texts_with(if device.user == left { right } else { left }), first);
+    }
+}
+
 async fn open(server: &Server) -> (Client, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary directory can be made");
     let options = ProfileOptions {
@@ -168,8 +181,9 @@ fn assert_disk_holds_no_plaintext(server: &Server) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_clients_whose_server_is_killed_three_times_read_everything_once_and_in_order() {
+/// Both send their texts while `end` ends the server at three moments, after each of which it is started again; then both
+/// hold everything, in order, once.
+async fn hold_a_conversation_while(end: impl AsyncFn(&mut Server)) {
     let mut server = start().await;
     let left = Person::register(&server, "Left").await;
     let right = Person::register(&server, "Right").await;
@@ -183,9 +197,9 @@ async fn two_clients_whose_server_is_killed_three_times_read_everything_once_and
     let right = read_all(right, arrived);
 
     let whole = timeout(CONVERSATION_DEADLINE, async {
-        for moment in KILL_AT {
+        for moment in END_AT {
             arrivals.wait_for(|count| *count >= moment).await.expect("the readers go on");
-            server.kill_9();
+            end(&mut server).await;
             server.restart().await;
         }
         for writer in writers {
@@ -198,16 +212,23 @@ async fn two_clients_whose_server_is_killed_three_times_read_everything_once_and
     let written = |name| (0..TEXTS).map(|number| numbered(name, number)).collect::<Vec<_>>();
     assert_eq!(left_read, written("right"), "in order, each once");
     assert_eq!(right_read, written("left"), "in order, each once");
-    for person in [&left, &right] {
-        person.client.wait_until_sent().await;
-    }
-    let (left_holds, right_holds) = (left.texts_with(right_user), right.texts_with(left_user));
-    assert_eq!(left_holds, right_holds, "both stores hold the same conversation");
-    let numbers: Vec<u64> = left_holds.iter().map(|(_, number, _)| *number).collect();
+    assert_same_conversation(&[&left, &right]).await;
+    let numbers: Vec<u64> = left.texts_with(right_user).iter().map(|(_, number, _)| *number).collect();
     assert_eq!(numbers, (1..=2 * TEXTS as u64).collect::<Vec<_>>());
     assert_disk_holds_no_plaintext(&server);
     left.client.shutdown().await;
     right.client.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clients_whose_server_is_killed_three_times_read_everything_once_and_in_order() {
+    hold_a_conversation_while(async |server| server.kill_9()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clients_whose_server_is_told_to_stop_three_times_read_everything_once_and_in_order() {
+    // It sends them away in the middle of their sentences, and ends well each time.
+    hold_a_conversation_while(async |server| assert_eq!(server.terminate().await, Some(0))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,8 +254,7 @@ async fn a_second_device_reads_what_others_send_and_what_its_own_user_sends() {
     assert_eq!(text_of(&right.expect_message().await), numbered("laptop", 3));
     let own = left.expect_message().await;
     assert_eq!((own.is_own, text_of(&own)), (true, numbered("laptop", 3)));
-    assert_eq!(left.texts_with(right.user), right.texts_with(left.user));
-    assert_eq!(laptop.texts_with(right.user), right.texts_with(left.user));
+    assert_same_conversation(&[&left, &right, &laptop]).await;
     for person in [left, right, laptop] {
         person.client.shutdown().await;
     }
@@ -258,7 +278,7 @@ async fn clients_whose_server_is_told_to_stop_leave_in_order_and_come_back_by_th
     assert_eq!(text_of(&right.expect_message().await), numbered("left", 2), "written while nobody was there");
     right.client.send_text(left.user, numbered("right", 3)).await.unwrap();
     assert_eq!(text_of(&left.expect_message().await), numbered("right", 3));
-    assert_eq!(left.texts_with(right.user), right.texts_with(left.user));
+    assert_same_conversation(&[&left, &right]).await;
     left.client.shutdown().await;
     right.client.shutdown().await;
 }
