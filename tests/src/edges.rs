@@ -8,10 +8,11 @@ use toml::{Table, Value};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("storage", &["protocol"]),
+    ("storage/remote", &["protocol", "storage"]),
     ("accounts", &["protocol", "storage"]),
     ("actors", &["protocol", "storage", "accounts"]),
     ("gateway-http", &["protocol", "storage", "accounts", "actors"]),
-    ("runtime", &["protocol", "storage", "accounts", "actors", "gateway-http"]),
+    ("runtime", &["protocol", "storage", "storage-remote", "accounts", "actors", "gateway-http"]),
     ("client", &["protocol"]),
     ("cli", &["protocol", "client", "runtime"]),
     // Chaos needs the actors in the test's own process.
@@ -28,6 +29,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("ratatui", &["client", "cli"]),
     ("crossterm", &["client", "cli"]),
     ("ractor", &["actors"]),
+    ("ractor_cluster", &["actors"]),
+    ("mongodb", &["storage/remote"]),
+    ("redis", &["storage/remote"]),
     ("jsonwebtoken", &["accounts", "gateway-http", "tests"]),
     ("reqwest", &["client", "tests"]),
     // The protocol has no I/O, no clock and no runtime.
@@ -35,6 +39,7 @@ const CONFINED: &[(&str, &[&str])] = &[
         "tokio",
         &[
             "storage",
+            "storage/remote",
             "accounts",
             "actors",
             "gateway-http",

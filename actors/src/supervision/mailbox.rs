@@ -30,6 +30,9 @@ impl<M> Letter<M> {
     }
 }
 
+// Never leaves the process: between pods only the bridge's messages travel.
+impl<M: Send + 'static> ractor::Message for Letter<M> {}
+
 /// A place taken in a mailbox, given back when dropped.
 struct Place(Arc<Depth>);
 

@@ -68,6 +68,8 @@ pub enum SupervisorMessage {
     Kill(ActorKind, oneshot::Sender<bool>),
 }
 
+impl ractor::Message for SupervisorMessage {}
+
 /// State of a [`Supervisor`].
 pub struct SupervisorState {
     children: Vec<(ChildSpec, Option<ActorCell>)>,

@@ -4,5 +4,6 @@ pub mod account;
 pub mod conversation;
 pub mod cursor;
 pub mod device;
+pub mod live;
 pub mod login;
 pub mod message;

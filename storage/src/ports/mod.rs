@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod conversations;
 pub mod cursors;
 pub mod key_directory;
+pub mod live;
 pub mod logins;
 pub mod message_log;
 
@@ -18,6 +19,7 @@ pub use accounts::Accounts;
 pub use conversations::Conversations;
 pub use cursors::Cursors;
 pub use key_directory::KeyDirectory;
+pub use live::LiveDirectory;
 pub use logins::Logins;
 pub use message_log::MessageLog;
 

@@ -40,6 +40,8 @@ pub(super) enum End {
     Panic,
 }
 
+impl ractor::Message for End {}
+
 /// A child, as one incarnation of it is started.
 struct Child;
 

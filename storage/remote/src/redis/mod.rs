@@ -1,0 +1,1 @@
+//! The live directory and the signal bus on Redis.
