@@ -8,11 +8,13 @@
 //! | [`conversation`] | owner and sequencer of one conversation |
 //! | [`store_writer`] | group commit over all conversations |
 //! | [`presence`] | who is online |
+//! | [`cluster`] | several pods as one |
 //! | [`metrics`] | what operators see of all of them |
 //!
 //! In each folder `mod.rs` holds the messages and a thin ractor shell; the machines beside it are pure: they take
 //! the time as an argument and return what is to be done.
 
+pub mod cluster;
 pub mod conversation;
 pub mod metrics;
 pub mod node;

@@ -69,6 +69,16 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// From a message's arrival at its owner until its ack leaves the owner.
     pub owner_seconds: Histogram,
+    /// Links to other pods that stand.
+    pub bridge_links: Gauge,
+    /// Frames handed to links.
+    pub bridge_frames_sent: Counter,
+    /// Frames that came over links.
+    pub bridge_frames_received: Counter,
+    /// Frames for which a link had no room.
+    pub bridge_refused: Counter,
+    /// Links that stand again.
+    pub bridge_reconnects: Counter,
 }
 
 impl Metrics {
@@ -92,8 +102,14 @@ impl Metrics {
             commit_messages: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
             commit_seconds: seconds(),
             owner_seconds: seconds(),
+            bridge_links: Gauge::default(),
+            bridge_frames_sent: Counter::default(),
+            bridge_frames_received: Counter::default(),
+            bridge_refused: Counter::default(),
+            bridge_reconnects: Counter::default(),
         };
         metrics.describe(registry);
+        metrics.describe_bridge(registry);
         for kind in ActorKind::ALL {
             drop(metrics.alive.get_or_create(&KindLabel { kind: *kind }));
             drop(metrics.restarts.get_or_create(&KindLabel { kind: *kind }));
@@ -131,6 +147,15 @@ impl Metrics {
             Unit::Seconds,
             self.owner_seconds.clone(),
         );
+    }
+
+    fn describe_bridge(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("colloquy_bridge");
+        r.register("links", "Links to other pods that stand", self.bridge_links.clone());
+        r.register("frames_sent", "Frames handed to links", self.bridge_frames_sent.clone());
+        r.register("frames_received", "Frames that came over links", self.bridge_frames_received.clone());
+        r.register("refused", "Frames for which a link had no room", self.bridge_refused.clone());
+        r.register("reconnects", "Links that stand again", self.bridge_reconnects.clone());
     }
 
     /// Counts an exit.

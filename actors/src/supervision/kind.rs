@@ -7,6 +7,8 @@ use prometheus_client::encoding::EncodeLabelValue;
 pub enum ActorKind {
     /// The root of the tree.
     Node,
+    /// Links to other pods.
+    Bridge,
     /// Group commit.
     StoreWriter,
     /// Who is online, for a share of the users.
@@ -25,6 +27,7 @@ impl ActorKind {
     /// Every kind, from the root down.
     pub const ALL: &[ActorKind] = &[
         Self::Node,
+        Self::Bridge,
         Self::StoreWriter,
         Self::PresenceTracker,
         Self::ConversationDirectory,

@@ -1,0 +1,4 @@
+//! Bridges over loopback.
+
+mod stage;
+mod traffic;

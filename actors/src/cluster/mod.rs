@@ -1,0 +1,3 @@
+//! Several pods as one: what passes between them.
+
+pub mod bridge;
