@@ -205,12 +205,13 @@ impl Exchange {
         if let Some(connection) = self.connections.get_mut(carried.connection) {
             connection.stranger = None;
         }
+        // Before it is announced: whoever hears of it may send.
+        self.links.stand(&outgoing);
         metrics.bridge_links.inc();
         if peer.linked() {
             metrics.bridge_reconnects.inc();
         }
         tracing::info!(pod = %pod_id, version, "a link stands");
-        self.links.stand(&outgoing);
         self.events.up(pod_id, hello.incarnation, version);
     }
 

@@ -1,4 +1,6 @@
 //! Bridges over loopback.
 
+mod failures;
 mod stage;
+mod strangers;
 mod traffic;
