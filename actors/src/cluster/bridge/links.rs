@@ -111,11 +111,6 @@ impl Links {
         self.0.standing.load().get(peer).cloned()
     }
 
-    #[cfg(test)]
-    pub(super) fn bridge(&self) -> Option<Arc<ActorRef<BridgeMessage>>> {
-        self.0.bridge.load_full()
-    }
-
     fn tell(&self, told: Told) {
         if let Some(bridge) = &*self.0.bridge.load() {
             // One that has ended is replaced by one that looks for itself.

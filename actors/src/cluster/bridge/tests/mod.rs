@@ -3,4 +3,5 @@
 mod failures;
 mod stage;
 mod strangers;
+mod tls;
 mod traffic;

@@ -42,13 +42,15 @@ pub(super) enum Heard {
     Frame(&'static str, Vec<u8>),
 }
 
+type BeforeFrame = Box<dyn Fn(&[u8]) + Send>;
+
 /// Everything that a pod has heard, in order.
 #[derive(Default)]
 pub(super) struct Journal {
     entries: Mutex<VecDeque<Heard>>,
     written: Notify,
     /// Runs before each frame is written.
-    before_frame: Mutex<Option<Box<dyn Fn(&[u8]) + Send>>>,
+    before_frame: Mutex<Option<BeforeFrame>>,
 }
 
 impl Journal {
@@ -276,6 +278,7 @@ pub(super) struct Wire {
     wiring: Arc<watch::Sender<Wiring>>,
     cut: Arc<Notify>,
     connections: Arc<AtomicUsize>,
+    carried: Arc<watch::Sender<Vec<Vec<u8>>>>,
     _serving: JoinSet<()>,
 }
 
@@ -285,6 +288,8 @@ impl Wire {
         let address = listener.local_addr().unwrap();
         let (wiring, cut) = (Arc::new(watch::Sender::new(Wiring::Flows)), Arc::new(Notify::new()));
         let connections = Arc::new(AtomicUsize::new(0));
+        let carried = Arc::new(watch::Sender::new(Vec::new()));
+        let carried_by_all = Arc::clone(&carried);
         let mut _serving = JoinSet::new();
         let (wiring_of_all, cut_of_all, counted) =
             (Arc::clone(&wiring), Arc::clone(&cut), Arc::clone(&connections));
@@ -294,14 +299,15 @@ impl Wire {
                 let (near, _) = listener.accept().await.unwrap();
                 counted.fetch_add(1, Ordering::SeqCst);
                 let (wiring, cut) = (wiring_of_all.subscribe(), Arc::clone(&cut_of_all));
+                let carried = Arc::clone(&carried_by_all);
                 wires.spawn(async move {
                     let Ok(far) = TcpStream::connect(target).await else { return };
                     let (near_in, near_out) = near.into_split();
                     let (far_in, far_out) = far.into_split();
                     let flow = async {
                         tokio::select! {
-                            () = forward(near_in, far_out, wiring.clone()) => {}
-                            () = forward(far_in, near_out, wiring) => {}
+                            () = forward(near_in, far_out, wiring.clone(), &carried) => {}
+                            () = forward(far_in, near_out, wiring, &carried) => {}
                         }
                     };
                     tokio::select! {
@@ -311,7 +317,7 @@ impl Wire {
                 });
             }
         });
-        Self { address, wiring, cut, connections, _serving }
+        Self { address, wiring, cut, connections, carried, _serving }
     }
 
     /// Holds everything back, and says nothing to anybody.
@@ -329,6 +335,19 @@ impl Wire {
         self.cut.notify_waiters();
     }
 
+    /// Waits until so many more pieces have gone over it, in either direction.
+    pub(super) async fn carries(&self, pieces: usize) {
+        let mut carried = self.carried.subscribe();
+        let enough = carried.borrow().len() + pieces;
+        let carrying = carried.wait_for(|carried| carried.len() >= enough);
+        timeout(DEADLINE, carrying).await.expect("it carries them in time").expect("it is there");
+    }
+
+    /// Have these bytes gone over it within one piece?
+    pub(super) fn has_carried(&self, bytes: &[u8]) -> bool {
+        self.carried.borrow().iter().any(|piece| piece.windows(bytes.len()).any(|window| window == bytes))
+    }
+
     /// Connections so far.
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
@@ -339,6 +358,7 @@ async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut wiring: watch::Receiver<Wiring>,
+    carried: &watch::Sender<Vec<Vec<u8>>>,
 ) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -348,5 +368,6 @@ async fn forward(
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
+        carried.send_modify(|carried| carried.push(buffer[..length].to_vec()));
     }
 }
