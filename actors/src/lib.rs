@@ -5,6 +5,7 @@
 //! | [`node`] | the tree: who starts whom, in which order |
 //! | [`supervision`] | restarting, counting exits, bounded mailboxes |
 //! | [`session`] | one WebSocket connection |
+//! | [`cluster`] | several pods: which owns what, and what they say to each other |
 //! | [`conversation`] | owner and sequencer of one conversation |
 //! | [`store_writer`] | group commit over all conversations |
 //! | [`presence`] | who is online |
@@ -13,6 +14,7 @@
 //! In each folder `mod.rs` holds the messages and a thin ractor shell; the machines beside it are pure: they take
 //! the time as an argument and return what is to be done.
 
+pub mod cluster;
 pub mod conversation;
 pub mod metrics;
 pub mod node;

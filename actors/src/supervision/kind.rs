@@ -11,6 +11,10 @@ pub enum ActorKind {
     StoreWriter,
     /// Who is online, for a share of the users.
     PresenceTracker,
+    /// Tells other pods what their sessions have to hear of.
+    Herald,
+    /// Takes in what other pods ask.
+    Reception,
     /// Finds, starts and passivates conversations.
     ConversationDirectory,
     /// Owner and sequencer of one conversation.
@@ -27,6 +31,8 @@ impl ActorKind {
         Self::Node,
         Self::StoreWriter,
         Self::PresenceTracker,
+        Self::Herald,
+        Self::Reception,
         Self::ConversationDirectory,
         Self::Conversation,
         Self::SessionSupervisor,
