@@ -50,12 +50,10 @@ impl Reception {
     /// Hands a message to the shard of its conversation, or answers that it cannot be taken now.
     pub fn submit(&self, submission: Box<Submission>) {
         let shard = self.shard(submission.message.conversation_id);
-        match shard.try_cast(ReceptionMessage::Submit(submission)) {
-            Err(Refused::Busy(ReceptionMessage::Submit(submission))) => {
-                submission.reply.give(Answer::Refused(ErrorCode::Busy));
-            }
-            // Dropped unanswered, it tells its sender to try again.
-            Ok(()) | Err(_) => {}
+        let taken = shard.try_cast(ReceptionMessage::Submit(submission));
+        // Dropped unanswered by a shard that is restarting, it tells its sender to try again.
+        if let Err(Refused::Busy(ReceptionMessage::Submit(submission))) = taken {
+            submission.reply.give(Answer::Refused(ErrorCode::Busy));
         }
     }
 

@@ -11,7 +11,10 @@ use crate::cluster::{Herald, Tidings};
 /// Tells sessions what has happened: those of this pod at once, those of others by a hint that may be lost and is then
 /// made good by reading the log.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub struct Reach(Arc<Everywhere>);
+
+#[derive(Debug)]
+struct Everywhere {
     here: LiveSessions,
     elsewhere: Option<Herald>,
 }
@@ -20,7 +23,7 @@ impl Reach {
     /// The sessions of this pod, and with a `herald` those of all.
     #[must_use]
     pub fn new(here: LiveSessions, elsewhere: Option<Herald>) -> Self {
-        Self { here, elsewhere }
+        Self(Arc::new(Everywhere { here, elsewhere }))
     }
 
     /// Shows messages that have just been stored, in order.
@@ -49,12 +52,12 @@ impl Reach {
 
     fn here(&self, audience: &[UserId], tell: impl Fn(&super::SessionHandle)) {
         for user_id in audience {
-            self.here.of_user(*user_id, |session| tell(session));
+            self.0.here.of_user(*user_id, |session| tell(session));
         }
     }
 
     fn elsewhere(&self, audience: &Arc<[UserId]>, tidings: impl FnOnce() -> Tidings) {
-        if let Some(herald) = &self.elsewhere {
+        if let Some(herald) = &self.0.elsewhere {
             herald.tell(Arc::clone(audience), tidings());
         }
     }
