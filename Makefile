@@ -38,7 +38,11 @@ test: test-tools ## Every test, with what the tests need
 	cargo nextest run --workspace
 
 .PHONY: test-tools
-test-tools: test-runner $(KOSOKU)/bin/kosoku ## Install what the tests need
+test-tools: test-runner test-services $(KOSOKU)/bin/kosoku ## Install what the tests need
+
+.PHONY: test-services
+test-services:
+	@tests/install-services
 
 .PHONY: test-runner
 test-runner:

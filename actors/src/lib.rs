@@ -5,10 +5,10 @@
 //! | [`node`] | the tree: who starts whom, in which order |
 //! | [`supervision`] | restarting, counting exits, bounded mailboxes |
 //! | [`session`] | one WebSocket connection |
+//! | [`cluster`] | several pods: which owns what, and what they say to each other |
 //! | [`conversation`] | owner and sequencer of one conversation |
 //! | [`store_writer`] | group commit over all conversations |
 //! | [`presence`] | who is online |
-//! | [`cluster`] | several pods as one |
 //! | [`metrics`] | what operators see of all of them |
 //!
 //! In each folder `mod.rs` holds the messages and a thin ractor shell; the machines beside it are pure: they take

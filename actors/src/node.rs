@@ -17,11 +17,13 @@ use tokio::task::JoinHandle;
 
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationMessage, ConversationServices, DirectoryArguments,
+    Doorway,
 };
 use crate::metrics::Metrics;
 use crate::presence::{PresenceTracker, TrackerArguments, Trackers};
 use crate::session::{
-    Drain, LiveSessions, SessionMessage, SessionServices, SessionSupervisor, SessionSupervisorArguments,
+    Drain, LiveSessions, Reach, SessionMessage, SessionServices, SessionSupervisor,
+    SessionSupervisorArguments,
 };
 use crate::store_writer::{StoreWriter, StoreWriterArguments, StoreWriters};
 use crate::supervision::{
@@ -83,6 +85,7 @@ pub struct Node {
     root: ActorRef<SupervisorMessage>,
     root_ended: JoinHandle<()>,
     services: Arc<SessionServices>,
+    conversations: ConversationIndex,
     metrics: Arc<Metrics>,
 }
 
@@ -133,6 +136,13 @@ impl Node {
                 PresenceTracker::start(arguments.clone(), parent)
             }));
         }
+        let doorway = Doorway::new(
+            conversations.clone(),
+            store.conversations.clone(),
+            store.accounts.clone(),
+            clock,
+            None,
+        );
         let arguments = DirectoryArguments {
             index: conversations.clone(),
             services: ConversationServices {
@@ -140,7 +150,7 @@ impl Node {
                 log: store.log.clone(),
                 cursors: store.cursors.clone(),
                 keys: store.keys.clone(),
-                sessions: sessions.clone(),
+                reach: Reach::new(sessions.clone(), None),
                 metrics: Arc::clone(&metrics),
                 clock,
                 entropy: entropy.clone(),
@@ -166,7 +176,7 @@ impl Node {
             authenticator,
             issuer,
             sessions,
-            conversations,
+            doorway,
             trackers,
             directory: store.conversations,
             log: store.log,
@@ -180,7 +190,7 @@ impl Node {
             heartbeat_interval: options.heartbeat_interval,
             drain: Drain::new(entropy),
         });
-        Ok(Self { root, root_ended, services, metrics })
+        Ok(Self { root, root_ended, services, conversations, metrics })
     }
 
     /// What a new session needs.
@@ -229,7 +239,7 @@ impl Node {
     pub async fn kill_one(&self, kind: ActorKind) -> bool {
         match kind {
             ActorKind::Conversation => {
-                let victim = self.services.conversations.any_awake();
+                let victim = self.conversations.any_awake();
                 victim.inspect(|cell| cell.kill()).is_some()
             }
             ActorKind::Session => {

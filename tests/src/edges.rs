@@ -8,7 +8,9 @@ use toml::{Table, Value};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("storage", &["protocol"]),
-    ("storage/remote", &["protocol", "storage"]),
+    // Processes that tests start: depends on none of ours.
+    ("tests/services", &[]),
+    ("storage/remote", &["protocol", "storage", "test-services"]),
     ("accounts", &["protocol", "storage"]),
     ("actors", &["protocol", "storage", "accounts"]),
     ("gateway-http", &["protocol", "storage", "accounts", "actors"]),
@@ -16,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["protocol"]),
     ("cli", &["protocol", "client", "runtime"]),
     // Chaos needs the actors in the test's own process.
-    ("tests", &["protocol", "client", "actors", "runtime"]),
+    ("tests", &["protocol", "client", "actors", "runtime", "test-services"]),
     // The load generator starts servers and makes users as the tests do.
     ("simulations", &["protocol", "client", "tests"]),
 ];

@@ -1,3 +1,106 @@
-//! Several pods as one: what passes between them.
+//! Several pods: which owns what, and what they say to each other.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `placement` | which pod ought to own a conversation (pure) |
+//! | `view` | who is a member, as this pod sees it (pure) |
+//! | `wire` | what pods say to each other, as bytes (pure) |
+//! | `numbers` | notices what was lost between them (pure) |
+//! | [`bridge`] | the links to other pods, and what waits to be sent over them |
+//! | `forwarding` | messages on their way to owners elsewhere, and the answers owed for them |
+//! | `foreign` | sessions elsewhere that have sent messages to owners here |
+//! | `switchboard` | takes in frames from other pods |
+//! | `reception` | hands what other pods ask to the conversations of this one |
+//! | `herald` | tells other pods what their sessions have to hear of |
+//!
+//! Nothing here is needed for safety: two pods that both take themselves for a conversation's owner are told apart by the
+//! log (FENCE), a message passed on twice is one by its key (ONCE), and a hint that is lost is made good by reading the
+//! log (NOLOSS).
 
 pub mod bridge;
+mod foreign;
+mod forwarding;
+mod herald;
+mod numbers;
+mod placement;
+mod reception;
+mod switchboard;
+mod view;
+mod wire;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use colloquy_protocol::frame::TypingState;
+use colloquy_protocol::ids::{ConversationId, SessionId, UserId};
+use colloquy_storage::model::live::PodId;
+
+pub use foreign::{ForeignSession, ForeignSessions};
+pub use forwarding::Forwarding;
+pub use herald::{Herald, HeraldActor, HeraldArguments, HeraldMessage};
+pub use numbers::Numbers;
+pub use placement::Placement;
+pub use reception::{Reception, ReceptionActor, ReceptionMessage};
+pub use switchboard::Switchboard;
+pub use view::View;
+pub use wire::{Bulletin, Frame, Hint, PROTOCOL, Tidings, decode, encode};
+
+use crate::conversation::{Moved, SenderOrder, Submission};
+
+/// The way from this pod's sessions to the conversations of others.
+#[derive(Clone, Debug)]
+pub struct Cluster(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    own: PodId,
+    placement: ArcSwap<Placement>,
+    forwarding: Forwarding,
+}
+
+impl Cluster {
+    /// Of a pod that takes itself for the only one until it [hears otherwise](Self::place).
+    #[must_use]
+    pub fn new(own: PodId, forwarding: Forwarding) -> Self {
+        let placement = ArcSwap::from_pointee(Placement::among([own.clone()]));
+        Self(Arc::new(Inner { own, placement, forwarding }))
+    }
+
+    /// From now on conversations belong where this places them.
+    pub fn place(&self, placement: Placement) {
+        self.0.placement.store(Arc::new(placement));
+    }
+
+    /// The other pod that ought to own a conversation; `None` if it is this one.
+    #[must_use]
+    pub fn elsewhere(&self, conversation_id: ConversationId) -> Option<PodId> {
+        let placement = self.0.placement.load();
+        placement.owner_of(conversation_id).filter(|owner| **owner != self.0.own).cloned()
+    }
+
+    /// Passes a message on to its owner.
+    pub fn submit(&self, to: &PodId, submission: Submission) {
+        self.0.forwarding.submit(to, submission);
+    }
+
+    /// Passes on that a message was refused before it came to its owner.
+    pub fn skip(
+        &self,
+        to: &PodId,
+        (session_id, user_id): (SessionId, UserId),
+        conversation_id: ConversationId,
+        order: SenderOrder,
+    ) {
+        self.0.forwarding.tell(to, &Frame::Skip { session_id, user_id, conversation_id, order });
+    }
+
+    /// Passes on how far a participant has come.
+    pub fn advance(&self, to: &PodId, conversation_id: ConversationId, user_id: UserId, moved: Moved) {
+        self.0.forwarding.tell(to, &Frame::Advance { conversation_id, user_id, moved });
+    }
+
+    /// Passes on that a participant is composing.
+    pub fn typing(&self, to: &PodId, conversation_id: ConversationId, user_id: UserId, state: TypingState) {
+        self.0.forwarding.tell(to, &Frame::Typing { conversation_id, user_id, state });
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! | file | noun |
 //! |---|---|
+//! | `doorway` | the way to a conversation, on this pod or another |
 //! | `submission` | a message on its way in, and the answer owed for it |
+//! | `correspondent` | the connection it came from, on this pod or another |
 //! | `members` | who takes part on which devices: the envelope check (pure) |
 //! | `reorder` | one connection's messages back in order (pure) |
 //! | `sequencer` | batches, numbers, answers (pure) |
@@ -14,7 +16,9 @@
 //! answered `unavailable` (see [`Reply`]), the next message starts it again from the log, and the epoch it takes
 //! then fences whatever the dead one may still have in flight (FENCE).
 
+mod correspondent;
 mod directory;
+mod doorway;
 mod members;
 mod progress;
 mod reorder;
@@ -29,7 +33,7 @@ use std::time::Duration;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::frame::server::{DeliveryReceipt, ReadReceipt, ServerFrame, Typing};
-use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
+use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::conversation::Conversation;
@@ -42,13 +46,15 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use crate::metrics::{Invariant, Metrics};
-use crate::session::{LiveSessions, SessionHandle, SessionMessage};
+use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
 use crate::supervision::{Address, ExitReason, Fault, Letter};
 
+pub use correspondent::Correspondent;
 pub use directory::{
     Awake, CONVERSATIONS_MAX, ConversationDirectory, ConversationIndex, DirectoryArguments, DirectoryMessage,
 };
+pub use doorway::{Doorway, Moved, Unheard};
 pub use members::{Members, Objection};
 pub use progress::Progress;
 pub use reorder::{Pushed, ReorderBuffer};
@@ -75,8 +81,8 @@ pub struct ConversationServices {
     pub cursors: Arc<dyn Cursors>,
     /// The participants' devices.
     pub keys: Arc<dyn KeyDirectory>,
-    /// Who is connected here.
-    pub sessions: LiveSessions,
+    /// Who is to hear of what happens.
+    pub reach: Reach,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Numbers messages in time.
@@ -106,18 +112,9 @@ pub enum ConversationMessage {
     /// The store has answered the batch in flight.
     Stored(StoreResult<Appended>, Unshown),
     /// A message of this connection was refused before it came here, for good: nobody is to wait for it.
-    Skip(Arc<SessionHandle>, SenderOrder),
+    Skip(Correspondent, SenderOrder),
     /// A participant has come this far.
-    Advance {
-        /// Who.
-        user_id: UserId,
-        /// On a device, or by reading.
-        kind: CursorKind,
-        /// Up to here, inclusive.
-        through: u64,
-        /// The messages named by the client, for the receipt.
-        message_ids: Vec<MessageId>,
-    },
+    Advance(UserId, Moved),
     /// A participant is composing, or no longer.
     Typing(UserId, TypingState),
     /// A participant's devices have changed.
@@ -198,13 +195,13 @@ impl Actor for ConversationActor {
                 unshown.are_shown();
                 state.pump(&myself).await?;
             }
-            ConversationMessage::Skip(session, order) => {
-                state.sequencer.skip(&session, order, Instant::now());
+            ConversationMessage::Skip(from, order) => {
+                state.sequencer.skip(&from, order, Instant::now());
                 state.pump(&myself).await?;
             }
-            ConversationMessage::Advance { user_id, kind, through, message_ids } => {
+            ConversationMessage::Advance(user_id, moved) => {
                 state.last_active = Instant::now();
-                state.advance(user_id, &kind, through, message_ids);
+                state.advance(user_id, moved);
             }
             ConversationMessage::Typing(user_id, typing) => state.typing(user_id, typing),
             ConversationMessage::DevicesChanged(user_id) => {
@@ -301,7 +298,7 @@ impl ConversationState {
         let (submission, answer) = refused;
         let answer = self.unless_stored_before(&submission.message, answer).await;
         if let (Some(order), true) = (submission.order, answer.is_final()) {
-            self.sequencer.skip(submission.reply.session(), order, Instant::now());
+            self.sequencer.skip(submission.reply.to(), order, Instant::now());
         }
         submission.reply.give(answer);
     }
@@ -339,7 +336,7 @@ impl ConversationState {
         }
         if let Some(append) = self.sequencer.next_batch(self.services.clock.now(), &mut self.rng) {
             let unshown =
-                Unshown::new(self.conversation_id, self.members.audience(), self.services.sessions.clone());
+                Unshown::new(self.conversation_id, self.members.audience(), self.services.reach.clone());
             let owner = OwedToOwner::new(myself.clone(), unshown);
             let message = StoreWriterMessage::Append { append, owner };
             // Refused, the message is dropped, and with it the answer owed to us: it arrives as an error.
@@ -365,7 +362,7 @@ impl ConversationState {
                 Reply::give_all(self.sequencer.abandon());
                 return myself.stop(ExitReason::Fenced.as_stop_reason());
             }
-            Ok(Appended::Unreadable) => return Reply::give_all(self.sequencer.abandon()),
+            Ok(Appended::Unreadable | Appended::Unknown) => return Reply::give_all(self.sequencer.abandon()),
             Err(error) => {
                 // What the store has done is not known: forget the numbers and take ownership again.
                 tracing::warn!(%error, "append failed");
@@ -392,11 +389,7 @@ impl ConversationState {
         if last_sequence == 0 {
             return;
         }
-        for participant in self.members.participants() {
-            self.services.sessions.of_user(*participant, |session| {
-                session.offer(SessionMessage::LogReaches(self.conversation_id, last_sequence));
-            });
-        }
+        self.services.reach.log_reaches(&self.members.audience(), self.conversation_id, last_sequence);
     }
 
     fn fan_out(&mut self, fresh: Vec<Arc<Message>>) {
@@ -405,14 +398,11 @@ impl ConversationState {
         let moved = self.move_sent(&fresh);
         self.services.writers.of(self.conversation_id).advance(moved);
         let fresh: Arc<[Arc<Message>]> = fresh.into();
-        for participant in self.members.participants() {
-            self.services.sessions.of_user(*participant, |session| {
-                session.offer(SessionMessage::Delivered(Arc::clone(&fresh)));
-            });
-        }
+        self.services.reach.show(&self.members.audience(), &fresh);
     }
 
-    fn advance(&mut self, user_id: UserId, kind: &CursorKind, through: u64, message_ids: Vec<MessageId>) {
+    fn advance(&mut self, user_id: UserId, moved: Moved) {
+        let Moved { kind, through, message_ids } = moved;
         // Nobody can hold or have seen what is not there (AUTHZ, and a cursor ahead would lose messages).
         let through = through.min(self.last_sequence);
         if !self.members.has(user_id) {
@@ -425,7 +415,7 @@ impl ConversationState {
         let cursor = self.cursor(user_id, kind.clone(), through);
         self.services.writers.of(self.conversation_id).advance(vec![cursor]);
         let (conversation_id, timestamp) = (self.conversation_id, self.services.clock.now());
-        let receipt = match kind {
+        let receipt = match &kind {
             CursorKind::Read => ServerFrame::ReadReceipt {
                 payload: ReadReceipt {
                     message_ids,
@@ -449,33 +439,20 @@ impl ConversationState {
         // Readers hear of their own reading: it tells the device that read that this is known, and their other devices
         // that there is less to read.
         let readers_too = matches!(kind, CursorKind::Read);
-        let heard_by = |participant: UserId| readers_too || participant != user_id;
-        self.tell(&receipt, heard_by, |session, text| session.offer(SessionMessage::Push(text)));
+        let audience = if readers_too { self.members.audience() } else { self.others_than(user_id) };
+        self.services.reach.push(&audience, &receipt.to_json().into());
     }
 
     fn typing(&self, user_id: UserId, state: TypingState) {
         if self.members.has(user_id) {
             let payload = Typing { conversation_id: self.conversation_id, user_id, state };
-            let others = |participant: UserId| participant != user_id;
             let frame = ServerFrame::Typing { payload };
-            self.tell(&frame, others, |session, text| session.whisper(SessionMessage::Whisper(text)));
+            self.services.reach.whisper(&self.others_than(user_id), &frame.to_json().into());
         }
     }
 
-    /// Tells every session of the participants that are `to` hear of it.
-    fn tell(
-        &self,
-        frame: &ServerFrame,
-        to: impl Fn(UserId) -> bool,
-        pass_on: impl Fn(&SessionHandle, Arc<str>),
-    ) {
-        let mut text: Option<Arc<str>> = None;
-        for participant in self.members.participants().iter().filter(|participant| to(**participant)) {
-            self.services.sessions.of_user(*participant, |session| {
-                let text = text.get_or_insert_with(|| frame.to_json().into());
-                pass_on(session, Arc::clone(text));
-            });
-        }
+    fn others_than(&self, user_id: UserId) -> Arc<[UserId]> {
+        self.members.participants().iter().copied().filter(|participant| *participant != user_id).collect()
     }
 
     fn cursor(&self, user_id: UserId, kind: CursorKind, through: u64) -> Cursor {

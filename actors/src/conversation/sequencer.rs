@@ -20,9 +20,9 @@ use colloquy_storage::ports::message_log::{Append, Ownership, Placed};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use super::correspondent::Correspondent;
 use super::reorder::{Pushed, ReorderBuffer};
 use super::submission::{Answer, Reply, SenderOrder, Submission};
-use crate::session::SessionHandle;
 
 /// Messages that may wait for the log; more are refused with `busy`.
 const READY_MAX: usize = 4096;
@@ -44,7 +44,7 @@ pub struct Sequencer {
 /// The messages of one connection.
 #[derive(Debug)]
 struct Lane {
-    session: Arc<SessionHandle>,
+    from: Correspondent,
     buffer: ReorderBuffer<Box<Submission>>,
 }
 
@@ -92,7 +92,7 @@ impl Sequencer {
             self.ready.push_back(submission);
             return Ok(());
         };
-        let Some(lane) = lane(&mut self.lanes, submission.reply.session(), order) else {
+        let Some(lane) = lane(&mut self.lanes, submission.reply.to(), order) else {
             return Err((submission, ErrorCode::Busy));
         };
         // The session knows of answers that this owner, or an earlier one, has given.
@@ -108,8 +108,8 @@ impl Sequencer {
     }
 
     /// Counts a message of a connection as done without a place in the log: it was refused for good.
-    pub fn skip(&mut self, session: &Arc<SessionHandle>, order: SenderOrder, now: Instant) {
-        if let Some(lane) = lane(&mut self.lanes, session, order) {
+    pub fn skip(&mut self, from: &Correspondent, order: SenderOrder, now: Instant) {
+        if let Some(lane) = lane(&mut self.lanes, from, order) {
             self.ready.extend(lane.buffer.skip(order.client_sequence, now));
         }
     }
@@ -131,7 +131,7 @@ impl Sequencer {
 
     /// Forgets connections that have ended.
     pub fn forget_ended(&mut self) {
-        self.lanes.retain(|_, lane| !lane.session.has_ended());
+        self.lanes.retain(|_, lane| !lane.from.has_ended());
     }
 
     /// Does a message wait for the log, and no batch is in flight?
@@ -226,11 +226,11 @@ impl Sequencer {
 /// again at what its session says it expects.
 fn lane<'a>(
     lanes: &'a mut HashMap<SessionId, Lane>,
-    session: &Arc<SessionHandle>,
+    from: &Correspondent,
     order: SenderOrder,
 ) -> Option<&'a mut Lane> {
-    if lanes.len() >= REORDER_BUFFERS_MAX && !lanes.contains_key(&session.session_id) {
-        lanes.retain(|_, lane| !lane.session.has_ended());
+    if lanes.len() >= REORDER_BUFFERS_MAX && !lanes.contains_key(&from.session_id()) {
+        lanes.retain(|_, lane| !lane.from.has_ended());
         if lanes.len() >= REORDER_BUFFERS_MAX {
             lanes.retain(|_, lane| lane.buffer.give_up_at().is_some());
         }
@@ -238,10 +238,11 @@ fn lane<'a>(
             return None;
         }
     }
-    Some(lanes.entry(session.session_id).or_insert_with(|| Lane {
-        session: Arc::clone(session),
-        buffer: ReorderBuffer::expecting(order.expected),
-    }))
+    Some(
+        lanes
+            .entry(from.session_id())
+            .or_insert_with(|| Lane { from: from.clone(), buffer: ReorderBuffer::expecting(order.expected) }),
+    )
 }
 
 /// The ack for a stored message.

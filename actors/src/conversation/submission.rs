@@ -1,13 +1,12 @@
 //! A message on its way into a conversation, and the answer that is owed for it.
 
-use std::sync::Arc;
-
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::server::{DeviceListStale, MessageAck};
 use colloquy_storage::model::message::Message;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::session::{SessionHandle, SessionMessage};
+use super::correspondent::Correspondent;
 
 /// A message on its way in. Its `sequence_number`, `message_id` and `created_at` are the owner's to give.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub struct Submission {
 }
 
 /// A message's place among those of one connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderOrder {
     /// The client's number for it.
     pub client_sequence: u64,
@@ -33,7 +32,7 @@ pub struct SenderOrder {
 }
 
 /// What a sender is told about a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// It is durable, now or since an earlier try.
     Acked(MessageAck),
@@ -60,44 +59,43 @@ impl Answer {
 /// session so: no sender is left waiting by a crash (ISOLATE).
 #[derive(Debug)]
 pub struct Reply {
-    session: Arc<SessionHandle>,
+    to: Correspondent,
     token: u64,
     owed: bool,
 }
 
 impl Reply {
-    /// An answer owed to `session` under the session's own `token`.
+    /// An answer owed to a connection under its own `token`.
     #[must_use]
-    pub fn owed_to(session: Arc<SessionHandle>, token: u64) -> Self {
-        Self { session, token, owed: true }
+    pub fn owed_to(to: Correspondent, token: u64) -> Self {
+        Self { to, token, owed: true }
     }
 
-    /// The session that waits for it.
+    /// The connection that waits for it.
     #[must_use]
-    pub fn session(&self) -> &Arc<SessionHandle> {
-        &self.session
+    pub fn to(&self) -> &Correspondent {
+        &self.to
     }
 
     /// Gives one answer.
     pub fn give(mut self, answer: Answer) {
         self.owed = false;
-        self.session.answer(SessionMessage::Answered(vec![(self.token, answer)]));
+        self.to.answer(vec![(self.token, answer)]);
     }
 
-    /// Gives many answers, in order, with one message to each session.
+    /// Gives many answers, in order, with one message to each connection.
     pub fn give_all(answers: Vec<(Reply, Answer)>) {
-        type Group = (Arc<SessionHandle>, Vec<(u64, Answer)>);
+        type Group = (Correspondent, Vec<(u64, Answer)>);
         let mut groups: Vec<Group> = Vec::with_capacity(2);
         for (mut reply, answer) in answers {
             reply.owed = false;
-            let same = |(session, _): &&mut Group| Arc::ptr_eq(session, &reply.session);
-            match groups.iter_mut().find(same) {
+            match groups.iter_mut().find(|(to, _)| to.is(&reply.to)) {
                 Some((_, group)) => group.push((reply.token, answer)),
-                None => groups.push((Arc::clone(&reply.session), vec![(reply.token, answer)])),
+                None => groups.push((reply.to.clone(), vec![(reply.token, answer)])),
             }
         }
-        for (session, group) in groups {
-            session.answer(SessionMessage::Answered(group));
+        for (to, group) in groups {
+            to.answer(group);
         }
     }
 }
@@ -105,7 +103,7 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if self.owed {
-            self.session.answer(SessionMessage::Lost(self.token));
+            self.to.lost(self.token);
         }
     }
 }

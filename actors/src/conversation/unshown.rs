@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use colloquy_protocol::ids::{ConversationId, UserId};
 
-use crate::session::{LiveSessions, SessionMessage};
+use crate::session::Reach;
 
 /// Travels with a batch to the log and back. If it is dropped on the way, because the owner has died, it tells the
 /// participants' sessions how far the log reaches, and they read the rest for themselves: what is stored does not wait
@@ -13,7 +13,7 @@ use crate::session::{LiveSessions, SessionMessage};
 pub struct Unshown {
     conversation_id: ConversationId,
     audience: Arc<[UserId]>,
-    sessions: LiveSessions,
+    reach: Reach,
     /// The newest number the log has given; 0 while nothing is known to be stored.
     log_end: u64,
 }
@@ -21,8 +21,8 @@ pub struct Unshown {
 impl Unshown {
     /// Nothing yet, for the sessions of `audience`.
     #[must_use]
-    pub fn new(conversation_id: ConversationId, audience: Arc<[UserId]>, sessions: LiveSessions) -> Self {
-        Self { conversation_id, audience, sessions, log_end: 0 }
+    pub fn new(conversation_id: ConversationId, audience: Arc<[UserId]>, reach: Reach) -> Self {
+        Self { conversation_id, audience, reach, log_end: 0 }
     }
 
     /// The log has placed messages up to this number.
@@ -41,10 +41,6 @@ impl Drop for Unshown {
         if self.log_end == 0 {
             return;
         }
-        for participant in self.audience.iter() {
-            self.sessions.of_user(*participant, |session| {
-                session.offer(SessionMessage::LogReaches(self.conversation_id, self.log_end));
-            });
-        }
+        self.reach.log_reaches(&self.audience, self.conversation_id, self.log_end);
     }
 }

@@ -60,6 +60,12 @@ impl Delivery {
         }
     }
 
+    /// Is it one of the user's conversations, as far as can be told here?
+    #[must_use]
+    pub fn knows(&self, conversation_id: ConversationId) -> bool {
+        self.positions.contains_key(&conversation_id)
+    }
+
     /// Message `number` has just been stored. If the answer is [`Live::Show`] and the socket took it, call
     /// [`Self::shown`]; if the socket had no room, call [`Self::fall_behind`].
     pub fn live(&mut self, conversation_id: ConversationId, number: u64) -> Live {

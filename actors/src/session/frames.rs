@@ -12,7 +12,6 @@ use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RETRANSMITS_MAX};
 use colloquy_protocol::window::SequenceWindow;
-use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::cursor::CursorKind;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::StoreResult;
@@ -21,9 +20,9 @@ use tokio::time::Instant;
 
 use super::opening::distinct;
 use super::{Credit, LogRun, OpenSession, PendingSend, Phase, SessionMessage, SessionState, refusal};
-use crate::conversation::{Answer, ConversationMessage, Reply, SenderOrder, Submission};
+use crate::conversation::{Correspondent, Moved, Reply, SenderOrder, Submission, Unheard};
 use crate::presence::TrackerMessage;
-use crate::supervision::{Letter, Mailbox, Refused};
+use crate::supervision::{Letter, Refused};
 
 /// What a frame asks for that has to be waited for.
 pub(super) enum Later {
@@ -62,15 +61,17 @@ impl SessionState {
             }
             (ClientFrame::Message(message), Phase::Open(open)) => {
                 let submission = open.submission(*message, credit);
-                return self.hand_over(submission).err().map(Later::PassOn);
+                return self.services.doorway.hand_over(submission).err().map(Later::PassOn);
             }
             (ClientFrame::DeliveryAck(ack), Phase::Open(open)) => {
                 let Some((conversation_id, through)) = open.known_place(&ack) else {
                     return Some(Later::Ask(ClientFrame::DeliveryAck(ack), credit));
                 };
+                let (user_id, is_known) = open.part_in(conversation_id);
                 let kind = CursorKind::Delivered(open.attendance.handle.device_id.clone());
                 let moved = Moved { kind, through, message_ids: vec![ack.message_id] };
-                if !self.advance_awake(conversation_id, moved) {
+                let doorway = &self.services.doorway;
+                if doorway.advance_at_once(conversation_id, user_id, is_known, moved).is_err() {
                     return Some(Later::Ask(ClientFrame::DeliveryAck(ack), credit));
                 }
             }
@@ -90,7 +91,7 @@ impl SessionState {
                 self.open(myself, auth).await;
                 Ok(())
             }
-            Later::PassOn(submission) => self.pass_on(submission).await,
+            Later::PassOn(submission) => self.services.doorway.pass_on(submission).await,
             Later::Ask(frame, _credit) => self.ask(myself, frame).await,
         };
         if let Err(error) = done {
@@ -129,92 +130,12 @@ impl SessionState {
         {
             open.counting.done(conversation_id, client_sequence);
             let expected = open.counting.expected(conversation_id);
+            let order = SenderOrder { client_sequence, expected };
             let handle = &open.attendance.handle;
-            if let Some(awake) = self.services.conversations.awake(conversation_id)
-                && awake.has(handle.user_id)
-            {
-                let order = SenderOrder { client_sequence, expected };
-                // Lost in a full mailbox, the next message says the same.
-                let _ = awake.mailbox.try_cast(ConversationMessage::Skip(Arc::clone(handle), order));
-            }
+            let from = Correspondent::Here(Arc::clone(handle));
+            self.services.doorway.skip(&from, handle.user_id, conversation_id, order);
         }
         self.refuse(refused);
-    }
-
-    /// Hands a message to its owner, if there is one awake; otherwise hands it back.
-    fn hand_over(&self, submission: Box<Submission>) -> Result<(), Box<Submission>> {
-        let conversation_id = submission.message.conversation_id;
-        let Some(awake) = self.services.conversations.awake(conversation_id) else { return Err(submission) };
-        // AUTHZ: strangers take no room in a conversation's mailbox.
-        if !awake.has(submission.message.sender_id) {
-            submission.reply.give(Answer::Refused(ErrorCode::UnknownConversation));
-            return Ok(());
-        }
-        let refused = match awake.mailbox.try_cast(ConversationMessage::Submit(submission)) {
-            Ok(()) => return Ok(()),
-            Err(refused) => refused,
-        };
-        let busy = matches!(refused, Refused::Busy(_));
-        let ConversationMessage::Submit(submission) = refused.into_message() else { return Ok(()) };
-        if busy {
-            submission.reply.give(Answer::Refused(ErrorCode::Busy));
-            return Ok(());
-        }
-        self.services.conversations.bury(conversation_id, &awake.mailbox);
-        Err(submission)
-    }
-
-    /// Wakes the owner and hands it the message; one that dies meanwhile is woken once more.
-    async fn pass_on(&mut self, mut submission: Box<Submission>) -> StoreResult<()> {
-        for _ in 0..2 {
-            let (id, receiver_id) = (submission.message.conversation_id, submission.message.receiver_id);
-            if let Err(code) = self.wake(id, Some(receiver_id)).await? {
-                submission.reply.give(Answer::Refused(code));
-                return Ok(());
-            }
-            match self.hand_over(submission) {
-                Ok(()) => return Ok(()),
-                Err(back) => submission = back,
-            }
-        }
-        submission.reply.give(Answer::Refused(ErrorCode::Unavailable));
-        Ok(())
-    }
-
-    /// The actor of a conversation the user takes part in. The first message between two users opens theirs.
-    async fn wake(
-        &mut self,
-        conversation_id: ConversationId,
-        receiver_id: Option<UserId>,
-    ) -> StoreResult<Result<Mailbox<ConversationMessage>, ErrorCode>> {
-        let Phase::Open(open) = &self.phase else { return Ok(Err(ErrorCode::NotAuthenticated)) };
-        let user_id = open.attendance.handle.user_id;
-        let conversation = match self.services.directory.get(conversation_id).await? {
-            Some(conversation) if conversation.has(user_id) => conversation,
-            Some(_) => return Ok(Err(ErrorCode::UnknownConversation)),
-            None => match self.open_pair(conversation_id, user_id, receiver_id).await? {
-                Some(conversation) => conversation,
-                None => return Ok(Err(ErrorCode::UnknownConversation)),
-            },
-        };
-        Ok(self.services.conversations.wake(conversation).await)
-    }
-
-    async fn open_pair(
-        &self,
-        conversation_id: ConversationId,
-        user_id: UserId,
-        receiver_id: Option<UserId>,
-    ) -> StoreResult<Option<Conversation>> {
-        let Some(receiver_id) = receiver_id else { return Ok(None) };
-        let is_theirs =
-            receiver_id != user_id && ConversationId::of_pair(user_id, receiver_id) == conversation_id;
-        if !is_theirs || self.services.accounts.get(receiver_id).await?.is_none() {
-            return Ok(None);
-        }
-        let (conversation, _) =
-            self.services.directory.open_pair(user_id, receiver_id, self.services.clock.now()).await?;
-        Ok(Some(conversation))
     }
 
     async fn delivery_acked(&mut self, ack: DeliveryAck) -> StoreResult<()> {
@@ -261,57 +182,21 @@ impl SessionState {
         Ok(())
     }
 
-    /// Tells a conversation that is awake how far this user has come in it; `false` if there is none, or it is not the
-    /// user's. A full mailbox may lose it: cursors are cumulative, the next one makes up for it.
-    fn advance_awake(&self, conversation_id: ConversationId, moved: Moved) -> bool {
-        let Phase::Open(open) = &self.phase else { return false };
-        let user_id = open.attendance.handle.user_id;
-        let Some(awake) = self.services.conversations.awake(conversation_id) else { return false };
-        if !awake.has(user_id) {
-            return false;
-        }
-        let Moved { kind, through, message_ids } = moved;
-        let advance = ConversationMessage::Advance { user_id, kind, through, message_ids };
-        let taken = awake.mailbox.try_cast(advance);
-        let dead = matches!(taken, Err(Refused::Stopped(_)));
-        if dead {
-            self.services.conversations.bury(conversation_id, &awake.mailbox);
-        }
-        !dead
-    }
-
-    /// As [`Self::advance_awake`], and wakes the conversation. `false` if it is not the user's, which is answered like a
+    /// Tells a conversation how far this user has come in it. `false` if it is not the user's, which is answered like a
     /// message that is not there (AUTHZ).
     pub(super) async fn advance(
         &mut self,
         conversation_id: ConversationId,
         moved: Moved,
     ) -> StoreResult<bool> {
-        for _ in 0..2 {
-            match self.participated(conversation_id).await? {
-                Ok(_) if self.advance_awake(conversation_id, moved.clone()) => return Ok(true),
-                Ok(_) => {}
-                Err(ErrorCode::UnknownConversation) => return Ok(false),
-                Err(code) => {
-                    self.refuse(refusal(code, "try again"));
-                    return Ok(true);
-                }
-            }
+        let Phase::Open(open) = &self.phase else { return Ok(true) };
+        let (user_id, is_known) = open.part_in(conversation_id);
+        match self.services.doorway.advance(conversation_id, user_id, is_known, moved).await? {
+            Ok(()) => return Ok(true),
+            Err(Unheard::Unknown) => return Ok(false),
+            Err(Unheard::Later(code)) => self.refuse(refusal(code, "try again")),
         }
         Ok(true)
-    }
-
-    async fn participated(
-        &mut self,
-        conversation_id: ConversationId,
-    ) -> StoreResult<Result<(UserId, Mailbox<ConversationMessage>), ErrorCode>> {
-        let Phase::Open(open) = &self.phase else { return Ok(Err(ErrorCode::NotAuthenticated)) };
-        let user_id = open.attendance.handle.user_id;
-        if let Some(awake) = self.services.conversations.awake(conversation_id) {
-            let has = awake.has(user_id);
-            return Ok(if has { Ok((user_id, awake.mailbox)) } else { Err(ErrorCode::UnknownConversation) });
-        }
-        Ok(self.wake(conversation_id, None).await?.map(|mailbox| (user_id, mailbox)))
     }
 
     async fn retransmit(
@@ -349,12 +234,15 @@ impl SessionState {
         if !open.typing.passes(typing.conversation_id, typing.state, Instant::now()) {
             return Ok(());
         }
-        match self.participated(typing.conversation_id).await? {
-            // Ephemeral: a conversation too busy to take it has better things to show.
-            Ok((user_id, mailbox)) => {
-                let _ = mailbox.try_cast(ConversationMessage::Typing(user_id, typing.state));
-            }
-            Err(code) => self.refuse(refusal(code, "no such conversation")),
+        let (user_id, is_known) = open.part_in(typing.conversation_id);
+        let doorway = &self.services.doorway;
+        let heard = doorway.typing(typing.conversation_id, user_id, is_known, typing.state).await?;
+        if let Err(why) = heard {
+            let code = match why {
+                Unheard::Unknown => ErrorCode::UnknownConversation,
+                Unheard::Later(code) => code,
+            };
+            self.refuse(refusal(code, "no such conversation"));
         }
         Ok(())
     }
@@ -412,15 +300,6 @@ impl SessionState {
     }
 }
 
-/// How far the user has come in a conversation, on a device or by reading.
-#[derive(Clone, Debug)]
-pub(super) struct Moved {
-    pub(super) kind: CursorKind,
-    pub(super) through: u64,
-    /// As the client named them, for the receipt.
-    pub(super) message_ids: Vec<MessageId>,
-}
-
 impl OpenSession {
     /// Puts a message on its way. Its credit comes back with its answer.
     fn submission(&mut self, frame: SendMessage, credit: Credit) -> Box<Submission> {
@@ -447,7 +326,7 @@ impl OpenSession {
             sent_at: frame.payload.timestamp,
             created_at: 0,
         };
-        let reply = Reply::owed_to(Arc::clone(handle), token);
+        let reply = Reply::owed_to(Correspondent::Here(Arc::clone(handle)), token);
         self.pending.insert(
             token,
             PendingSend {
@@ -458,6 +337,11 @@ impl OpenSession {
             },
         );
         Box::new(Submission { message, order, reply, arrived: Instant::now() })
+    }
+
+    /// The user, and whether the session knows by itself that they take part in a conversation.
+    fn part_in(&self, conversation_id: ConversationId) -> (UserId, bool) {
+        (self.attendance.handle.user_id, self.delivery.knows(conversation_id))
     }
 
     /// Where an acked message stands, if the client says so or the session remembers.

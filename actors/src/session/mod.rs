@@ -13,6 +13,7 @@
 //! | `drain` | where clients go when the node goes away |
 //! | `handle` | how the rest of the node reaches a session |
 //! | `live` | the sessions that are open on this node |
+//! | `reach` | the sessions of users, wherever they are connected |
 //! | `supervisor` | the parent of all sessions |
 //!
 //! All states of a connection stand in [`Phase`]. A session holds no truth: whatever it is when it ends, by whatever
@@ -28,6 +29,7 @@ mod line;
 mod live;
 mod opening;
 mod patience;
+mod reach;
 mod supervisor;
 mod typing;
 
@@ -49,7 +51,7 @@ use colloquy_storage::ports::{Accounts, Conversations, Cursors, KeyDirectory, Me
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
-use crate::conversation::{Answer, ConversationIndex};
+use crate::conversation::{Answer, Doorway};
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
 use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox};
@@ -61,6 +63,7 @@ pub use handle::{Closing, SessionHandle};
 pub use line::{Credit, Credits, Line, OUTBOUND_MAX_FRAMES, Outlet, SocketEnd};
 pub use live::LiveSessions;
 pub use patience::Patience;
+pub use reach::Reach;
 pub use supervisor::{Nothing, SessionSupervisor, SessionSupervisorArguments};
 
 use delivery::Run as LogRun;
@@ -82,8 +85,8 @@ pub struct SessionServices {
     pub issuer: Arc<TokenIssuer>,
     /// Who else is connected here.
     pub sessions: LiveSessions,
-    /// The conversations' actors.
-    pub conversations: ConversationIndex,
+    /// The way to conversations.
+    pub doorway: Doorway,
     /// The presence trackers.
     pub trackers: Trackers,
     /// Who talks with whom.

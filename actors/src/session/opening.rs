@@ -15,11 +15,11 @@ use colloquy_storage::model::device::DeviceList;
 use colloquy_storage::ports::{StoreError, StoreResult};
 use ractor::ActorRef;
 
-use super::frames::Moved;
 use super::{
     Attendance, Counting, Delivery, MAILBOX_CAPACITY, OpenSession, Phase, Preauthentication, SessionHandle,
     SessionMessage, SessionState, TypingThrottle, millis, refusal,
 };
+use crate::conversation::Moved;
 use crate::supervision::{ActorKind, Letter, Mailbox};
 
 /// Conversations read at once while looking for what was missed.

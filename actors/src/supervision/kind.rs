@@ -13,6 +13,10 @@ pub enum ActorKind {
     StoreWriter,
     /// Who is online, for a share of the users.
     PresenceTracker,
+    /// Tells other pods what their sessions have to hear of.
+    Herald,
+    /// Takes in what other pods ask.
+    Reception,
     /// Finds, starts and passivates conversations.
     ConversationDirectory,
     /// Owner and sequencer of one conversation.
@@ -30,6 +34,8 @@ impl ActorKind {
         Self::Bridge,
         Self::StoreWriter,
         Self::PresenceTracker,
+        Self::Herald,
+        Self::Reception,
         Self::ConversationDirectory,
         Self::Conversation,
         Self::SessionSupervisor,

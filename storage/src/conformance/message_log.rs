@@ -111,29 +111,46 @@ pub async fn many_conversations_are_appended_to_at_once(store: &Store) {
             messages,
         });
     }
-    // One that is fenced fences nobody else.
-    appends[5].epoch = 0;
+    // One that is fenced, because it has missed a message, fences nobody else.
+    let mut missed = appends[5].clone();
+    missed.messages = vec![message(missed.conversation_id, 1, 99_999, "text")];
+    placed(store.log.append(vec![missed]).await.unwrap().remove(0));
     let ids: Vec<ConversationId> = appends.iter().map(|append| append.conversation_id).collect();
     let answers = store.log.append(appends).await.unwrap();
     for (index, (answer, id)) in answers.into_iter().zip(ids).enumerate() {
-        let expected = if index == 5 { 0 } else { 3 };
+        let expected = if index == 5 { 1 } else { 3 };
         assert_eq!(matches!(answer, Appended::Fenced { .. }), index == 5);
         assert_eq!(all(store, id).await.len(), expected);
     }
 }
 
-pub async fn a_higher_epoch_fences_the_lower_one(store: &Store) {
+pub async fn a_stale_owner_is_fenced_or_the_new_one_is_told_what_it_stored(store: &Store) {
     let (id, first) = owned(store).await;
     append(store, id, first, vec![message(id, 1, 1, "text")]).await;
     let second = store.log.take_ownership(id).await.unwrap();
     assert_eq!(second, Ownership { epoch: 2, last_sequence: 1 });
     let stale = Ownership { last_sequence: 1, ..first };
-    let fenced = append(store, id, stale, vec![message(id, 1, 2, "late")]).await;
-    assert_eq!(fenced, Appended::Fenced { epoch: 2, last_sequence: 1 });
-    assert_eq!(
-        new(&placed(append(store, id, second, vec![message(id, 1, 2, "late")]).await)[0]).sequence_number,
-        2
-    );
+    let own = match append(store, id, stale, vec![message(id, 1, 2, "late")]).await {
+        Appended::Fenced { epoch, last_sequence } => {
+            assert_eq!((epoch, last_sequence), (2, 1));
+            second
+        }
+        late => {
+            assert_eq!(new(&placed(late)[0]).sequence_number, 2);
+            let fenced = append(store, id, second, vec![message(id, 2, 3, "mine")]).await;
+            assert_eq!(fenced, Appended::Fenced { epoch: 2, last_sequence: 2 });
+            Ownership { last_sequence: 2, ..second }
+        }
+    };
+    let number = own.last_sequence + 1;
+    let got = placed(append(store, id, own, vec![message(id, 2, 3, "mine")]).await);
+    assert_eq!(new(&got[0]).sequence_number, number);
+    // Now at the latest the stale one learns of it, whatever it takes for the log's end but the truth.
+    let stale = Ownership { last_sequence: number - 1, ..first };
+    let fenced = append(store, id, stale, vec![message(id, 1, 4, "later")]).await;
+    assert_eq!(fenced, Appended::Fenced { epoch: 2, last_sequence: number });
+    let numbers: Vec<u64> = all(store, id).await.iter().map(|message| message.sequence_number).collect();
+    assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
 }
 
 pub async fn an_owner_that_missed_a_message_is_fenced(store: &Store) {

@@ -37,7 +37,7 @@ macro_rules! conformance_suite {
                 a_key_with_another_body_is_told_from_a_retry
                 the_same_key_of_another_sender_is_another_message
                 many_conversations_are_appended_to_at_once
-                a_higher_epoch_fences_the_lower_one
+                a_stale_owner_is_fenced_or_the_new_one_is_told_what_it_stored
                 an_owner_that_missed_a_message_is_fenced
                 a_read_stops_at_its_bounds
                 messages_are_found_by_id_and_by_key

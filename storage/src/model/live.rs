@@ -1,12 +1,14 @@
 //! What is only true now: the pods that run, and which devices are connected to which of them.
 
+use std::sync::Arc;
+
 use colloquy_protocol::ids::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// The name of a running process of the cluster: a Kubernetes pod's name, or anything else unique.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PodId(String);
+pub struct PodId(Arc<str>);
 
 /// Not a pod's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +29,7 @@ impl PodId {
         if name.is_empty() || name.len() > Self::MAX_LENGTH || !name.chars().all(is_plain) {
             return Err(InvalidPodId);
         }
-        Ok(Self(name.to_owned()))
+        Ok(Self(name.into()))
     }
 
     /// The name.
@@ -53,7 +55,7 @@ impl TryFrom<String> for PodId {
 
 impl From<PodId> for String {
     fn from(pod_id: PodId) -> Self {
-        pod_id.0
+        pod_id.0.to_string()
     }
 }
 

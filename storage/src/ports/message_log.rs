@@ -47,6 +47,9 @@ pub enum Appended {
     /// A record of this conversation cannot be read back. Nothing was appended to it; the other appends of the call
     /// stand (ISOLATE).
     Unreadable,
+    /// Any of it may have been stored: another owner came in between. Ownership is to be taken again before anything else
+    /// is appended, and the keys tell then what was stored (ONCE); the other appends of the call stand.
+    Unknown,
 }
 
 /// What came of one message.
@@ -68,6 +71,10 @@ pub enum Placed {
 #[async_trait]
 pub trait MessageLog: Send + Sync + 'static {
     /// Takes the conversation over: raises its epoch, ends every earlier owner's right to append.
+    ///
+    /// An earlier owner is fenced at the latest by its first append after one of the new owner's. Until then a store that
+    /// decides by numbers alone may still place what it appends under the next number, and it is the new owner that is
+    /// fenced, once, with the log's true end (FENCE: no hole and no repeat either way).
     async fn take_ownership(&self, conversation_id: ConversationId) -> StoreResult<Ownership>;
 
     /// Appends to many conversations at once, in one commit where the store can (group commit). Answers one for

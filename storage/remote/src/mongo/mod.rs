@@ -1,1 +1,113 @@
 //! Every port on a MongoDB replica set.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `options` | where the database is, and how long things are kept |
+//! | `engine` | the client: how an operation is run, repeated and given up |
+//! | `error` | the driver's errors without what stands in them (PRIVATE) |
+//! | `migrate` | collections' indexes, made by `colloquy admin migrate` |
+//! | `row` | a document's fields |
+//! | `message_row` | a message as a document |
+//! | `placing` | one append on its way into the log (pure) |
+//! | `log_ends` | where each log ends: hints, written lazily, and the search beyond them |
+//! | the rest | one file per port, named as the port |
+//!
+//! **Writes** are majority writes and journaled, **reads** majority reads from the primary (DURABLE). No write needs a
+//! transaction: each changes one document under a condition, or adds documents whose unique indexes decide (ONCE, FENCE),
+//! so that doing it again is safe.
+
+mod conversations;
+mod cursors;
+mod engine;
+mod error;
+mod log_ends;
+mod message_log;
+mod message_row;
+mod migrate;
+mod options;
+mod placing;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use colloquy_storage::ports::{Conversations, Cursors, MessageLog, StoreError};
+
+pub use error::MongoFailure;
+pub use migrate::{Migration, migrate};
+pub use options::MongoOptions;
+
+use conversations::MongoConversations;
+use cursors::MongoCursors;
+use engine::Engine;
+use message_log::MongoMessageLog;
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address is not one of MongoDB.
+    #[error("not a mongodb address")]
+    Address,
+    /// Its indexes are missing, and with them everything that rests on them (ONCE, FENCE).
+    #[error("the database {database:?} has not been migrated: run `colloquy admin migrate`")]
+    NotMigrated {
+        /// The database's name.
+        database: String,
+    },
+    /// It does not answer.
+    #[error("mongodb cannot be used")]
+    Unavailable(#[from] StoreError),
+}
+
+/// A database that is open until this and the last port made from it are dropped.
+pub struct MongoStore(Arc<Engine>);
+
+impl MongoStore {
+    /// Connects to a database that [`migrate`] has prepared. Takes at most as long as one operation may.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(options: &MongoOptions) -> Result<Self, OpenError> {
+        let engine = Arc::new(Engine::connect(options).await?);
+        if !migrate::is_migrated(&engine).await? {
+            return Err(OpenError::NotMigrated { database: options.database.clone() });
+        }
+        log_ends::start_writing(&engine);
+        Ok(Self(engine))
+    }
+
+    /// Messages and their order.
+    #[must_use]
+    pub fn log(&self) -> Arc<dyn MessageLog> {
+        Arc::new(MongoMessageLog(Arc::clone(&self.0)))
+    }
+
+    /// Who talks with whom.
+    #[must_use]
+    pub fn conversations(&self) -> Arc<dyn Conversations> {
+        Arc::new(MongoConversations(Arc::clone(&self.0)))
+    }
+
+    /// How far everybody has come.
+    #[must_use]
+    pub fn cursors(&self) -> Arc<dyn Cursors> {
+        Arc::new(MongoCursors(Arc::clone(&self.0)))
+    }
+
+    /// Does the database answer?
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.0.ping().await
+    }
+
+    /// Writes what is written lazily.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be written. Nothing that was answered is lost by it.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.0.log_ends.flush(&self.0).await
+    }
+}

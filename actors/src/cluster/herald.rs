@@ -1,0 +1,254 @@
+//! The herald: tells other pods what their sessions have to hear of. Gathers hints while a round trip to the live
+//! directory is under way, looks up all their audiences at once, and publishes one bulletin to each pod.
+//!
+//! A hint may be lost with the bus or with this pod. Bulletins are numbered, one goes out every [`BEAT`] even if there
+//! is nothing to tell, and a pod that finds a number missing has its sessions read from the log what they have not been
+//! shown (NOLOSS, also for the last message of a conversation that falls quiet).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use colloquy_protocol::ids::UserId;
+use colloquy_storage::model::live::PodId;
+use colloquy_storage::ports::live::{Channel, LiveDirectory};
+use colloquy_storage::ports::{StoreError, StoreResult};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::time::timeout;
+
+use super::wire::{Bulletin, Hint, Tidings, encode};
+use crate::metrics::Metrics;
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
+
+/// Letters that may wait at the herald. Beyond it, hints are dropped and every pod is told to look for itself.
+const MAILBOX_CAPACITY: usize = 65_536;
+/// Hints in one round.
+const ROUND_MAX_HINTS: usize = 1024;
+/// Weight of messages in one hint, bytes; with more, only how far the log reaches is told.
+const HINT_MAX_BYTES: usize = 64 * 1024;
+/// How often every pod hears the number it should have come to, also that something could not be told.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long the last hints of a stopping pod may take.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where to tell the herald.
+#[derive(Clone, Debug, Default)]
+pub struct Herald {
+    address: Address<HeraldMessage>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl Herald {
+    /// Tells the other pods that have sessions of this audience.
+    pub fn tell(&self, audience: Arc<[UserId]>, tidings: Tidings) {
+        let may_be_lost = matches!(tidings, Tidings::Whisper(_));
+        let told = self.address.try_cast(HeraldMessage::Tell(Hint { audience, tidings: small(tidings) }));
+        if !may_be_lost && matches!(told, Err(Refused::Busy(_) | Refused::Stopped(_))) {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// These are the other pods now.
+    pub fn pods_are(&self, pods: Vec<PodId>) {
+        // One that is restarting hears of it at the next change or beat of the membership.
+        let _ = self.address.try_cast(HeraldMessage::Pods(pods));
+    }
+}
+
+/// A hint of bearable size.
+fn small(tidings: Tidings) -> Tidings {
+    let Tidings::Stored(messages) = &tidings else { return tidings };
+    let weight: usize = messages.iter().map(|message| message.weight()).sum();
+    match messages.last() {
+        Some(last) if weight > HINT_MAX_BYTES => {
+            Tidings::LogReaches(last.conversation_id, last.sequence_number)
+        }
+        _ => tidings,
+    }
+}
+
+/// What the herald is told.
+pub enum HeraldMessage {
+    /// Tell others.
+    Tell(Hint),
+    /// The other pods.
+    Pods(Vec<PodId>),
+    /// What was published has arrived at the bus, or has not.
+    Published(StoreResult<()>),
+    /// Let the numbers be known.
+    Beat,
+}
+
+/// What the herald is started with.
+#[derive(Clone)]
+pub struct HeraldArguments {
+    /// Where to tell it.
+    pub herald: Herald,
+    /// This pod ...
+    pub pod_id: PodId,
+    /// ... and its incarnation.
+    pub incarnation: u64,
+    /// Where audiences are looked up and bulletins published.
+    pub live: Arc<dyn LiveDirectory>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The actor.
+pub struct HeraldActor;
+
+/// Its state.
+pub struct HeraldState {
+    services: HeraldArguments,
+    pods: Vec<PodId>,
+    waiting: VecDeque<Hint>,
+    /// The last number used for each pod.
+    numbers: HashMap<PodId, u64>,
+    publishing: bool,
+}
+
+impl HeraldActor {
+    /// Starts the herald under `parent` and points its address at it.
+    ///
+    /// # Errors
+    /// If the parent is stopping.
+    pub async fn start(arguments: HeraldArguments, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
+        let (herald, metrics) = (arguments.herald.clone(), Arc::clone(&arguments.metrics));
+        let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
+        let depth = metrics.depth_of(ActorKind::Herald);
+        herald.address.install(Mailbox::new(actor.clone(), depth, MAILBOX_CAPACITY));
+        metrics.actor_started(ActorKind::Herald);
+        actor.send_interval(BEAT, || Letter::uncounted(HeraldMessage::Beat));
+        Ok(actor.get_cell())
+    }
+}
+
+impl Actor for HeraldActor {
+    type Msg = Letter<HeraldMessage>;
+    type State = HeraldState;
+    type Arguments = HeraldArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        services: HeraldArguments,
+    ) -> Result<HeraldState, ActorProcessingErr> {
+        // What an earlier incarnation had still to tell has died with it: its numbers start over, which says so.
+        services.herald.overflowed.store(true, Ordering::Relaxed);
+        Ok(HeraldState {
+            services,
+            pods: Vec::new(),
+            waiting: VecDeque::new(),
+            numbers: HashMap::new(),
+            publishing: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut HeraldState,
+    ) -> Result<(), ActorProcessingErr> {
+        match letter.open() {
+            HeraldMessage::Tell(hint) => {
+                state.waiting.push_back(hint);
+                state.publish(&myself, false);
+            }
+            HeraldMessage::Pods(pods) => {
+                state.numbers.retain(|pod_id, _| pods.contains(pod_id));
+                state.pods = pods;
+            }
+            HeraldMessage::Published(published) => {
+                state.publishing = false;
+                match published {
+                    // Told again with the next beat, and not at once: the bus is away.
+                    Err(error) => {
+                        tracing::debug!(%error, "hints not published");
+                        state.services.herald.overflowed.store(true, Ordering::Relaxed);
+                    }
+                    Ok(()) if !state.waiting.is_empty() => state.publish(&myself, false),
+                    Ok(()) => {}
+                }
+            }
+            HeraldMessage::Beat => state.publish(&myself, true),
+        }
+        Ok(())
+    }
+
+    /// Tells what has waited, so that an orderly stop leaves nobody to look for themselves (DRAIN).
+    async fn post_stop(
+        &self,
+        _: ActorRef<Self::Msg>,
+        state: &mut HeraldState,
+    ) -> Result<(), ActorProcessingErr> {
+        while !state.waiting.is_empty() {
+            let round = state.round();
+            if !matches!(timeout(FLUSH_TIMEOUT, round).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HeraldState {
+    /// Starts the next round unless one is under way.
+    fn publish(&mut self, myself: &ActorRef<Letter<HeraldMessage>>, is_beat: bool) {
+        if self.publishing || (self.waiting.is_empty() && !is_beat) {
+            return;
+        }
+        self.publishing = true;
+        let (round, myself) = (self.round(), myself.clone());
+        // At most one such task (`publishing`).
+        tokio::spawn(async move {
+            // A herald that has died is replaced by one that is not publishing.
+            let _ = myself.cast(Letter::uncounted(HeraldMessage::Published(round.await)));
+        });
+    }
+
+    /// Tells the next hints. What fails is not kept: the numbers tell that something is missing.
+    fn round(&mut self) -> impl Future<Output = StoreResult<()>> + Send + 'static {
+        let hints: Vec<Hint> = self.waiting.drain(..self.waiting.len().min(ROUND_MAX_HINTS)).collect();
+        let incomplete = self.services.herald.overflowed.swap(false, Ordering::Relaxed);
+        let mut next = |pod_id: &PodId| {
+            let number = self.numbers.entry(pod_id.clone()).or_default();
+            *number += 1;
+            *number
+        };
+        // Everybody's number is used up before anything can fail.
+        let pods: Vec<(PodId, u64)> = self.pods.iter().map(|pod_id| (pod_id.clone(), next(pod_id))).collect();
+        let HeraldArguments { live, pod_id, incarnation, .. } = self.services.clone();
+        async move {
+            let told = addressed(&*live, hints).await?;
+            let bulletin = |(to, number): (PodId, u64)| {
+                let hints = told.get(&to).cloned().unwrap_or_default();
+                let bulletin = Bulletin { from: pod_id.clone(), incarnation, number, incomplete, hints };
+                Some((Channel::Pod(to), encode(&bulletin).ok()?.into()))
+            };
+            live.publish(pods.into_iter().filter_map(bulletin).collect()).await.map(drop)
+        }
+    }
+}
+
+/// Which pod is to hear which hints.
+async fn addressed(
+    live: &dyn LiveDirectory,
+    hints: Vec<Hint>,
+) -> Result<BTreeMap<PodId, Vec<Hint>>, StoreError> {
+    let users: BTreeSet<UserId> = hints.iter().flat_map(|hint| hint.audience.iter().copied()).collect();
+    if users.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let users: Vec<UserId> = users.into_iter().collect();
+    let pods: HashMap<UserId, Vec<PodId>> = users.iter().copied().zip(live.pods_of(&users).await?).collect();
+    let mut told: BTreeMap<PodId, Vec<Hint>> = BTreeMap::new();
+    for hint in hints {
+        let hearing = hint.audience.iter().filter_map(|user_id| pods.get(user_id)).flatten();
+        for pod_id in hearing.collect::<BTreeSet<_>>() {
+            told.entry(pod_id.clone()).or_default().push(hint.clone());
+        }
+    }
+    Ok(told)
+}
