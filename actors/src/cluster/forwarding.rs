@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::ids::{ConversationId, SessionId, UserId};
 use colloquy_storage::model::live::PodId;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::bridge::{Links, Unsent};
+use super::contacts::Contacts;
 use super::wire::{Frame, encode};
-use crate::conversation::{Answer, Reply, Submission};
+use crate::conversation::{Answer, Reply, SenderOrder, Submission};
 
 /// Messages that may be on their way to other pods at once; more are refused with `busy`.
 const UNDER_WAY_MAX: usize = 65_536;
@@ -29,6 +31,7 @@ struct Inner {
     next: AtomicU64,
     count: AtomicUsize,
     under_way: DashMap<u64, UnderWay>,
+    contacts: Contacts,
 }
 
 /// Dropped, it tells the sender that what became of the message is not known.
@@ -40,11 +43,12 @@ struct UnderWay {
 }
 
 impl Forwarding {
-    /// Nothing yet.
+    /// Nothing yet. Requests are numbered from the pod's `incarnation` on, which is drawn at its start: an answer that was
+    /// owed to an earlier process of the same name fits none of them (DURABLE).
     #[must_use]
-    pub fn over(links: Links) -> Self {
-        let (next, count) = (AtomicU64::new(1), AtomicUsize::new(0));
-        Self(Arc::new(Inner { links, next, count, under_way: DashMap::new() }))
+    pub fn over(links: Links, incarnation: u64) -> Self {
+        let (next, count) = (AtomicU64::new(incarnation), AtomicUsize::new(0));
+        Self(Arc::new(Inner { links, next, count, under_way: DashMap::new(), contacts: Contacts::default() }))
     }
 
     /// Passes a message on. Its sender hears `unavailable` if the pod cannot be reached, now or before it has answered:
@@ -59,6 +63,7 @@ impl Forwarding {
         let Ok(frame) = encode(&Frame::Submit { request, session_id, message, order }) else {
             return reply.give(Answer::Refused(ErrorCode::Internal));
         };
+        self.0.contacts.make(session_id, to);
         // Entered first: an answer, or the end of the link, finds it.
         let under_way = UnderWay { to: to.clone(), reply, until: Instant::now() + PATIENCE };
         self.0.under_way.insert(request, under_way);
@@ -72,6 +77,25 @@ impl Forwarding {
                 Unsent::TooLarge => ErrorCode::Internal,
             };
             reply.give(Answer::Refused(code));
+        }
+    }
+
+    /// Passes on that a message was refused before it came to its owner; it may be lost.
+    pub fn skip(
+        &self,
+        to: &PodId,
+        (session_id, user_id): (SessionId, UserId),
+        conversation_id: ConversationId,
+        order: SenderOrder,
+    ) {
+        self.0.contacts.make(session_id, to);
+        self.tell(to, &Frame::Skip { session_id, user_id, conversation_id, order });
+    }
+
+    /// A session of this pod has ended: whoever has had something from it is told.
+    pub fn session_ended(&self, session_id: SessionId) {
+        for pod_id in self.0.contacts.end(session_id) {
+            self.tell_end(pod_id, session_id);
         }
     }
 
@@ -91,12 +115,24 @@ impl Forwarding {
 
     /// The link to a pod is gone, and with it what it would have answered.
     pub fn cut_off(&self, from: &PodId) {
+        self.0.contacts.cut_off(from);
         self.give_up(|under_way| under_way.to == *from);
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up what has waited too long, and tells what there was no room for. To be called about once a second.
     pub fn expire(&self, now: Instant) {
         self.give_up(|under_way| under_way.until <= now);
+        for (pod_id, session_id) in self.0.contacts.take_put_off() {
+            self.tell_end(pod_id, session_id);
+        }
+    }
+
+    fn tell_end(&self, pod_id: PodId, session_id: SessionId) {
+        let Ok(frame) = encode(&Frame::SessionEnded(session_id)) else { return };
+        // A pod without a link has forgotten the session by itself.
+        if self.0.links.send(&pod_id, frame) == Err(Unsent::Full) {
+            self.0.contacts.put_off(pod_id, session_id);
+        }
     }
 
     fn take(&self, request: u64) -> Option<Reply> {

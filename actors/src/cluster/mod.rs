@@ -8,6 +8,7 @@
 //! | `numbers` | notices what was lost between them (pure) |
 //! | [`bridge`] | the links to other pods, and what waits to be sent over them |
 //! | `forwarding` | messages on their way to owners elsewhere, and the answers owed for them |
+//! | `contacts` | who is told that a session has ended |
 //! | `foreign` | sessions elsewhere that have sent messages to owners here |
 //! | `switchboard` | takes in frames from other pods |
 //! | `reception` | hands what other pods ask to the conversations of this one |
@@ -18,6 +19,7 @@
 //! log (NOLOSS).
 
 pub mod bridge;
+mod contacts;
 mod foreign;
 mod forwarding;
 mod herald;
@@ -41,7 +43,7 @@ pub use herald::{Herald, HeraldActor, HeraldArguments, HeraldMessage};
 pub use numbers::Numbers;
 pub use placement::Placement;
 pub use reception::{Reception, ReceptionActor, ReceptionMessage};
-pub use switchboard::Switchboard;
+pub use switchboard::{Neighbourhood, Switchboard};
 pub use view::View;
 pub use wire::{Bulletin, Frame, Hint, PROTOCOL, Tidings, decode, encode};
 
@@ -91,7 +93,12 @@ impl Cluster {
         conversation_id: ConversationId,
         order: SenderOrder,
     ) {
-        self.0.forwarding.tell(to, &Frame::Skip { session_id, user_id, conversation_id, order });
+        self.0.forwarding.skip(to, (session_id, user_id), conversation_id, order);
+    }
+
+    /// Passes on that a session has ended, to whoever has had something from it.
+    pub fn session_ended(&self, session_id: SessionId) {
+        self.0.forwarding.session_ended(session_id);
     }
 
     /// Passes on how far a participant has come.

@@ -1,44 +1,66 @@
 //! The switchboard: takes in frames from other pods.
 
+use std::sync::Arc;
+
 use colloquy_storage::model::live::PodId;
 use tokio::time::Instant;
 
-use super::bridge::Links;
+use super::bridge::{LinkEvents, Links};
 use super::foreign::ForeignSessions;
 use super::forwarding::Forwarding;
 use super::reception::{Reception, ReceptionMessage};
 use super::wire::{Frame, decode};
 use crate::conversation::{Correspondent, Reply, Submission};
 
+/// Who hears which pods are within reach: whoever places conversations. Told by the bridge itself, which must not be made to
+/// wait.
+pub trait Neighbourhood: Send + Sync {
+    /// A link to this pod stands, or no longer.
+    fn linked(&self, pod_id: &PodId, is_up: bool);
+}
+
 /// Where frames from other pods come in. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Switchboard {
     links: Links,
     forwarding: Forwarding,
     reception: Reception,
+    neighbourhood: Arc<dyn Neighbourhood>,
     foreign: ForeignSessions,
+}
+
+impl LinkEvents for Switchboard {
+    fn up(&self, peer: &PodId, _incarnation: u64, _version: u16) {
+        self.neighbourhood.linked(peer, true);
+    }
+
+    /// What the pod would have answered is not waited for, and nothing more comes from its sessions.
+    fn down(&self, peer: &PodId) {
+        // First: who is told to try again is not to be sent there once more.
+        self.neighbourhood.linked(peer, false);
+        self.foreign.cut_off(peer);
+        self.forwarding.cut_off(peer);
+    }
+
+    fn received(&self, peer: &PodId, frame: Vec<u8>) {
+        match decode(&frame) {
+            Ok(frame) => self.take(peer, frame),
+            // What a newer release says and this one does not understand is that one's to do without.
+            Err(error) => tracing::warn!(%error, "a frame from another pod is not understood"),
+        }
+    }
 }
 
 impl Switchboard {
     /// Answers go to `forwarding`, everything else to `reception`.
     #[must_use]
-    pub fn new(links: Links, forwarding: Forwarding, reception: Reception) -> Self {
-        Self { links, forwarding, reception, foreign: ForeignSessions::default() }
-    }
-
-    /// A frame has come from a pod, in the order they were sent on its link. Takes no waiting.
-    pub fn received(&self, from: &PodId, frame: &[u8]) {
-        match decode(frame) {
-            Ok(frame) => self.take(from, frame),
-            // What a newer release says and this one does not understand is that one's to do without.
-            Err(error) => tracing::warn!(%error, "a frame from another pod is not understood"),
-        }
-    }
-
-    /// The link to a pod is gone: what it would have answered is not waited for, and nothing more comes from its sessions.
-    pub fn cut_off(&self, pod_id: &PodId) {
-        self.foreign.cut_off(pod_id);
-        self.forwarding.cut_off(pod_id);
+    pub fn new(
+        links: Links,
+        forwarding: Forwarding,
+        reception: Reception,
+        neighbourhood: Arc<dyn Neighbourhood>,
+    ) -> Self {
+        Self { links, forwarding, reception, neighbourhood, foreign: ForeignSessions::default() }
     }
 
     fn take(&self, from: &PodId, frame: Frame) {

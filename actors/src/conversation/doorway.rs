@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::TypingState;
-use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
+use colloquy_protocol::ids::{ConversationId, MessageId, SessionId, UserId};
 use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::cursor::CursorKind;
@@ -190,6 +190,13 @@ impl Doorway {
                 }
             }
             Place::Awake(_) | Place::Asleep => {}
+        }
+    }
+
+    /// A session of this pod has ended: nothing more comes from it. What it left waiting here is found by its handle.
+    pub fn session_ended(&self, session_id: SessionId) {
+        if let Some(cluster) = &self.cluster {
+            cluster.session_ended(session_id);
         }
     }
 

@@ -272,11 +272,11 @@ impl SessionState {
         let attendance = &mut open.attendance;
         attendance.watched.extend(known.iter().copied());
         let mut busy = false;
-        for (share, users) in attendance.trackers.by_share(known).into_iter().enumerate() {
+        for (share, users) in self.services.trackers.by_share(known).into_iter().enumerate() {
             if !users.is_empty() {
                 let watch = TrackerMessage::Watch(Arc::clone(&attendance.handle), users.clone());
                 // A tracker that is restarting asks for this again (`Announce`).
-                if matches!(attendance.trackers.tell_share(share, watch), Err(Refused::Busy(_))) {
+                if matches!(self.services.trackers.tell_share(share, watch), Err(Refused::Busy(_))) {
                     attendance.watched.retain(|user_id| !users.contains(user_id));
                     busy = true;
                 }
@@ -293,9 +293,9 @@ impl SessionState {
         let attendance = &mut open.attendance;
         let users = distinct(subscribe.user_ids);
         attendance.watched.retain(|user_id| !users.contains(user_id));
-        for (share, users) in attendance.trackers.by_share(users).into_iter().enumerate() {
+        for (share, users) in self.services.trackers.by_share(users).into_iter().enumerate() {
             let unwatch = TrackerMessage::Unwatch(attendance.handle.session_id, users);
-            attendance.trackers.announce_to_share(share, unwatch);
+            self.services.trackers.announce_to_share(share, unwatch);
         }
     }
 }

@@ -212,38 +212,35 @@ struct PendingSend {
 /// Being found by others. Dropped, however the session ends, it takes the session out everywhere.
 struct Attendance {
     handle: Arc<SessionHandle>,
-    sessions: LiveSessions,
-    trackers: Trackers,
+    services: Arc<SessionServices>,
     watched: BTreeSet<UserId>,
 }
 
 impl Attendance {
-    fn begin(handle: Arc<SessionHandle>, services: &SessionServices) -> Self {
+    fn begin(handle: Arc<SessionHandle>, services: &Arc<SessionServices>) -> Self {
         services.sessions.enter(Arc::clone(&handle));
-        let attendance = Self {
-            handle,
-            sessions: services.sessions.clone(),
-            trackers: services.trackers.clone(),
-            watched: BTreeSet::new(),
-        };
+        let attendance = Self { handle, services: Arc::clone(services), watched: BTreeSet::new() };
         attendance.join();
         attendance
     }
 
     fn join(&self) {
-        self.trackers.announce(self.handle.user_id, TrackerMessage::Join(Arc::clone(&self.handle)));
+        let join = TrackerMessage::Join(Arc::clone(&self.handle));
+        self.services.trackers.announce(self.handle.user_id, join);
     }
 }
 
 impl Drop for Attendance {
     fn drop(&mut self) {
-        self.handle.ended.store(true, Ordering::SeqCst);
-        self.sessions.leave(&self.handle);
+        let SessionServices { sessions, doorway, trackers, .. } = &*self.services;
         let (user_id, session_id) = (self.handle.user_id, self.handle.session_id);
-        self.trackers.announce(user_id, TrackerMessage::Leave(user_id, session_id));
-        for (share, users) in self.trackers.by_share(self.watched.iter().copied()).into_iter().enumerate() {
+        self.handle.ended.store(true, Ordering::SeqCst);
+        sessions.leave(&self.handle);
+        doorway.session_ended(session_id);
+        trackers.announce(user_id, TrackerMessage::Leave(user_id, session_id));
+        for (share, users) in trackers.by_share(self.watched.iter().copied()).into_iter().enumerate() {
             if !users.is_empty() {
-                self.trackers.announce_to_share(share, TrackerMessage::Unwatch(session_id, users));
+                trackers.announce_to_share(share, TrackerMessage::Unwatch(session_id, users));
             }
         }
     }
@@ -358,13 +355,13 @@ impl Actor for SessionActor {
 impl SessionState {
     fn announce(&mut self, share: usize) {
         let Phase::Open(open) = &self.phase else { return };
-        let attendance = &open.attendance;
-        let mut shares = attendance.trackers.by_share(attendance.watched.iter().copied());
+        let (attendance, trackers) = (&open.attendance, &self.services.trackers);
+        let mut shares = trackers.by_share(attendance.watched.iter().copied());
         let watched = std::mem::take(&mut shares[share]);
         if !watched.is_empty() {
             let watch = TrackerMessage::Watch(Arc::clone(&attendance.handle), watched);
             // One that has just started has room for all of them.
-            let _ = attendance.trackers.tell_share(share, watch);
+            let _ = trackers.tell_share(share, watch);
         }
     }
 
