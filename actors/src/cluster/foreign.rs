@@ -88,3 +88,66 @@ impl ForeignSessions {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::bridge::FarEnd;
+    use crate::cluster::tests::stage::{acked, frames, pod, refused};
+    use uuid::Uuid;
+
+    fn session_id() -> SessionId {
+        SessionId(Uuid::from_u128(1))
+    }
+
+    fn answers(far_end: &FarEnd) -> Vec<(u64, Answer)> {
+        let of = |frame| match frame {
+            Frame::Answered(answers) => answers,
+            other => panic!("not answers: {other:?}"),
+        };
+        frames(far_end.take()).into_iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn a_session_is_the_same_for_all_its_messages_and_is_answered_over_its_own_pod() {
+        let (sessions, links) = (ForeignSessions::default(), Links::default());
+        let (b, c) = (FarEnd::of(&links, &pod("b")), FarEnd::of(&links, &pod("c")));
+        let session = sessions.of(&pod("b"), session_id(), &links);
+        assert!(Arc::ptr_eq(&session, &sessions.of(&pod("b"), session_id(), &links)));
+        assert!(!Arc::ptr_eq(&session, &sessions.of(&pod("c"), session_id(), &links)));
+        session.answer(vec![(1, acked(1)), (2, acked(2))]);
+        session.lost(3);
+        let expected = [(1, acked(1)), (2, acked(2)), (3, refused(ErrorCode::Unavailable))];
+        assert_eq!(answers(&b), expected);
+        assert!(c.take().is_empty());
+    }
+
+    #[test]
+    fn a_session_that_has_ended_is_forgotten_and_answered_no_more() {
+        let (sessions, links) = (ForeignSessions::default(), Links::default());
+        let b = FarEnd::of(&links, &pod("b"));
+        let session = sessions.of(&pod("b"), session_id(), &links);
+        sessions.ended(&pod("c"), session_id());
+        assert!(!session.has_ended(), "another pod cannot end it");
+        sessions.ended(&pod("b"), session_id());
+        assert!(session.has_ended());
+        session.answer(vec![(1, acked(1))]);
+        assert!(b.take().is_empty() && sessions.0.is_empty());
+    }
+
+    #[test]
+    fn with_the_link_to_their_pod_all_its_sessions_end_and_what_it_sends_next_begins_anew() {
+        let (sessions, links) = (ForeignSessions::default(), Links::default());
+        let b = FarEnd::of(&links, &pod("b"));
+        let (of_b, of_c) = ["b", "c"].map(|name| sessions.of(&pod(name), session_id(), &links)).into();
+        b.fall();
+        sessions.cut_off(&pod("b"));
+        assert!(of_b.has_ended() && !of_c.has_ended());
+        // The next link's numbers are not those of this one.
+        let b = FarEnd::of(&links, &pod("b"));
+        of_b.answer(vec![(1, acked(1))]);
+        assert!(b.take().is_empty());
+        let again = sessions.of(&pod("b"), session_id(), &links);
+        assert!(!again.has_ended() && !Arc::ptr_eq(&of_b, &again));
+    }
+}

@@ -27,6 +27,8 @@ mod numbers;
 mod placement;
 mod reception;
 mod switchboard;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wire;
 

@@ -27,6 +27,17 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
+    /// A session whose letters a test reads.
+    #[cfg(test)]
+    pub(crate) fn read_by(
+        mailbox: Mailbox<SessionMessage>,
+        session_id: SessionId,
+        (user_id, device_id): (UserId, DeviceId),
+    ) -> Self {
+        let (login_id, closing) = (LoginId(session_id.0), Closing::default());
+        Self { session_id, user_id, device_id, login_id, mailbox, closing, ended: AtomicBool::new(false) }
+    }
+
     /// Hands the session something that it can catch up on later by itself. A session whose mailbox is full is
     /// closed with `slow_consumer`: it resumes from its cursors (BOUND, NOLOSS).
     pub fn offer(&self, message: SessionMessage) {

@@ -31,6 +31,8 @@
 mod actor;
 mod connections;
 mod exchange;
+#[cfg(test)]
+mod far_end;
 mod gate;
 mod link;
 pub mod links;
@@ -47,6 +49,9 @@ mod window;
 use std::time::Duration;
 
 use colloquy_storage::model::live::PodId;
+
+#[cfg(test)]
+pub(in crate::cluster) use far_end::FarEnd;
 
 pub use actor::{Bridge, BridgeArguments, BridgeMessage};
 pub use links::{Links, Unsent};

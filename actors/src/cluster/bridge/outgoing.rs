@@ -98,6 +98,12 @@ impl Outgoing {
         self.lock().window.waiting()
     }
 
+    /// Acknowledges everything that was sent.
+    #[cfg(test)]
+    pub(super) fn forgive(&self) {
+        self.lock().window.forgive();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

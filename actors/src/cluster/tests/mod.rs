@@ -1,0 +1,3 @@
+//! Several pods, in one process.
+
+pub(super) mod stage;
