@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use colloquy_protocol::ids::UserId;
+use colloquy_storage::ambient::Entropy;
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::ports::live::{Channel, LiveDirectory};
 use colloquy_storage::ports::{StoreError, StoreResult};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use rand::RngExt;
 use tokio::time::timeout;
 
-use super::wire::{Bulletin, Hint, Tidings, encode};
+use super::wire::{Bulletin, Hint, Notice, Tidings, encode};
 use crate::metrics::Metrics;
 use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
 
@@ -49,6 +51,13 @@ impl Herald {
         }
     }
 
+    /// Tells every other pod of a change that it is to act on.
+    pub fn notify(&self, notice: Notice) {
+        if self.address.try_cast(HeraldMessage::Notify(notice)).is_err() {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// These are the other pods now.
     pub fn pods_are(&self, pods: Vec<PodId>) {
         // One that is restarting hears of it at the next change or beat of the membership.
@@ -72,6 +81,8 @@ fn small(tidings: Tidings) -> Tidings {
 pub enum HeraldMessage {
     /// Tell others.
     Tell(Hint),
+    /// Tell everybody.
+    Notify(Notice),
     /// The other pods.
     Pods(Vec<PodId>),
     /// What was published has arrived at the bus, or has not.
@@ -85,10 +96,10 @@ pub enum HeraldMessage {
 pub struct HeraldArguments {
     /// Where to tell it.
     pub herald: Herald,
-    /// This pod ...
+    /// This pod.
     pub pod_id: PodId,
-    /// ... and its incarnation.
-    pub incarnation: u64,
+    /// Where the numbers of series start.
+    pub entropy: Entropy,
     /// Where audiences are looked up and bulletins published.
     pub live: Arc<dyn LiveDirectory>,
     /// Counts.
@@ -103,8 +114,11 @@ pub struct HeraldState {
     services: HeraldArguments,
     pods: Vec<PodId>,
     waiting: VecDeque<Hint>,
-    /// The last number used for each pod.
-    numbers: HashMap<PodId, u64>,
+    notices: VecDeque<Notice>,
+    /// For each pod, the series it is told and the last number used in it. A pod that was not told for a while is told in
+    /// another one, so that it cannot take the next number for the one it waits for.
+    numbers: HashMap<PodId, (u64, u64)>,
+    next_series: u64,
     publishing: bool,
 }
 
@@ -134,12 +148,15 @@ impl Actor for HeraldActor {
         _: ActorRef<Self::Msg>,
         services: HeraldArguments,
     ) -> Result<HeraldState, ActorProcessingErr> {
-        // What an earlier incarnation had still to tell has died with it: its numbers start over, which says so.
+        // What an earlier incarnation had still to tell has died with it.
         services.herald.overflowed.store(true, Ordering::Relaxed);
+        let next_series = services.entropy.fork().random();
         Ok(HeraldState {
             services,
             pods: Vec::new(),
+            next_series,
             waiting: VecDeque::new(),
+            notices: VecDeque::new(),
             numbers: HashMap::new(),
             publishing: false,
         })
@@ -156,6 +173,10 @@ impl Actor for HeraldActor {
                 state.waiting.push_back(hint);
                 state.publish(&myself, false);
             }
+            HeraldMessage::Notify(notice) => {
+                state.notices.push_back(notice);
+                state.publish(&myself, false);
+            }
             HeraldMessage::Pods(pods) => {
                 state.numbers.retain(|pod_id, _| pods.contains(pod_id));
                 state.pods = pods;
@@ -168,7 +189,7 @@ impl Actor for HeraldActor {
                         tracing::debug!(%error, "hints not published");
                         state.services.herald.overflowed.store(true, Ordering::Relaxed);
                     }
-                    Ok(()) if !state.waiting.is_empty() => state.publish(&myself, false),
+                    Ok(()) if !state.has_told_all() => state.publish(&myself, false),
                     Ok(()) => {}
                 }
             }
@@ -183,7 +204,7 @@ impl Actor for HeraldActor {
         _: ActorRef<Self::Msg>,
         state: &mut HeraldState,
     ) -> Result<(), ActorProcessingErr> {
-        while !state.waiting.is_empty() {
+        while !state.has_told_all() {
             let round = state.round();
             if !matches!(timeout(FLUSH_TIMEOUT, round).await, Ok(Ok(()))) {
                 break;
@@ -194,9 +215,13 @@ impl Actor for HeraldActor {
 }
 
 impl HeraldState {
+    fn has_told_all(&self) -> bool {
+        self.waiting.is_empty() && self.notices.is_empty()
+    }
+
     /// Starts the next round unless one is under way.
     fn publish(&mut self, myself: &ActorRef<Letter<HeraldMessage>>, is_beat: bool) {
-        if self.publishing || (self.waiting.is_empty() && !is_beat) {
+        if self.publishing || (self.has_told_all() && !is_beat) {
             return;
         }
         self.publishing = true;
@@ -211,24 +236,35 @@ impl HeraldState {
     /// Tells the next hints. What fails is not kept: the numbers tell that something is missing.
     fn round(&mut self) -> impl Future<Output = StoreResult<()>> + Send + 'static {
         let hints: Vec<Hint> = self.waiting.drain(..self.waiting.len().min(ROUND_MAX_HINTS)).collect();
-        let incomplete = self.services.herald.overflowed.swap(false, Ordering::Relaxed);
-        let mut next = |pod_id: &PodId| {
-            let number = self.numbers.entry(pod_id.clone()).or_default();
-            *number += 1;
-            *number
-        };
+        let notices: Vec<Notice> = self.notices.drain(..self.notices.len().min(ROUND_MAX_HINTS)).collect();
+        let overflowed = self.services.herald.overflowed.swap(false, Ordering::Relaxed);
         // Everybody's number is used up before anything can fail.
-        let pods: Vec<(PodId, u64)> = self.pods.iter().map(|pod_id| (pod_id.clone(), next(pod_id))).collect();
-        let HeraldArguments { live, pod_id, incarnation, .. } = self.services.clone();
+        let pods: Vec<(PodId, (u64, u64))> =
+            self.pods.clone().into_iter().map(|pod_id| self.number(pod_id)).collect();
+        let (live, from) = (Arc::clone(&self.services.live), self.services.pod_id.clone());
         async move {
             let told = addressed(&*live, hints).await?;
-            let bulletin = |(to, number): (PodId, u64)| {
+            let bulletin = |(to, (series, number)): (PodId, (u64, u64))| {
                 let hints = told.get(&to).cloned().unwrap_or_default();
-                let bulletin = Bulletin { from: pod_id.clone(), incarnation, number, incomplete, hints };
+                // Before the first of a series it was not told anything.
+                let incomplete = overflowed || number == 1;
+                let (from, notices) = (from.clone(), notices.clone());
+                let bulletin = Bulletin { from, series, number, incomplete, hints, notices };
                 Some((Channel::Pod(to), encode(&bulletin).ok()?.into()))
             };
             live.publish(pods.into_iter().filter_map(bulletin).collect()).await.map(drop)
         }
+    }
+
+    /// The next number for a pod.
+    fn number(&mut self, pod_id: PodId) -> (PodId, (u64, u64)) {
+        let next_series = &mut self.next_series;
+        let (series, last) = self.numbers.entry(pod_id.clone()).or_insert_with(|| {
+            *next_series = next_series.wrapping_add(1);
+            (*next_series, 0)
+        });
+        *last += 1;
+        (pod_id, (*series, *last))
     }
 }
 

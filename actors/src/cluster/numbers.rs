@@ -11,17 +11,17 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Takes in a bulletin's number; says whether none was lost before it. Nothing is known of what a publisher told
-    /// before it was first heard, unless it begins with 1.
-    pub fn follows(&mut self, from: &PodId, incarnation: u64, number: u64) -> bool {
+    /// Takes in a bulletin's number; says whether none was lost before it. Of a series that was not heard before, none
+    /// was if this is its first.
+    pub fn follows(&mut self, from: &PodId, series: u64, number: u64) -> bool {
         match self.last.get_mut(from) {
-            Some((same, last)) if *same == incarnation => {
+            Some((same, last)) if *same == series => {
                 let follows = number <= *last + 1;
                 *last = number.max(*last);
                 follows
             }
             _ => {
-                self.last.insert(from.clone(), (incarnation, number));
+                self.last.insert(from.clone(), (series, number));
                 number == 1
             }
         }
@@ -42,7 +42,7 @@ mod tests {
         let (mut numbers, pod) = (Numbers::default(), PodId::new("a").unwrap());
         let heard = [(1, 1), (1, 2), (1, 2), (1, 4), (1, 5), (2, 1), (3, 9), (3, 10)];
         let follows: Vec<bool> =
-            heard.iter().map(|(incarnation, number)| numbers.follows(&pod, *incarnation, *number)).collect();
+            heard.iter().map(|(series, number)| numbers.follows(&pod, *series, *number)).collect();
         assert_eq!(follows, [true, true, true, false, true, true, false, true]);
     }
 }
