@@ -4,6 +4,7 @@
 //! sections: `COLLOQUY_LIMITS__SOCKETS_MAX`), command line flags.
 
 mod check;
+mod cluster;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -22,6 +23,9 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use check::refuse_if;
+pub use cluster::{Cluster, PodError, RedisMode};
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +36,8 @@ pub struct Config {
     pub public_endpoint: String,
     /// Where the embedded store and the token signing key are kept.
     pub data_dir: PathBuf,
+    /// One pod of several.
+    pub cluster: Cluster,
     /// Health and metrics.
     pub operations: Operations,
     /// Passwords and tokens.
@@ -137,6 +143,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             public_endpoint: String::new(),
             data_dir: PathBuf::from(".colloquy"),
+            cluster: Cluster::default(),
             operations: Operations::default(),
             accounts: Accounts::default(),
             limits: Limits::default(),

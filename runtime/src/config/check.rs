@@ -30,6 +30,7 @@ impl Config {
         self.check_numbers()?;
         self.check_addresses()?;
         self.check_accounts()?;
+        self.cluster.check()?;
         refuse_if(self.data_dir.as_os_str().is_empty(), "data_dir", "must name a folder")?;
         telemetry::filter(&self.log).map(drop)
     }
@@ -121,7 +122,7 @@ fn collide(first: SocketAddr, second: SocketAddr) -> bool {
     first.port() != 0 && first.port() == second.port() && is_same_place
 }
 
-fn refuse_if(is_wrong: bool, field: &'static str, why: &'static str) -> Result<(), ConfigError> {
+pub(super) fn refuse_if(is_wrong: bool, field: &'static str, why: &'static str) -> Result<(), ConfigError> {
     if is_wrong { Err(ConfigError::Invalid { field, why }) } else { Ok(()) }
 }
 
