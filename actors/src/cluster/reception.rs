@@ -62,7 +62,7 @@ impl Reception {
         let _ = self.shard(conversation_id).try_cast(message);
     }
 
-    fn shard(&self, conversation_id: ConversationId) -> &Address<ReceptionMessage> {
+    pub(super) fn shard(&self, conversation_id: ConversationId) -> &Address<ReceptionMessage> {
         &self.0[(conversation_id.0.as_u128() % self.0.len() as u128) as usize]
     }
 }
