@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod conversations;
 pub mod cursors;
 pub mod key_directory;
+pub mod live;
 pub mod log_model;
 pub mod logins;
 pub mod message_log;

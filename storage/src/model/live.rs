@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::frame::PresenceStatus;
 use colloquy_protocol::ids::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -84,4 +86,13 @@ pub struct Connection {
     /// Grows with every connection the device makes to this pod: an older connection's end does not take out a newer
     /// one.
     pub generation: u64,
+}
+
+/// Whether a user is here, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Here or gone.
+    pub status: PresenceStatus,
+    /// When last here, in milliseconds since 1970.
+    pub last_seen: UnixMillis,
 }

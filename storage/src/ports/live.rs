@@ -9,7 +9,8 @@ use bytes::Bytes;
 use colloquy_protocol::ids::UserId;
 
 use super::StoreResult;
-use crate::model::live::{Connection, Member, PodId};
+pub use super::signals::SignalReceiver;
+use crate::model::live::{Connection, Member, PodId, Presence};
 
 /// Where a signal goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,32 +37,47 @@ pub enum Signal {
     Gap,
 }
 
-/// Who is alive and where, for now. Every method fails fast while the service is away.
+/// Who is alive and where, for now. Every method fails fast while the service is away, and works again as soon as it is
+/// back; what was said before is then gone, or not, and has to be said again.
+///
+/// Times to live are counted by the service, so pods' clocks need not agree. Whoever says something for a time says it
+/// again well before that time is up. One handle is one pod's: what it subscribes to arrives at the [`SignalReceiver`]
+/// that came with it.
 #[async_trait]
 pub trait LiveDirectory: Send + Sync + 'static {
     /// Says that a pod runs, for `ttl` from now; replaces what was said of it before.
     async fn announce(&self, member: &Member, ttl: Duration) -> StoreResult<()>;
 
-    /// A pod is gone; nothing happens if a later incarnation has been announced.
+    /// A pod is gone; nothing happens if another incarnation of it has been announced since.
     async fn withdraw(&self, pod_id: &PodId, incarnation: u64) -> StoreResult<()>;
 
     /// The pods that run, in the order of their names.
     async fn members(&self) -> StoreResult<Vec<Member>>;
 
-    /// Enters connections, or keeps them entered, for `ttl` from now. An older generation replaces no newer one.
+    /// Enters connections, or keeps them entered, for `ttl` from now. An older generation replaces no newer one, and
+    /// does not keep it either.
     async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()>;
 
     /// Takes connections out, each unless a newer generation of it was entered.
     async fn leave(&self, connections: &[Connection]) -> StoreResult<()>;
 
-    /// The pods that each user has connections on, each pod once; those of pods that have died without a word are among
-    /// them until their time is up.
+    /// The pods that each user has connections on, each pod once and in the order of their names; those of pods that
+    /// have died without a word are among them until their time is up.
     async fn pods_of(&self, users: &[UserId]) -> StoreResult<Vec<Vec<PodId>>>;
 
-    /// Publishes, in order. Answers how many subscribers each signal reached, as far as that can be known.
+    /// Says of users that they are here or gone, for `ttl` from now; replaces what was said of them before. Nobody
+    /// hears of it: [publish](Self::publish) that to [`Channel::Presence`].
+    async fn set_presence(&self, presences: &[(UserId, Presence)], ttl: Duration) -> StoreResult<()>;
+
+    /// What was last said of each user; `None` if nothing was, or its time is up.
+    async fn presence_of(&self, users: &[UserId]) -> StoreResult<Vec<Option<Presence>>>;
+
+    /// Publishes, in order, to all who subscribe, the publisher among them. Answers how many subscribers each signal
+    /// reached, as far as that can be known: on a Redis Cluster, those at one of its nodes.
     async fn publish(&self, signals: Vec<(Channel, Bytes)>) -> StoreResult<Vec<u64>>;
 
-    /// From now on these channels are heard. Kept over an outage.
+    /// Once it returns, these channels are heard, each once however often it is asked for. Kept over an outage; one
+    /// that failed may take effect when the service is back.
     async fn subscribe(&self, channels: Vec<Channel>) -> StoreResult<()>;
 
     /// These no longer.

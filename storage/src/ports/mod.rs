@@ -12,6 +12,7 @@ pub mod key_directory;
 pub mod live;
 pub mod logins;
 pub mod message_log;
+pub mod signals;
 
 use std::sync::Arc;
 

@@ -1,0 +1,95 @@
+//! The port, as one pod sees it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use colloquy_protocol::ids::UserId;
+use tokio::time::Instant;
+
+use super::channels::Seat;
+use super::{Hub, LocalBus};
+use crate::model::live::{Connection, Member, PodId, Presence};
+use crate::ports::live::{Channel, LiveDirectory};
+use crate::ports::{StoreError, StoreResult};
+
+/// One pod's handle.
+pub(super) struct LocalLive {
+    pub(super) bus: LocalBus,
+    pub(super) seat: Seat,
+}
+
+/// The hub was [cut](LocalBus::cut).
+#[derive(Debug, thiserror::Error)]
+#[error("the hub is away")]
+struct Away;
+
+impl LocalLive {
+    fn with<T>(&self, work: impl FnOnce(&mut Hub) -> T) -> StoreResult<T> {
+        let mut hub = self.bus.lock();
+        if hub.is_away {
+            return Err(StoreError::unavailable(Away));
+        }
+        Ok(work(&mut hub))
+    }
+}
+
+impl Drop for LocalLive {
+    fn drop(&mut self) {
+        self.bus.lock().channels.leave(self.seat);
+    }
+}
+
+#[async_trait]
+impl LiveDirectory for LocalLive {
+    async fn announce(&self, member: &Member, ttl: Duration) -> StoreResult<()> {
+        let now = Instant::now();
+        self.with(|hub| hub.tables.announce(member, now, now + ttl))
+    }
+
+    async fn withdraw(&self, pod_id: &PodId, incarnation: u64) -> StoreResult<()> {
+        self.with(|hub| hub.tables.withdraw(pod_id, incarnation))
+    }
+
+    async fn members(&self) -> StoreResult<Vec<Member>> {
+        self.with(|hub| hub.tables.members(Instant::now()))
+    }
+
+    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
+        let now = Instant::now();
+        self.with(|hub| connections.iter().for_each(|it| hub.tables.enter(it, now, now + ttl)))
+    }
+
+    async fn leave(&self, connections: &[Connection]) -> StoreResult<()> {
+        self.with(|hub| connections.iter().for_each(|connection| hub.tables.leave(connection)))
+    }
+
+    async fn pods_of(&self, users: &[UserId]) -> StoreResult<Vec<Vec<PodId>>> {
+        let now = Instant::now();
+        self.with(|hub| users.iter().map(|user_id| hub.tables.pods_of(*user_id, now)).collect())
+    }
+
+    async fn set_presence(&self, presences: &[(UserId, Presence)], ttl: Duration) -> StoreResult<()> {
+        let end = Instant::now() + ttl;
+        self.with(|hub| {
+            presences.iter().for_each(|(user_id, it)| hub.tables.set_presence(*user_id, *it, end))
+        })
+    }
+
+    async fn presence_of(&self, users: &[UserId]) -> StoreResult<Vec<Option<Presence>>> {
+        let now = Instant::now();
+        self.with(|hub| users.iter().map(|user_id| hub.tables.presence_of(*user_id, now)).collect())
+    }
+
+    async fn publish(&self, signals: Vec<(Channel, Bytes)>) -> StoreResult<Vec<u64>> {
+        self.with(|hub| signals.iter().map(|(channel, body)| hub.channels.publish(channel, body)).collect())
+    }
+
+    async fn subscribe(&self, channels: Vec<Channel>) -> StoreResult<()> {
+        self.with(|hub| channels.into_iter().for_each(|it| hub.channels.subscribe(self.seat, it)))
+    }
+
+    async fn unsubscribe(&self, channels: Vec<Channel>) -> StoreResult<()> {
+        self.with(|hub| channels.iter().for_each(|channel| hub.channels.unsubscribe(self.seat, channel)))
+    }
+}

@@ -1,0 +1,75 @@
+//! What is only true now, in this process: the live directory and the bus of pods that run side by side in it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `tables` | who is alive and where, with the ends of their times (pure) |
+//! | `channels` | who hears which channel |
+//! | `live` | the port, as one pod sees it |
+
+mod channels;
+mod live;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ports::LiveDirectory;
+use crate::ports::live::{Signal, SignalReceiver};
+use crate::ports::signals::{SIGNALS_MAX_WAITING, signals};
+
+use channels::Channels;
+use live::LocalLive;
+use tables::Tables;
+
+/// The hub that pods of one process meet at. Clones are the same hub.
+#[derive(Clone, Default)]
+pub struct LocalBus(Arc<Mutex<Hub>>);
+
+#[derive(Default)]
+struct Hub {
+    is_away: bool,
+    tables: Tables,
+    channels: Channels,
+}
+
+impl LocalBus {
+    /// A hub that nobody has joined.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A pod's handle, and where it hears what it subscribes to. Its subscriptions end with the handle.
+    #[must_use]
+    pub fn join(&self) -> (Arc<dyn LiveDirectory>, SignalReceiver) {
+        self.join_with_room_for(SIGNALS_MAX_WAITING)
+    }
+
+    /// As [`join`](Self::join), for a pod at which at most `capacity` signals may wait.
+    #[must_use]
+    pub fn join_with_room_for(&self, capacity: usize) -> (Arc<dyn LiveDirectory>, SignalReceiver) {
+        let (sender, receiver) = signals(capacity);
+        let seat = self.lock().channels.join(sender);
+        (Arc::new(LocalLive { bus: self.clone(), seat }), receiver)
+    }
+
+    /// From now on every method fails, and what was said is forgotten: as when Redis is killed.
+    pub fn cut(&self) {
+        let mut hub = self.lock();
+        hub.is_away = true;
+        hub.tables = Tables::default();
+    }
+
+    /// Back again. Everybody is told of a gap.
+    pub fn mend(&self) {
+        let mut hub = self.lock();
+        if std::mem::take(&mut hub.is_away) {
+            hub.channels.tell_everybody(&Signal::Gap);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hub> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
