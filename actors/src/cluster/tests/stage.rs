@@ -198,3 +198,25 @@ impl Session {
         assert!(heard.is_err(), "{heard:?}");
     }
 }
+
+/// A parent that says nothing.
+pub(in crate::cluster) struct Quiet;
+
+impl Actor for Quiet {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        _: ractor::SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
