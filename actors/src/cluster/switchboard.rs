@@ -63,6 +63,12 @@ impl Switchboard {
         Self { links, forwarding, reception, neighbourhood, foreign: ForeignSessions::default() }
     }
 
+    /// Sessions elsewhere that are remembered here.
+    #[cfg(test)]
+    pub(super) fn foreign_sessions(&self) -> usize {
+        self.foreign.len()
+    }
+
     fn take(&self, from: &PodId, frame: Frame) {
         match frame {
             Frame::Submit { request, session_id, message, order } => {
@@ -170,7 +176,7 @@ mod tests {
                 Frame::Answered(answers) => answers,
                 other => panic!("not answers: {other:?}"),
             };
-            frames(self.far_end.take()).into_iter().flat_map(of).collect()
+            frames(&self.far_end.take()).into_iter().flat_map(of).collect()
         }
     }
 
@@ -201,7 +207,7 @@ mod tests {
     async fn answers_from_another_pod_reach_the_sessions_that_wait_for_them() {
         let (desk, mut session) = (Desk::new().await, Session::of(user(1), 1).await);
         desk.forwarding.submit(&pod("b"), session.submission(7));
-        let [Frame::Submit { request, .. }] = frames(desk.far_end.take())[..] else {
+        let [Frame::Submit { request, .. }] = frames(&desk.far_end.take())[..] else {
             panic!("one message is sent");
         };
         desk.hear(&Frame::Answered(vec![(request, acked(7))]));

@@ -93,7 +93,7 @@ pub(in crate::cluster) fn number_of(answer: &Answer) -> u64 {
     }
 }
 
-pub(in crate::cluster) fn frames(bytes: Vec<Vec<u8>>) -> Vec<Frame> {
+pub(in crate::cluster) fn frames(bytes: &[Vec<u8>]) -> Vec<Frame> {
     bytes.iter().map(|bytes| decode(bytes).unwrap()).collect()
 }
 
