@@ -75,6 +75,14 @@ impl Authenticator {
             expires_at: claims.expires_at,
         })
     }
+
+    /// Has a log-in not been revoked?
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stands(&self, login_id: LoginId) -> Result<bool, StoreError> {
+        Ok(self.logins.get(login_id).await?.is_some())
+    }
 }
 
 #[cfg(test)]

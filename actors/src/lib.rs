@@ -9,11 +9,13 @@
 //! | [`conversation`] | owner and sequencer of one conversation |
 //! | [`store_writer`] | group commit over all conversations |
 //! | [`presence`] | who is online |
+//! | [`account_changes`] | what revoked log-ins and changed devices mean to all of them |
 //! | [`metrics`] | what operators see of all of them |
 //!
 //! In each folder `mod.rs` holds the messages and a thin ractor shell; the machines beside it are pure: they take
 //! the time as an argument and return what is to be done.
 
+pub mod account_changes;
 pub mod cluster;
 pub mod conversation;
 pub mod metrics;

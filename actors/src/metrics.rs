@@ -67,6 +67,10 @@ pub struct Metrics {
     pub commit_messages: Histogram,
     /// From handing a commit to the store until its answer.
     pub commit_seconds: Histogram,
+    /// Pods that run, this one among them, as it sees them.
+    pub pods: Gauge,
+    /// Times that all sessions were told to look for what was lost between pods.
+    pub sweeps: Counter,
     /// From a message's arrival at its owner until its ack leaves the owner.
     pub owner_seconds: Histogram,
     /// Links to other pods that stand.
@@ -101,6 +105,8 @@ impl Metrics {
             duplicates: Counter::default(),
             commit_messages: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
             commit_seconds: seconds(),
+            pods: Gauge::default(),
+            sweeps: Counter::default(),
             owner_seconds: seconds(),
             bridge_links: Gauge::default(),
             bridge_frames_sent: Counter::default(),
@@ -135,6 +141,8 @@ impl Metrics {
         r.register("messages_appended", "Messages made durable", self.messages_appended.clone());
         r.register("duplicates", "Retries answered with their first message", self.duplicates.clone());
         r.register("commit_messages", "Messages in one commit", self.commit_messages.clone());
+        r.register("pods", "Pods that run, as this one sees them", self.pods.clone());
+        r.register("sweeps", "Searches for what was lost between pods", self.sweeps.clone());
         r.register_with_unit(
             "commit",
             "From handing a commit to the store until its answer",

@@ -8,24 +8,26 @@ use colloquy_accounts::access_token::TokenIssuer;
 use colloquy_accounts::authenticate::Authenticator;
 use colloquy_accounts::hooks::AccountHooks;
 use colloquy_protocol::close::CloseCode;
-use colloquy_protocol::ids::{ConversationId, DeviceId, LoginId, UserId};
+use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
 use colloquy_storage::ambient::{Clock, Entropy};
-use colloquy_storage::ports::{Conversations, Store};
+use colloquy_storage::ports::Store;
 use ractor::{Actor, ActorRef, SpawnErr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::account_changes::AccountChanges;
+use crate::cluster::{Herald, Membership, Notice, Pod, PodArguments, Shared};
 use crate::conversation::{
-    ConversationDirectory, ConversationIndex, ConversationMessage, ConversationServices, DirectoryArguments,
-    Doorway,
+    ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
 };
 use crate::metrics::Metrics;
-use crate::presence::{PresenceTracker, TrackerArguments, Trackers};
+use crate::presence::{Elsewhere, PresenceTracker, TrackerArguments, Trackers};
 use crate::session::{
     Drain, LiveSessions, Reach, SessionMessage, SessionServices, SessionSupervisor,
     SessionSupervisorArguments,
 };
-use crate::store_writer::{StoreWriter, StoreWriterArguments, StoreWriters};
+use crate::store_writer::{StoreWriter, StoreWriterAddress, StoreWriterArguments, StoreWriters};
 use crate::supervision::{
     ActorKind, Address, ChildSpec, ExitReason, RestartIntensity, Supervisor, SupervisorArguments,
     SupervisorMessage,
@@ -73,6 +75,8 @@ pub struct NodeArguments {
     pub options: NodeOptions,
     /// Finds the node for hooks made before it.
     pub hooks: NodeHooks,
+    /// Makes it one pod of several.
+    pub pod: Option<PodArguments>,
 }
 
 /// A child of the root did not start.
@@ -86,8 +90,16 @@ pub struct Node {
     root_ended: JoinHandle<()>,
     services: Arc<SessionServices>,
     conversations: ConversationIndex,
+    membership: Option<Membership>,
     metrics: Arc<Metrics>,
 }
+
+/// How long a starting pod waits for its links to the others.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a pod that stops may take to hand its conversations over.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const HANDOVER_POLL: Duration = Duration::from_millis(25);
 
 impl Node {
     /// Starts the tree, top-down. [`Self::stop`] stops it bottom-up.
@@ -96,8 +108,10 @@ impl Node {
     /// node                          restart budget spent -> the process exits non-zero
     /// ├─ store writers              group commit; cursors
     /// ├─ presence trackers          sharded by user; rebuilt by sessions announcing again
+    /// ├─ sweeper, registrar, herald of several pods: what is told to the others
     /// ├─ conversation directory     id -> actor; passivates the idle
     /// │   └─ conversation           transient; started again from the log under a new epoch
+    /// ├─ reception shards, bridge, listener, membership    of several pods: what the others tell
     /// └─ session supervisor
     ///     └─ session                temporary; its client reconnects and resumes
     /// ```
@@ -105,44 +119,37 @@ impl Node {
     /// # Errors
     /// If a child does not start.
     pub async fn start(arguments: NodeArguments) -> Result<Self, StartFailed> {
-        let NodeArguments { store, authenticator, issuer, metrics, clock, entropy, options, hooks } =
+        let NodeArguments { store, authenticator, issuer, metrics, clock, entropy, options, hooks, pod } =
             arguments;
         let (sessions, conversations) = (LiveSessions::default(), ConversationIndex::default());
         let writers = StoreWriters::new(options.store_writers);
         let trackers = Trackers::new(options.presence_trackers);
-        let supervisor = Address::default();
-        hooks.install(&sessions, &conversations, &store);
-
-        let mut children = Vec::new();
-        for address in writers.all() {
-            let (log, cursors, metrics) = (store.log.clone(), store.cursors.clone(), Arc::clone(&metrics));
-            let address = address.clone();
-            let arguments = StoreWriterArguments { log, cursors, metrics };
-            children.push(ChildSpec::permanent(ActorKind::StoreWriter, move |parent| {
-                StoreWriter::start(address.clone(), arguments.clone(), parent)
-            }));
-        }
-        for share in 0..trackers.count() {
-            let (trackers, sessions, accounts) = (trackers.clone(), sessions.clone(), store.accounts.clone());
-            let arguments = TrackerArguments {
-                share,
-                trackers,
-                sessions,
-                accounts,
-                clock,
-                metrics: Arc::clone(&metrics),
-            };
-            children.push(ChildSpec::permanent(ActorKind::PresenceTracker, move |parent| {
-                PresenceTracker::start(arguments.clone(), parent)
-            }));
-        }
-        let doorway = Doorway::new(
-            conversations.clone(),
-            store.conversations.clone(),
-            store.accounts.clone(),
+        let (supervisor, drain) = (Address::default(), Drain::new(entropy.clone()));
+        let pod = pod.map(Pod::new);
+        let doorway = |cluster| {
+            let (index, directory) = (conversations.clone(), store.conversations.clone());
+            Doorway::new(index, directory, store.accounts.clone(), clock, cluster)
+        };
+        let changes =
+            AccountChanges::new(sessions.clone(), conversations.clone(), store.conversations.clone());
+        let shared = Shared {
+            sessions: sessions.clone(),
+            conversations: conversations.clone(),
+            doorway: doorway(None),
+            trackers: trackers.clone(),
+            changes: changes.clone(),
+            drain: drain.clone(),
             clock,
-            None,
-        );
+            entropy: entropy.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        hooks.install(changes, pod.as_ref().map(|pod| pod.herald.clone()));
+
+        let mut children = store_writers(&writers, &store, &metrics);
+        let elsewhere = pod.as_ref().map(Pod::elsewhere);
+        children.extend(presence_trackers(&shared, &store, elsewhere.as_ref()));
+        children.extend(pod.iter().flat_map(|pod| pod.told_by_conversations(&shared)));
+        let cluster = pod.as_ref().map(|pod| pod.cluster.clone());
         let arguments = DirectoryArguments {
             index: conversations.clone(),
             services: ConversationServices {
@@ -150,15 +157,17 @@ impl Node {
                 log: store.log.clone(),
                 cursors: store.cursors.clone(),
                 keys: store.keys.clone(),
-                reach: Reach::new(sessions.clone(), None),
+                reach: Reach::new(sessions.clone(), pod.as_ref().map(|pod| pod.herald.clone())),
                 metrics: Arc::clone(&metrics),
                 clock,
                 entropy: entropy.clone(),
             },
+            cluster: cluster.clone(),
         };
         children.push(ChildSpec::permanent(ActorKind::ConversationDirectory, move |parent| {
             ConversationDirectory::start(arguments.clone(), parent)
         }));
+        children.extend(pod.iter().flat_map(|pod| pod.telling_conversations(&shared)));
         let arguments = SessionSupervisorArguments {
             address: supervisor.clone(),
             sessions: sessions.clone(),
@@ -172,6 +181,7 @@ impl Node {
         let arguments = SupervisorArguments { children, intensity, metrics: Arc::clone(&metrics) };
         let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await?;
         metrics.actor_started(ActorKind::Node);
+        let doorway = doorway(cluster);
         let services = Arc::new(SessionServices {
             authenticator,
             issuer,
@@ -185,12 +195,37 @@ impl Node {
             accounts: store.accounts,
             metrics: Arc::clone(&metrics),
             clock,
-            entropy: entropy.clone(),
+            entropy,
             supervisor,
             heartbeat_interval: options.heartbeat_interval,
-            drain: Drain::new(entropy),
+            drain,
+            registrar: pod.as_ref().map(|pod| pod.registrar.clone()),
         });
-        Ok(Self { root, root_ended, services, conversations, metrics })
+        let membership = pod.map(|pod| pod.membership);
+        Ok(Self { root, root_ended, services, conversations, membership, metrics })
+    }
+
+    /// Waits until the other pods are known and linked; no longer than [`SETTLE_TIMEOUT`]: one that cannot be reached
+    /// keeps nobody from their messages.
+    pub async fn settled(&self) {
+        if let Some(membership) = &self.membership
+            && timeout(SETTLE_TIMEOUT, membership.settled()).await.is_err()
+        {
+            tracing::warn!("going on without links to all other pods");
+        }
+    }
+
+    /// Hands conversations over to the other pods, as far as there are any and as [`HANDOVER_TIMEOUT`] allows (DRAIN).
+    /// Sessions stay, and reach them there.
+    pub async fn hand_over(&self) {
+        let Some(membership) = &self.membership else { return };
+        let deadline = Instant::now() + HANDOVER_TIMEOUT;
+        if timeout(HANDOVER_TIMEOUT, membership.drain()).await.is_err() {
+            tracing::warn!("the other pods could not be told of the drain");
+        }
+        while !self.conversations.is_empty() && Instant::now() < deadline && membership.has_others() {
+            sleep(HANDOVER_POLL).await;
+        }
     }
 
     /// What a new session needs.
@@ -262,53 +297,67 @@ impl Node {
     }
 }
 
-/// Tells a node about revoked log-ins and changed devices. Made before the node, because the account services that
-/// call it are, and installed when the node starts.
+fn store_writers(writers: &StoreWriters, store: &Store, metrics: &Arc<Metrics>) -> Vec<ChildSpec> {
+    let writer = |address: &StoreWriterAddress| {
+        let (log, cursors, metrics) = (store.log.clone(), store.cursors.clone(), Arc::clone(metrics));
+        let (address, arguments) = (address.clone(), StoreWriterArguments { log, cursors, metrics });
+        ChildSpec::permanent(ActorKind::StoreWriter, move |parent| {
+            StoreWriter::start(address.clone(), arguments.clone(), parent)
+        })
+    };
+    writers.all().iter().map(writer).collect()
+}
+
+fn presence_trackers(shared: &Shared, store: &Store, elsewhere: Option<&Elsewhere>) -> Vec<ChildSpec> {
+    let tracker = |share| {
+        let arguments = TrackerArguments {
+            share,
+            trackers: shared.trackers.clone(),
+            sessions: shared.sessions.clone(),
+            accounts: store.accounts.clone(),
+            elsewhere: elsewhere.cloned(),
+            clock: shared.clock,
+            metrics: Arc::clone(&shared.metrics),
+        };
+        ChildSpec::permanent(ActorKind::PresenceTracker, move |parent| {
+            PresenceTracker::start(arguments.clone(), parent)
+        })
+    };
+    (0..shared.trackers.count()).map(tracker).collect()
+}
+
+/// Tells a node, and through it all pods, about revoked log-ins and changed devices. Made before the node, because the
+/// account services that call it are, and installed when the node starts.
 #[derive(Clone, Default)]
 pub struct NodeHooks(Arc<std::sync::OnceLock<Hooked>>);
 
 struct Hooked {
-    sessions: LiveSessions,
-    conversations: ConversationIndex,
-    directory: Arc<dyn Conversations>,
+    changes: AccountChanges,
+    herald: Option<Herald>,
 }
 
 impl NodeHooks {
-    fn install(&self, sessions: &LiveSessions, conversations: &ConversationIndex, store: &Store) {
-        let (sessions, conversations) = (sessions.clone(), conversations.clone());
-        let hooked = Hooked { sessions, conversations, directory: store.conversations.clone() };
-        assert!(self.0.set(hooked).is_ok(), "hooks belong to one node");
+    fn install(&self, changes: AccountChanges, herald: Option<Herald>) {
+        assert!(self.0.set(Hooked { changes, herald }).is_ok(), "hooks belong to one node");
     }
 }
-
-/// Conversations read at once while telling them that a participant's devices have changed.
-const WALK_PAGE: usize = 500;
 
 #[async_trait]
 impl AccountHooks for NodeHooks {
     async fn login_revoked(&self, user_id: UserId, login_id: LoginId) {
-        if let Some(node) = self.0.get() {
-            node.sessions.close_login(user_id, login_id);
+        let Some(Hooked { changes, herald }) = self.0.get() else { return };
+        changes.login_revoked(user_id, login_id);
+        if let Some(herald) = herald {
+            herald.notify(Notice::LoginRevoked(user_id, login_id));
         }
     }
 
     async fn devices_changed(&self, user_id: UserId, _version: u64, removed: Option<DeviceId>) {
-        let Some(node) = self.0.get() else { return };
-        if let Some(device_id) = removed {
-            node.sessions.close_device(user_id, &device_id);
+        let Some(Hooked { changes, herald }) = self.0.get() else { return };
+        changes.device_removed(user_id, removed.as_ref());
+        if let Some(herald) = herald {
+            herald.notify(Notice::DevicesChanged(user_id, removed));
         }
-        let mut after: Option<ConversationId> = None;
-        // A page that cannot be read leaves conversations with an old list. They read it again before they refuse
-        // anything, and one that is left out of an envelope meanwhile is a device its sender could not know of.
-        while let Ok(page) = node.directory.walk(user_id, after, WALK_PAGE).await {
-            for at_end in &page {
-                let conversation_id = at_end.conversation.conversation_id;
-                node.conversations.tell_awake(conversation_id, ConversationMessage::DevicesChanged(user_id));
-            }
-            match page.last() {
-                Some(last) if page.len() == WALK_PAGE => after = Some(last.conversation.conversation_id),
-                _ => return,
-            }
-        }
+        changes.tell_conversations(user_id).await;
     }
 }

@@ -111,6 +111,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
         entropy: entropy.clone(),
         options: config.node_options(),
         hooks: node_hooks,
+        pod: None,
     })
     .await?;
 

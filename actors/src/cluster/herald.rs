@@ -1,7 +1,7 @@
 //! The herald: tells other pods what their sessions have to hear of. Gathers hints while a round trip to the live
 //! directory is under way, looks up all their audiences at once, and publishes one bulletin to each pod.
 //!
-//! A hint may be lost with the bus or with this pod. Bulletins to a pod are numbered, one goes out every [`BEAT`] even if there
+//! A hint may be lost with the bus or with this pod. Bulletins are numbered, one goes out every [`BEAT`] even if there
 //! is nothing to tell, and a pod that finds a number missing has its sessions read from the log what they have not been
 //! shown (NOLOSS, also for the last message of a conversation that falls quiet).
 
@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use colloquy_protocol::ids::UserId;
+use colloquy_storage::ambient::Entropy;
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::ports::live::{Channel, LiveDirectory};
 use colloquy_storage::ports::{StoreError, StoreResult};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use rand::RngExt;
 use tokio::time::timeout;
 
-use super::wire::{Bulletin, Hint, Tidings, encode};
+use super::wire::{Bulletin, Hint, Notice, Tidings, encode};
 use crate::metrics::Metrics;
 use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
 
@@ -49,6 +51,13 @@ impl Herald {
         }
     }
 
+    /// Tells every other pod of a change that it is to act on.
+    pub fn notify(&self, notice: Notice) {
+        if self.address.try_cast(HeraldMessage::Notify(notice)).is_err() {
+            self.overflowed.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// These are the other pods now.
     pub fn pods_are(&self, pods: Vec<PodId>) {
         // One that is restarting hears of it at the next change or beat of the membership.
@@ -72,6 +81,8 @@ fn small(tidings: Tidings) -> Tidings {
 pub enum HeraldMessage {
     /// Tell others.
     Tell(Hint),
+    /// Tell everybody.
+    Notify(Notice),
     /// The other pods.
     Pods(Vec<PodId>),
     /// What was published has arrived at the bus, or has not.
@@ -85,10 +96,10 @@ pub enum HeraldMessage {
 pub struct HeraldArguments {
     /// Where to tell it.
     pub herald: Herald,
-    /// This pod ...
+    /// This pod.
     pub pod_id: PodId,
-    /// ... and its incarnation.
-    pub incarnation: u64,
+    /// Where the numbers of series start.
+    pub entropy: Entropy,
     /// Where audiences are looked up and bulletins published.
     pub live: Arc<dyn LiveDirectory>,
     /// Counts.
@@ -103,8 +114,11 @@ pub struct HeraldState {
     services: HeraldArguments,
     pods: Vec<PodId>,
     waiting: VecDeque<Hint>,
-    /// The last number used for each pod.
-    numbers: HashMap<PodId, u64>,
+    notices: VecDeque<Notice>,
+    /// For each pod, the series it is told and the last number used in it. A pod that was not told for a while is told in
+    /// another one, so that it cannot take the next number for the one it waits for.
+    numbers: HashMap<PodId, (u64, u64)>,
+    next_series: u64,
     publishing: bool,
 }
 
@@ -134,12 +148,15 @@ impl Actor for HeraldActor {
         _: ActorRef<Self::Msg>,
         services: HeraldArguments,
     ) -> Result<HeraldState, ActorProcessingErr> {
-        // What an earlier incarnation had still to tell has died with it: its numbers start over, which says so.
+        // What an earlier incarnation had still to tell has died with it.
         services.herald.overflowed.store(true, Ordering::Relaxed);
+        let next_series = services.entropy.fork().random();
         Ok(HeraldState {
             services,
             pods: Vec::new(),
+            next_series,
             waiting: VecDeque::new(),
+            notices: VecDeque::new(),
             numbers: HashMap::new(),
             publishing: false,
         })
@@ -156,6 +173,10 @@ impl Actor for HeraldActor {
                 state.waiting.push_back(hint);
                 state.publish(&myself, false);
             }
+            HeraldMessage::Notify(notice) => {
+                state.notices.push_back(notice);
+                state.publish(&myself, false);
+            }
             HeraldMessage::Pods(pods) => {
                 state.numbers.retain(|pod_id, _| pods.contains(pod_id));
                 state.pods = pods;
@@ -168,7 +189,7 @@ impl Actor for HeraldActor {
                         tracing::debug!(%error, "hints not published");
                         state.services.herald.overflowed.store(true, Ordering::Relaxed);
                     }
-                    Ok(()) if !state.waiting.is_empty() => state.publish(&myself, false),
+                    Ok(()) if !state.has_told_all() => state.publish(&myself, false),
                     Ok(()) => {}
                 }
             }
@@ -183,7 +204,7 @@ impl Actor for HeraldActor {
         _: ActorRef<Self::Msg>,
         state: &mut HeraldState,
     ) -> Result<(), ActorProcessingErr> {
-        while !state.waiting.is_empty() {
+        while !state.has_told_all() {
             let round = state.round();
             if !matches!(timeout(FLUSH_TIMEOUT, round).await, Ok(Ok(()))) {
                 break;
@@ -194,9 +215,13 @@ impl Actor for HeraldActor {
 }
 
 impl HeraldState {
+    fn has_told_all(&self) -> bool {
+        self.waiting.is_empty() && self.notices.is_empty()
+    }
+
     /// Starts the next round unless one is under way.
     fn publish(&mut self, myself: &ActorRef<Letter<HeraldMessage>>, is_beat: bool) {
-        if self.publishing || (self.waiting.is_empty() && !is_beat) {
+        if self.publishing || (self.has_told_all() && !is_beat) {
             return;
         }
         self.publishing = true;
@@ -211,26 +236,35 @@ impl HeraldState {
     /// Tells the next hints. What fails is not kept: the numbers tell that something is missing.
     fn round(&mut self) -> impl Future<Output = StoreResult<()>> + Send + 'static {
         let hints: Vec<Hint> = self.waiting.drain(..self.waiting.len().min(ROUND_MAX_HINTS)).collect();
-        let incomplete = self.services.herald.overflowed.swap(false, Ordering::Relaxed);
-        let mut next = |pod_id: &PodId| {
-            let number = self.numbers.entry(pod_id.clone()).or_default();
-            *number += 1;
-            *number
-        };
-        // Everybody's number is used up before anything can fail. The first one says that something is missing: the pod may
-        // have had sessions before it was known here, and was not told what these had to hear of.
-        let pods: Vec<(PodId, u64)> = self.pods.iter().map(|pod_id| (pod_id.clone(), next(pod_id))).collect();
-        let HeraldArguments { live, pod_id, incarnation, .. } = self.services.clone();
+        let notices: Vec<Notice> = self.notices.drain(..self.notices.len().min(ROUND_MAX_HINTS)).collect();
+        let overflowed = self.services.herald.overflowed.swap(false, Ordering::Relaxed);
+        // Everybody's number is used up before anything can fail.
+        let pods: Vec<(PodId, (u64, u64))> =
+            self.pods.clone().into_iter().map(|pod_id| self.number(pod_id)).collect();
+        let (live, from) = (Arc::clone(&self.services.live), self.services.pod_id.clone());
         async move {
             let told = addressed(&*live, hints).await?;
-            let bulletin = |(to, number): (PodId, u64)| {
+            let bulletin = |(to, (series, number)): (PodId, (u64, u64))| {
                 let hints = told.get(&to).cloned().unwrap_or_default();
-                let incomplete = incomplete || number == 1;
-                let bulletin = Bulletin { from: pod_id.clone(), incarnation, number, incomplete, hints };
+                // Before the first of a series it was not told anything.
+                let incomplete = overflowed || number == 1;
+                let (from, notices) = (from.clone(), notices.clone());
+                let bulletin = Bulletin { from, series, number, incomplete, hints, notices };
                 Some((Channel::Pod(to), encode(&bulletin).ok()?.into()))
             };
             live.publish(pods.into_iter().filter_map(bulletin).collect()).await.map(drop)
         }
+    }
+
+    /// The next number for a pod.
+    fn number(&mut self, pod_id: PodId) -> (PodId, (u64, u64)) {
+        let next_series = &mut self.next_series;
+        let (series, last) = self.numbers.entry(pod_id.clone()).or_insert_with(|| {
+            *next_series = next_series.wrapping_add(1);
+            (*next_series, 0)
+        });
+        *last += 1;
+        (pod_id, (*series, *last))
     }
 }
 
@@ -257,6 +291,8 @@ async fn addressed(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use colloquy_protocol::ids::ConversationId;
     use colloquy_storage::local::LocalBus;
     use colloquy_storage::model::live::Connection;
@@ -268,44 +304,48 @@ mod tests {
     use crate::cluster::decode;
     use crate::cluster::tests::stage::{DEADLINE, Quiet, conversation, message, phone, pod, user};
 
-    const INCARNATION: u64 = 7;
-
     /// Pod `a` with its herald, and what pods `b` and `c` hear from it.
     struct Town {
         bus: LocalBus,
         live: Arc<dyn LiveDirectory>,
         herald: Herald,
         parent: ActorRef<()>,
+        starts: AtomicU64,
         b: Ear,
         c: Ear,
     }
 
     /// What one pod hears, as long as it holds its handle.
-    struct Ear(
-        SignalReceiver,
-        #[expect(dead_code, reason = "held for its subscription")] Arc<dyn LiveDirectory>,
-    );
+    struct Ear {
+        signals: SignalReceiver,
+        _live: Arc<dyn LiveDirectory>,
+        /// Of the last bulletin.
+        series: Option<u64>,
+    }
 
     impl Ear {
         async fn of(bus: &LocalBus, name: &str) -> Self {
             let (live, signals) = bus.join();
             live.subscribe(vec![Channel::Pod(pod(name))]).await.unwrap();
-            Self(signals, live)
+            Self { signals, _live: live, series: None }
         }
 
-        /// The next bulletin.
+        /// The next bulletin. Only a first one is of another series than the one before.
         async fn next(&mut self) -> Bulletin {
             loop {
-                let signal = timeout(DEADLINE, self.0.next()).await.expect("it is told in time").unwrap();
+                let signal =
+                    timeout(DEADLINE, self.signals.next()).await.expect("it is told in time").unwrap();
                 if let Signal::Published(_, bytes) = signal {
                     let bulletin: Bulletin = decode(&bytes).unwrap();
-                    assert_eq!((&bulletin.from, bulletin.incarnation), (&pod("a"), INCARNATION));
+                    assert_eq!(bulletin.from, pod("a"));
+                    let before = self.series.replace(bulletin.series);
+                    assert_eq!(before == self.series, bulletin.number > 1, "{bulletin:?}");
                     return bulletin;
                 }
             }
         }
 
-        /// Number, whether something is missing, and what is told of the next one.
+        /// Number, whether something is missing, and what is told, of the next one.
         async fn hears(&mut self) -> (u64, bool, Vec<String>) {
             let Bulletin { number, incomplete, hints, .. } = self.next().await;
             let text = |hint: Hint| match hint.tidings {
@@ -319,14 +359,21 @@ mod tests {
     impl Town {
         /// User 1 is connected to `a` and `b`, user 2 to `b` and `c`, user 3 nowhere.
         async fn new() -> Self {
+            let town = Self::silent().await;
+            town.start().await;
+            town.herald.pods_are(vec![pod("b"), pod("c")]);
+            town
+        }
+
+        /// As above, before the herald starts.
+        async fn silent() -> Self {
             let bus = LocalBus::new();
             let (live, _) = bus.join();
             let (b, c) = (Ear::of(&bus, "b").await, Ear::of(&bus, "c").await);
             let (parent, _) = Actor::spawn(None, Quiet, ()).await.unwrap();
-            let town = Self { bus, live, herald: Herald::default(), parent, b, c };
+            let (herald, starts) = (Herald::default(), AtomicU64::new(1));
+            let town = Self { bus, live, herald, parent, starts, b, c };
             town.connect().await;
-            town.start().await;
-            town.herald.pods_are(vec![pod("b"), pod("c")]);
             town
         }
 
@@ -345,7 +392,7 @@ mod tests {
             let arguments = HeraldArguments {
                 herald: self.herald.clone(),
                 pod_id: pod("a"),
-                incarnation: INCARNATION,
+                entropy: Entropy::from_seed(self.starts.fetch_add(1, Ordering::Relaxed)),
                 live: Arc::clone(&self.live),
                 metrics: Arc::new(Metrics::register(&mut Registry::default())),
             };
@@ -379,6 +426,24 @@ mod tests {
         assert_eq!(town.c.hears().await, (2, false, vec![]));
         assert_eq!(town.b.hears().await, (3, false, texts(&["two", "both"])));
         assert_eq!(town.c.hears().await, (3, false, texts(&["two", "both"])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_pod_hears_every_notice() {
+        let mut town = Town::new().await;
+        town.begin().await;
+        town.herald.notify(Notice::DevicesChanged(user(3), Some(phone())));
+        for ear in [&mut town.b, &mut town.c] {
+            let Bulletin { number: 2, incomplete: false, hints, notices, .. } = ear.next().await else {
+                panic!("the second, and nothing is missing");
+            };
+            assert!(hints.is_empty());
+            assert!(matches!(&notices[..], [Notice::DevicesChanged(of, Some(_))] if *of == user(3)));
+        }
+        for _ in 0..=MAILBOX_CAPACITY {
+            town.herald.notify(Notice::DevicesChanged(user(3), None));
+        }
+        assert!(town.b.next().await.incomplete, "one found no room");
     }
 
     #[tokio::test(start_paused = true)]
@@ -437,7 +502,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_herald_that_starts_again_counts_from_one_and_says_that_something_is_missing() {
+    async fn a_herald_that_starts_again_begins_another_series_and_says_that_something_is_missing() {
         let mut town = Town::new().await;
         town.begin().await;
         town.parent.kill();
@@ -452,26 +517,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_herald_that_is_stopped_tells_first_what_waits() {
-        let bus = LocalBus::new();
-        let (live, _) = bus.join();
-        let mut b = Ear::of(&bus, "b").await;
-        let (parent, _) = Actor::spawn(None, Quiet, ()).await.unwrap();
-        let town = Town {
-            bus: bus.clone(),
-            live,
-            herald: Herald::default(),
-            parent,
-            c: Ear::of(&bus, "c").await,
-            b: Ear::of(&bus, "d").await,
-        };
-        town.connect().await;
+        let mut town = Town::silent().await;
         let cell = town.start().await;
-        town.herald.pods_are(vec![pod("b")]);
+        town.herald.pods_are(vec![pod("b"), pod("c")]);
         (0..3 * ROUND_MAX_HINTS).for_each(|n| town.push(&[2], &n.to_string()));
         cell.drain().unwrap();
         let mut told = Vec::new();
         while told.len() < 3 * ROUND_MAX_HINTS {
-            told.extend(b.hears().await.2);
+            told.extend(town.b.hears().await.2);
         }
         assert!(told.iter().enumerate().all(|(n, text)| n.to_string() == *text));
     }

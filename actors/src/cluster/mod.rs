@@ -13,6 +13,11 @@
 //! | `switchboard` | takes in frames from other pods |
 //! | `reception` | hands what other pods ask to the conversations of this one |
 //! | `herald` | tells other pods what their sessions have to hear of |
+//! | `listener` | takes in what other pods tell |
+//! | `registrar` | enters connected devices in the live directory |
+//! | `membership` | says that this pod runs, sees who else does, places conversations |
+//! | `pod` | all of these as children of the node's tree |
+//! | `sweeper` | has sessions look for themselves what was not told |
 //!
 //! Nothing here is needed for safety: two pods that both take themselves for a conversation's owner are told apart by the
 //! log (FENCE), a message passed on twice is one by its key (ONCE), and a hint that is lost is made good by reading the
@@ -23,31 +28,44 @@ mod contacts;
 mod foreign;
 mod forwarding;
 mod herald;
+mod listener;
+mod membership;
 mod numbers;
 mod placement;
+mod pod;
 mod reception;
+mod registrar;
+mod sweeper;
 mod switchboard;
 #[cfg(test)]
 mod tests;
 mod view;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, SessionId, UserId};
 use colloquy_storage::model::live::PodId;
+use tokio::time::Instant;
 
 pub use foreign::{ForeignSession, ForeignSessions};
 pub use forwarding::Forwarding;
 pub use herald::{Herald, HeraldActor, HeraldArguments, HeraldMessage};
+pub use listener::{ListenerActor, ListenerArguments, ListenerMessage};
+pub use membership::{Membership, MembershipActor, MembershipArguments, MembershipMessage};
 pub use numbers::Numbers;
 pub use placement::Placement;
+pub use pod::{Pod, PodArguments, Shared};
 pub use reception::{Reception, ReceptionActor, ReceptionMessage};
+pub use registrar::{Registrar, RegistrarActor, RegistrarArguments, RegistrarMessage};
+pub use sweeper::{Sweeper, SweeperActor, SweeperArguments, SweeperMessage};
 pub use switchboard::{Neighbourhood, Switchboard};
-pub use view::View;
-pub use wire::{Bulletin, Frame, Hint, PROTOCOL, Tidings, decode, encode};
+pub use view::{Ended, View};
+pub use wire::{Bulletin, Frame, Hint, Notice, PROTOCOL, Sighting, Tidings, decode, encode};
 
 use crate::conversation::{Moved, SenderOrder, Submission};
 
@@ -59,6 +77,8 @@ pub struct Cluster(Arc<Inner>);
 struct Inner {
     own: PodId,
     placement: ArcSwap<Placement>,
+    pods: ArcSwap<BTreeSet<PodId>>,
+    draining: AtomicBool,
     forwarding: Forwarding,
 }
 
@@ -67,7 +87,36 @@ impl Cluster {
     #[must_use]
     pub fn new(own: PodId, forwarding: Forwarding) -> Self {
         let placement = ArcSwap::from_pointee(Placement::among([own.clone()]));
-        Self(Arc::new(Inner { own, placement, forwarding }))
+        let (pods, draining) = (ArcSwap::default(), AtomicBool::new(false));
+        Self(Arc::new(Inner { own, placement, pods, draining, forwarding }))
+    }
+
+    /// This pod.
+    #[must_use]
+    pub fn own(&self) -> &PodId {
+        &self.0.own
+    }
+
+    /// These are the other pods now.
+    pub fn pods_are(&self, pods: BTreeSet<PodId>) {
+        self.0.pods.store(Arc::new(pods));
+    }
+
+    /// The other pods.
+    #[must_use]
+    pub fn pods(&self) -> Arc<BTreeSet<PodId>> {
+        self.0.pods.load_full()
+    }
+
+    /// This pod takes no more conversations. Never taken back.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Does it take none any more?
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
     }
 
     /// From now on conversations belong where this places them.
@@ -80,6 +129,11 @@ impl Cluster {
     pub fn elsewhere(&self, conversation_id: ConversationId) -> Option<PodId> {
         let placement = self.0.placement.load();
         placement.owner_of(conversation_id).filter(|owner| **owner != self.0.own).cloned()
+    }
+
+    /// Gives up waiting for what has not been answered for too long.
+    pub fn expire(&self, now: Instant) {
+        self.0.forwarding.expire(now);
     }
 
     /// Passes a message on to its owner.

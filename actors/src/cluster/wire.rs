@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::frame::PresenceStatus;
 use colloquy_protocol::frame::TypingState;
-use colloquy_protocol::ids::{ConversationId, SessionId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceId, LoginId, SessionId, UserId};
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::model::message::Message;
 use serde::de::DeserializeOwned;
@@ -89,19 +91,45 @@ pub struct Hint {
     pub tidings: Tidings,
 }
 
+/// A change of somebody's account, for every pod to act on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// A log-in no longer stands.
+    LoginRevoked(UserId, LoginId),
+    /// A user's devices are others now; this one was removed.
+    DevicesChanged(UserId, Option<DeviceId>),
+}
+
 /// What one pod tells another over the bus. Numbered, so that a loss is noticed (see [`super::Numbers`]).
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Bulletin {
     /// Who tells.
     pub from: PodId,
-    /// Its incarnation.
-    pub incarnation: u64,
-    /// Counts what it has told the reader's pod: 1, 2, ...
+    /// Which series the number belongs to: another one for each time the teller has begun to tell the reader.
+    pub series: u64,
+    /// Counts the bulletins of a series: 1, 2, ...
     pub number: u64,
     /// Something could not be told: look for yourselves.
     pub incomplete: bool,
     /// What it tells; empty if it only lets the number be known.
     pub hints: Vec<Hint>,
+    /// What it tells everybody.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
+}
+
+/// That a user has come to a pod, or has none of their devices there any more: over the user's own channel, to whoever
+/// watches them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// Who.
+    pub user_id: UserId,
+    /// Where.
+    pub pod_id: PodId,
+    /// Come or gone.
+    pub status: PresenceStatus,
+    /// When.
+    pub at: UnixMillis,
 }
 
 /// As bytes.

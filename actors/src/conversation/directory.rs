@@ -15,6 +15,7 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 use tokio::sync::oneshot;
 
 use super::{ConversationActor, ConversationArguments, ConversationMessage, ConversationServices};
+use crate::cluster::Cluster;
 use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox};
 
 /// Letters that may wait at the directory.
@@ -88,6 +89,12 @@ impl ConversationIndex {
         answered.await.unwrap_or(Err(ErrorCode::Unavailable))
     }
 
+    /// Conversations belong to other pods than before.
+    pub fn rebalance(&self) {
+        // A busy directory looks by itself, later.
+        let _ = self.directory.try_cast(DirectoryMessage::Rebalance);
+    }
+
     /// How many are awake.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -115,6 +122,8 @@ pub enum DirectoryMessage {
     Passivate(ConversationId, ActorId),
     /// Ask all conversations whether they are idle.
     CheckIdle,
+    /// Let go of conversations that belong to other pods.
+    Rebalance,
 }
 
 /// The directory's actor.
@@ -127,12 +136,15 @@ pub struct DirectoryArguments {
     pub index: ConversationIndex,
     /// Handed to every conversation.
     pub services: ConversationServices,
+    /// Says which conversations belong to other pods.
+    pub cluster: Option<Cluster>,
 }
 
 /// State of the directory.
 pub struct DirectoryState {
     index: ConversationIndex,
     services: ConversationServices,
+    cluster: Option<Cluster>,
     ids: HashMap<ActorId, ConversationId>,
     children: Children,
 }
@@ -165,9 +177,9 @@ impl Actor for ConversationDirectory {
     ) -> Result<DirectoryState, ActorProcessingErr> {
         // What an earlier incarnation had awake has died with it.
         arguments.index.awake.clear();
-        let DirectoryArguments { index, services } = arguments;
+        let DirectoryArguments { index, services, cluster } = arguments;
         let children = Children::new(ActorKind::Conversation, Arc::clone(&services.metrics));
-        Ok(DirectoryState { index, services, ids: HashMap::new(), children })
+        Ok(DirectoryState { index, services, cluster, ids: HashMap::new(), children })
     }
 
     async fn handle(
@@ -184,12 +196,12 @@ impl Actor for ConversationDirectory {
             }
             DirectoryMessage::Passivate(conversation_id, actor_id) => {
                 // Out of the index first: whatever was sent before now is in its mailbox before `Retire`.
-                let awake = state.index.awake.remove_if(&conversation_id, |_, awake| awake.is(actor_id));
-                if let Some((_, awake)) = awake {
-                    let _ = awake.mailbox.cast_beyond_capacity(ConversationMessage::Retire);
-                }
+                state.retire(conversation_id, |awake| awake.is(actor_id));
             }
+            DirectoryMessage::Rebalance => state.rebalance(),
             DirectoryMessage::CheckIdle => {
+                // Pods that saw other members than this one may have asked for conversations here.
+                state.rebalance();
                 for conversation in state.index.awake.iter() {
                     // A conversation with a full mailbox is not idle.
                     let _ = conversation.mailbox.try_cast(ConversationMessage::CheckIdle);
@@ -227,6 +239,22 @@ impl Actor for ConversationDirectory {
 }
 
 impl DirectoryState {
+    fn retire(&self, conversation_id: ConversationId, is_meant: impl Fn(&Awake) -> bool) {
+        if let Some((_, awake)) = self.index.awake.remove_if(&conversation_id, |_, awake| is_meant(awake)) {
+            let _ = awake.mailbox.cast_beyond_capacity(ConversationMessage::Retire);
+        }
+    }
+
+    /// Lets go of conversations that belong elsewhere: they finish what they hold, their senders find the new owner.
+    fn rebalance(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let awake = self.index.awake.iter().map(|entry| *entry.key());
+        let leaving: Vec<_> = awake.filter(|id| cluster.elsewhere(*id).is_some()).collect();
+        for conversation_id in leaving {
+            self.retire(conversation_id, |_| true);
+        }
+    }
+
     async fn wake(
         &mut self,
         conversation: Conversation,

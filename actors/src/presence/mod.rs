@@ -3,19 +3,25 @@
 //! A tracker knows only what sessions have told it, so one that has crashed asks every session on the node to
 //! announce itself again and is whole when they have.
 
+mod elsewhere;
 mod roster;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::UnixMillis;
+use colloquy_protocol::frame::PresenceStatus;
 use colloquy_protocol::frame::server::{Presence, ServerFrame};
 use colloquy_protocol::ids::{SessionId, UserId};
 use colloquy_storage::ambient::Clock;
+use colloquy_storage::model::live::PodId;
 use colloquy_storage::ports::Accounts;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 
+pub use elsewhere::Elsewhere;
 pub use roster::{Notice, Roster};
+
+use crate::cluster::Sighting;
 
 use crate::metrics::Metrics;
 use crate::session::{LiveSessions, SessionHandle, SessionMessage};
@@ -25,6 +31,9 @@ use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
 const MAILBOX_CAPACITY: usize = 65_536;
 /// How often "last seen" goes to the store, in bulk.
 const SEEN_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Users looked up at once in the live directory.
+const LOOK_MAX_USERS: usize = 1000;
 
 /// How often it is noted that those who are online were seen.
 const ONLINE_SEEN_INTERVAL: Duration = Duration::from_secs(60);
@@ -40,6 +49,12 @@ pub enum TrackerMessage {
     Watch(Arc<SessionHandle>, Vec<UserId>),
     /// No longer.
     Unwatch(SessionId, Vec<UserId>),
+    /// A user has come to another pod, or has gone from it.
+    Sighted(Sighting),
+    /// Whoever was there is not any more.
+    PodEnded(PodId),
+    /// What was heard of other pods may not be all: look again.
+    LookElsewhere,
     /// Write when users were last seen.
     FlushSeen,
     /// Note that those who are here were seen now, so that a crash of the node forgets no more than a minute.
@@ -90,6 +105,13 @@ impl Trackers {
         let _ = self.0[share].cast_beyond_capacity(message);
     }
 
+    /// Tells every tracker, whatever waits there: pods come and go seldom.
+    pub fn tell_all(&self, message: impl Fn() -> TrackerMessage) {
+        for share in 0..self.count() {
+            self.announce_to_share(share, message());
+        }
+    }
+
     /// Splits users by their trackers.
     #[must_use]
     pub fn by_share(&self, users: impl IntoIterator<Item = UserId>) -> Vec<Vec<UserId>> {
@@ -115,6 +137,8 @@ pub struct TrackerArguments {
     pub sessions: LiveSessions,
     /// Where "last seen" is kept.
     pub accounts: Arc<dyn Accounts>,
+    /// Who is connected to other pods.
+    pub elsewhere: Option<Elsewhere>,
     /// What time it is.
     pub clock: Clock,
     /// Counts.
@@ -180,18 +204,37 @@ impl Actor for PresenceTracker {
             TrackerMessage::Join(session) => {
                 // One that has left before it was heard of would stay for ever.
                 if !session.has_ended() {
+                    let was_here = state.roster.is_here(session.user_id);
                     send(state.roster.join(session.user_id, session.session_id, now));
+                    if !was_here && let Some(elsewhere) = &state.services.elsewhere {
+                        elsewhere.tell(session.user_id, PresenceStatus::Online, now);
+                    }
                 }
             }
             TrackerMessage::Leave(user_id, session_id) => {
-                let notices = state.roster.leave(user_id, session_id, now);
-                if state.roster.is_offline(user_id) {
+                let was_here = state.roster.is_here(user_id);
+                send(state.roster.leave(user_id, session_id, now));
+                if was_here && !state.roster.is_here(user_id) {
                     state.seen.push((user_id, now));
+                    if let Some(elsewhere) = &state.services.elsewhere {
+                        elsewhere.tell(user_id, PresenceStatus::Offline, now);
+                    }
                 }
-                send(notices);
             }
             TrackerMessage::Watch(session, users) => state.watch(&session, users, now).await,
-            TrackerMessage::Unwatch(session_id, users) => state.roster.unwatch(session_id, &users),
+            TrackerMessage::Unwatch(session_id, users) => state.unwatch(session_id, &users).await,
+            TrackerMessage::Sighted(sighting) => {
+                let Sighting { user_id, pod_id, status, at } = sighting;
+                send(state.roster.sighted(user_id, pod_id, status, at));
+            }
+            TrackerMessage::PodEnded(pod_id) => {
+                send(state.roster.pod_ended(&pod_id, now));
+                // Another one of its name may be there already.
+                state.look_elsewhere(state.roster.watched().collect(), now).await;
+            }
+            TrackerMessage::LookElsewhere => {
+                state.look_elsewhere(state.roster.watched().collect(), now).await;
+            }
             TrackerMessage::FlushSeen => state.flush_seen().await,
             TrackerMessage::NoteOnline => state.seen.extend(state.roster.online().map(|user| (user, now))),
         }
@@ -213,6 +256,13 @@ impl TrackerState {
         if session.has_ended() {
             return;
         }
+        let unwatched = |user_id: &UserId| !self.roster.is_watched(*user_id);
+        let fresh: Vec<UserId> = users.iter().copied().filter(unwatched).collect();
+        if let Some(elsewhere) = &self.services.elsewhere {
+            elsewhere.watch(&fresh).await;
+        }
+        // Heard from before it is looked: who comes in between is not missed.
+        self.look_elsewhere(fresh, now).await;
         for user_id in users {
             if self.roster.last_seen_unknown(user_id)
                 && let Ok(Some(user)) = self.services.accounts.get(user_id).await
@@ -221,6 +271,26 @@ impl TrackerState {
             }
             let notice = self.roster.watch(Arc::clone(session), user_id, now);
             send(vec![notice]);
+        }
+    }
+
+    async fn unwatch(&mut self, session_id: SessionId, users: &[UserId]) {
+        self.roster.unwatch(session_id, users);
+        if let Some(elsewhere) = &self.services.elsewhere {
+            let unwatched = users.iter().copied().filter(|user_id| !self.roster.is_watched(*user_id));
+            elsewhere.unwatch(unwatched.collect()).await;
+        }
+    }
+
+    /// Looks up on which other pods users are.
+    async fn look_elsewhere(&mut self, users: Vec<UserId>, now: UnixMillis) {
+        let Some(elsewhere) = &self.services.elsewhere else { return };
+        for users in users.chunks(LOOK_MAX_USERS) {
+            // Not answered, it is looked again when the live directory is back.
+            let Some(pods) = elsewhere.pods_of(users).await else { return };
+            for (user_id, pods) in users.iter().zip(pods) {
+                send(self.roster.is_on(*user_id, pods, now));
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The roster: which sessions a user has open, and who watches. Pure.
+//! The roster: which sessions a user has open here, on which other pods they are, and who watches. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::PresenceStatus;
 use colloquy_protocol::ids::{SessionId, UserId};
+use colloquy_storage::model::live::PodId;
 
 use crate::session::SessionHandle;
 
@@ -43,6 +44,8 @@ pub struct Roster<W = Arc<SessionHandle>> {
 #[derive(Debug)]
 struct Entry<W> {
     sessions: BTreeSet<SessionId>,
+    /// Other pods the user is on; known only of those who are watched.
+    elsewhere: BTreeSet<PodId>,
     watchers: BTreeMap<SessionId, W>,
     last_seen: Option<UnixMillis>,
 }
@@ -55,28 +58,77 @@ impl<W> Default for Roster<W> {
 
 impl<W> Default for Entry<W> {
     fn default() -> Self {
-        Self { sessions: BTreeSet::new(), watchers: BTreeMap::new(), last_seen: None }
+        let (sessions, elsewhere) = (BTreeSet::new(), BTreeSet::new());
+        Self { sessions, elsewhere, watchers: BTreeMap::new(), last_seen: None }
     }
 }
 
 impl<W: Watcher> Roster<W> {
-    /// A session is open; says whom to tell if it is the user's first.
+    /// A session is open; says whom to tell if the user was away.
     pub fn join(&mut self, user_id: UserId, session_id: SessionId, now: UnixMillis) -> Vec<Notice<W>> {
-        let entry = self.users.entry(user_id).or_default();
-        let first = entry.sessions.is_empty();
-        entry.sessions.insert(session_id);
-        if first { entry.notices(user_id, now) } else { Vec::new() }
+        self.change(user_id, now, |entry| {
+            entry.sessions.insert(session_id);
+        })
     }
 
-    /// A session has ended; says whom to tell if it was the user's last.
+    /// A session has ended; says whom to tell if the user is away now.
     pub fn leave(&mut self, user_id: UserId, session_id: SessionId, now: UnixMillis) -> Vec<Notice<W>> {
-        let Some(entry) = self.users.get_mut(&user_id) else { return Vec::new() };
-        let left = entry.sessions.remove(&session_id) && entry.sessions.is_empty();
-        if !left {
+        self.change(user_id, now, |entry| {
+            entry.sessions.remove(&session_id);
+        })
+    }
+
+    /// A user who is watched has come to another pod, or gone from it; says whom to tell.
+    pub fn sighted(
+        &mut self,
+        user_id: UserId,
+        pod_id: PodId,
+        status: PresenceStatus,
+        at: UnixMillis,
+    ) -> Vec<Notice<W>> {
+        if !self.is_watched(user_id) {
             return Vec::new();
         }
-        entry.last_seen = Some(now);
-        let notices = entry.notices(user_id, now);
+        self.change(user_id, at, |entry| {
+            match status {
+                PresenceStatus::Online => entry.elsewhere.insert(pod_id),
+                PresenceStatus::Offline => entry.elsewhere.remove(&pod_id),
+            };
+        })
+    }
+
+    /// A user is on these other pods; says whom to tell if that is news.
+    pub fn is_on(&mut self, user_id: UserId, pods: BTreeSet<PodId>, now: UnixMillis) -> Vec<Notice<W>> {
+        self.change(user_id, now, |entry| entry.elsewhere = pods)
+    }
+
+    /// A pod has ended, and with it every session there; says whom to tell.
+    pub fn pod_ended(&mut self, pod_id: &PodId, now: UnixMillis) -> Vec<Notice<W>> {
+        let there = self.users.iter().filter(|(_, entry)| entry.elsewhere.contains(pod_id));
+        let there: Vec<UserId> = there.map(|(user_id, _)| *user_id).collect();
+        let ended = |user_id| {
+            self.change(user_id, now, |entry| {
+                entry.elsewhere.remove(pod_id);
+            })
+        };
+        there.into_iter().flat_map(ended).collect()
+    }
+
+    /// Applies a change to a user's entry; says whom to tell if the user has come or gone by it.
+    fn change(
+        &mut self,
+        user_id: UserId,
+        now: UnixMillis,
+        apply: impl FnOnce(&mut Entry<W>),
+    ) -> Vec<Notice<W>> {
+        let entry = self.users.entry(user_id).or_default();
+        let was_online = entry.is_online();
+        apply(entry);
+        let is_online = entry.is_online();
+        if was_online && !is_online {
+            entry.last_seen = entry.last_seen.max(Some(now));
+        }
+        let notices = if was_online == is_online { Vec::new() } else { entry.notices(user_id, now) };
         self.forget_if_unused(user_id);
         notices
     }
@@ -93,6 +145,10 @@ impl<W: Watcher> Roster<W> {
         for user_id in users {
             if let Some(entry) = self.users.get_mut(user_id) {
                 entry.watchers.remove(&session_id);
+                if entry.watchers.is_empty() {
+                    // Nothing is heard of them any more.
+                    entry.elsewhere.clear();
+                }
             }
             self.forget_if_unused(*user_id);
         }
@@ -101,7 +157,7 @@ impl<W: Watcher> Roster<W> {
     /// Must "last seen" be looked up before a watcher can be told?
     #[must_use]
     pub fn last_seen_unknown(&self, user_id: UserId) -> bool {
-        self.users.get(&user_id).is_none_or(|entry| entry.sessions.is_empty() && entry.last_seen.is_none())
+        self.users.get(&user_id).is_none_or(|entry| !entry.is_online() && entry.last_seen.is_none())
     }
 
     /// "Last seen" was looked up.
@@ -110,19 +166,30 @@ impl<W: Watcher> Roster<W> {
         entry.last_seen = entry.last_seen.max(last_seen);
     }
 
-    /// Everybody who is here.
+    /// Everybody who has a session on this pod.
     pub fn online(&self) -> impl Iterator<Item = UserId> {
         self.users.iter().filter(|(_, entry)| !entry.sessions.is_empty()).map(|(user_id, _)| *user_id)
     }
 
-    /// Has the user no session here?
+    /// Has the user a session on this pod?
     #[must_use]
-    pub fn is_offline(&self, user_id: UserId) -> bool {
-        self.users.get(&user_id).is_none_or(|entry| entry.sessions.is_empty())
+    pub fn is_here(&self, user_id: UserId) -> bool {
+        self.users.get(&user_id).is_some_and(|entry| !entry.sessions.is_empty())
+    }
+
+    /// Does anybody watch the user?
+    #[must_use]
+    pub fn is_watched(&self, user_id: UserId) -> bool {
+        self.users.get(&user_id).is_some_and(|entry| !entry.watchers.is_empty())
+    }
+
+    /// Everybody who is watched.
+    pub fn watched(&self) -> impl Iterator<Item = UserId> {
+        self.users.iter().filter(|(_, entry)| !entry.watchers.is_empty()).map(|(user_id, _)| *user_id)
     }
 
     fn forget_if_unused(&mut self, user_id: UserId) {
-        let unused = |entry: &Entry<W>| entry.sessions.is_empty() && entry.watchers.is_empty();
+        let unused = |entry: &Entry<W>| !entry.is_online() && entry.watchers.is_empty();
         if self.users.get(&user_id).is_some_and(unused) {
             self.users.remove(&user_id);
         }
@@ -130,15 +197,19 @@ impl<W: Watcher> Roster<W> {
 }
 
 impl<W: Watcher> Entry<W> {
+    fn is_online(&self) -> bool {
+        !self.sessions.is_empty() || !self.elsewhere.is_empty()
+    }
+
     fn notices(&self, user_id: UserId, now: UnixMillis) -> Vec<Notice<W>> {
         self.watchers.values().map(|watcher| self.notice(user_id, watcher.clone(), now)).collect()
     }
 
     fn notice(&self, user_id: UserId, watcher: W, now: UnixMillis) -> Notice<W> {
-        let (status, last_seen) = if self.sessions.is_empty() {
-            (PresenceStatus::Offline, self.last_seen)
-        } else {
+        let (status, last_seen) = if self.is_online() {
             (PresenceStatus::Online, Some(now))
+        } else {
+            (PresenceStatus::Offline, self.last_seen)
         };
         Notice { watcher, user_id, status, last_seen }
     }
@@ -176,6 +247,37 @@ mod tests {
         assert_eq!((notices[0].status, notices[0].last_seen), (PresenceStatus::Offline, Some(20)));
         roster.unwatch(watcher, &[watched]);
         assert!(roster.users.is_empty(), "nothing is kept for a user nobody is here for");
+    }
+
+    #[test]
+    fn a_user_who_moves_from_pod_to_pod_is_online_all_the_while() {
+        let mut roster = Roster::<SessionId>::default();
+        let (watched, [a, b]) = (user(1), ["a", "b"].map(|name| PodId::new(name).unwrap()));
+        roster.watch(session(9), watched, 1);
+        assert_eq!(roster.sighted(watched, a.clone(), PresenceStatus::Online, 2).len(), 1);
+        assert!(roster.join(watched, session(1), 3).is_empty());
+        assert!(roster.pod_ended(&a, 4).is_empty());
+        assert!(roster.sighted(watched, b.clone(), PresenceStatus::Online, 5).is_empty());
+        assert!(roster.leave(watched, session(1), 6).is_empty());
+        let gone = roster.pod_ended(&b, 7);
+        assert_eq!((gone[0].status, gone[0].last_seen), (PresenceStatus::Offline, Some(7)));
+        assert_eq!(roster.is_on(watched, BTreeSet::from([a]), 8)[0].status, PresenceStatus::Online);
+        roster.unwatch(session(9), &[watched]);
+        assert!(roster.users.is_empty());
+    }
+
+    #[test]
+    fn of_a_user_nobody_watches_it_is_not_kept_where_else_they_are() {
+        let mut roster = Roster::<SessionId>::default();
+        let pod_id = PodId::new("a").unwrap();
+        assert!(roster.sighted(user(1), pod_id.clone(), PresenceStatus::Offline, 1).is_empty());
+        assert!(roster.users.is_empty());
+        roster.join(user(2), session(1), 1);
+        roster.watch(session(9), user(2), 1);
+        roster.sighted(user(2), pod_id, PresenceStatus::Online, 2);
+        roster.unwatch(session(9), &[user(2)]);
+        roster.leave(user(2), session(1), 3);
+        assert!(roster.users.is_empty());
     }
 
     proptest! {

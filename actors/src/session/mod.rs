@@ -13,6 +13,7 @@
 //! | `drain` | where clients go when the node goes away |
 //! | `handle` | how the rest of the node reaches a session |
 //! | `live` | the sessions that are open on this node |
+//! | `resync` | looking for what was lost on its way here |
 //! | `reach` | the sessions of users, wherever they are connected |
 //! | `supervisor` | the parent of all sessions |
 //!
@@ -30,6 +31,7 @@ mod live;
 mod opening;
 mod patience;
 mod reach;
+mod resync;
 mod supervisor;
 mod typing;
 
@@ -51,6 +53,7 @@ use colloquy_storage::ports::{Accounts, Conversations, Cursors, KeyDirectory, Me
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
+use crate::cluster::Registrar;
 use crate::conversation::{Answer, Doorway};
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
@@ -111,6 +114,8 @@ pub struct SessionServices {
     pub heartbeat_interval: Duration,
     /// Whether clients are to go elsewhere.
     pub drain: Drain,
+    /// Lets other pods know who is connected here.
+    pub registrar: Option<Registrar>,
 }
 
 /// What a session is told.
@@ -143,6 +148,8 @@ pub enum SessionMessage {
     Announce(usize),
     /// The node is going away: see [`Drain`].
     Migrate,
+    /// Something may have been lost on its way here: look for what was missed, and whether the log-in still stands.
+    Resync,
 }
 
 /// A token that came with the handshake instead of an `auth` frame.
@@ -199,6 +206,8 @@ struct OpenSession {
     typing: TypingThrottle,
     /// Presence that the socket has no room for yet; bounded by what the session watches.
     notices: BTreeMap<UserId, Arc<str>>,
+    /// A `Resync` is on its way to ourselves, because the store did not answer the last one.
+    resyncing: bool,
 }
 
 /// A message of this session that has no answer yet.
@@ -224,6 +233,13 @@ impl Attendance {
         attendance
     }
 
+    /// Returns when other pods can find the session, or that cannot be known.
+    async fn is_known_elsewhere(&self) {
+        if let Some(registrar) = &self.services.registrar {
+            registrar.enter(&self.handle).await;
+        }
+    }
+
     fn join(&self) {
         let join = TrackerMessage::Join(Arc::clone(&self.handle));
         self.services.trackers.announce(self.handle.user_id, join);
@@ -232,10 +248,13 @@ impl Attendance {
 
 impl Drop for Attendance {
     fn drop(&mut self) {
-        let SessionServices { sessions, doorway, trackers, .. } = &*self.services;
+        let SessionServices { sessions, doorway, trackers, registrar, .. } = &*self.services;
         let (user_id, session_id) = (self.handle.user_id, self.handle.session_id);
         self.handle.ended.store(true, Ordering::SeqCst);
         sessions.leave(&self.handle);
+        if let Some(registrar) = registrar {
+            registrar.leave(&self.handle);
+        }
         doorway.session_ended(session_id);
         trackers.announce(user_id, TrackerMessage::Leave(user_id, session_id));
         for (share, users) in trackers.by_share(self.watched.iter().copied()).into_iter().enumerate() {
@@ -342,6 +361,7 @@ impl Actor for SessionActor {
                 state.tell_notices();
             }
             SessionMessage::Announce(share) => state.announce(share),
+            SessionMessage::Resync => Box::pin(state.resync(&myself)).await,
             SessionMessage::Migrate => {
                 if let Some((new_endpoint, reconnect_after)) = state.services.drain.slot() {
                     state.migrate(&new_endpoint, reconnect_after);

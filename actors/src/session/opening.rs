@@ -23,7 +23,7 @@ use crate::conversation::Moved;
 use crate::supervision::{ActorKind, Letter, Mailbox};
 
 /// Conversations read at once while looking for what was missed.
-const WALK_PAGE: usize = 500;
+pub(super) const WALK_PAGE: usize = 500;
 
 /// Why a device is not let in: what it is told, and how its socket is closed.
 #[derive(Debug)]
@@ -105,6 +105,7 @@ impl SessionState {
         // Found by others first, then what was missed is listed: a message stored in between is in both, and
         // `Delivery` drops the second (NOLOSS).
         let attendance = Attendance::begin(Arc::clone(&handle), &self.services);
+        attendance.is_known_elsewhere().await;
         // Looked at again now that a revocation or a removal finds the session: one that came in between did not (AUTHZ).
         self.services.authenticator.authenticate(token).await?;
         let devices = self.devices_with(&who, device_id).await?;
@@ -121,6 +122,7 @@ impl SessionState {
             recent: VecDeque::new(),
             typing: TypingThrottle::default(),
             notices: BTreeMap::new(),
+            resyncing: false,
         }));
         self.welcome(&handle, &who, &devices, unread_count).await?;
         self.keep_reading(myself);

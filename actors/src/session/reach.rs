@@ -50,7 +50,8 @@ impl Reach {
         self.elsewhere(audience, || Tidings::Whisper(Arc::clone(text)));
     }
 
-    fn here(&self, audience: &[UserId], tell: impl Fn(&super::SessionHandle)) {
+    /// Tells the sessions of this pod alone.
+    pub fn here(&self, audience: &[UserId], tell: impl Fn(&super::SessionHandle)) {
         for user_id in audience {
             self.0.here.of_user(*user_id, |session| tell(session));
         }

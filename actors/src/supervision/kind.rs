@@ -13,10 +13,18 @@ pub enum ActorKind {
     StoreWriter,
     /// Who is online, for a share of the users.
     PresenceTracker,
+    /// Has sessions look for themselves what they have missed.
+    Sweeper,
+    /// Enters connected devices in the live directory.
+    Registrar,
     /// Tells other pods what their sessions have to hear of.
     Herald,
     /// Takes in what other pods ask.
     Reception,
+    /// Takes in what other pods tell.
+    Listener,
+    /// Says that this pod runs, and sees who else does.
+    Membership,
     /// Finds, starts and passivates conversations.
     ConversationDirectory,
     /// Owner and sequencer of one conversation.
@@ -34,10 +42,14 @@ impl ActorKind {
         Self::Bridge,
         Self::StoreWriter,
         Self::PresenceTracker,
+        Self::Sweeper,
+        Self::Registrar,
         Self::Herald,
         Self::Reception,
         Self::ConversationDirectory,
         Self::Conversation,
+        Self::Listener,
+        Self::Membership,
         Self::SessionSupervisor,
         Self::Session,
     ];

@@ -1,6 +1,6 @@
 //! The handle of a bridge: outlives its restarts, and may be used before it runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +61,12 @@ impl Links {
     #[must_use]
     pub fn is_up(&self, peer: &PodId) -> bool {
         self.0.standing.load().contains_key(peer)
+    }
+
+    /// The pods to which links stand.
+    #[must_use]
+    pub fn standing(&self) -> BTreeSet<PodId> {
+        self.0.standing.load().keys().cloned().collect()
     }
 
     /// Says who is to be linked to; this pod itself is skipped. Connects to who is new, lets go of who is gone or has

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::stage::{DEADLINE, conversation, identity_key, phone, pod, user};
 use crate::cluster::bridge::{Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links};
 use crate::cluster::{
-    Cluster, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, Switchboard, View,
+    Cluster, Ended, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, Switchboard, View,
 };
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
@@ -155,7 +155,7 @@ impl World {
             let Store { conversations, accounts, .. } = self.store.clone();
             Doorway::new(index.clone(), conversations, accounts, Clock::System, cluster)
         };
-        let mut children = self.conversations(&index, &sessions, &metrics);
+        let mut children = self.conversations(&index, &sessions, cluster.clone(), &metrics);
         for shard in reception.shards() {
             let (shard, here, metrics) = (shard.clone(), doorway(None), Arc::clone(&metrics));
             children.push(ChildSpec::permanent(ActorKind::Reception, move |parent| {
@@ -191,6 +191,7 @@ impl World {
         &self,
         index: &ConversationIndex,
         sessions: &LiveSessions,
+        cluster: Cluster,
         metrics: &Arc<Metrics>,
     ) -> Vec<ChildSpec> {
         let Store { log, cursors, keys, .. } = self.store.clone();
@@ -212,7 +213,7 @@ impl World {
             clock: Clock::System,
             entropy: Entropy::from_seed(2),
         };
-        let arguments = DirectoryArguments { index: index.clone(), services };
+        let arguments = DirectoryArguments { index: index.clone(), services, cluster: Some(cluster) };
         children.push(ChildSpec::permanent(ActorKind::ConversationDirectory, move |parent| {
             ConversationDirectory::start(arguments.clone(), parent)
         }));
@@ -236,7 +237,7 @@ impl Placing {
 
 impl Neighbourhood for Placing {
     fn linked(&self, pod_id: &PodId, is_up: bool) {
-        self.change(|view| view.link(pod_id.clone(), is_up));
+        self.change(|view| assert_eq!(view.link(pod_id.clone(), is_up), Ended::default()));
     }
 }
 
@@ -277,7 +278,7 @@ impl Pod {
 pub(in crate::cluster) async fn linked(one: Pod, other: Pod) -> (Pod, Pod) {
     let members = vec![one.member(), other.member()];
     for pod in [&one, &other] {
-        pod.placing.change(|view| assert!(!view.list(members.clone()), "none has died"));
+        pod.placing.change(|view| assert_eq!(view.list(members.clone()), Ended::default()));
         pod.links.set_members(members.clone());
     }
     until(|| one.owns() != other.owns()).await;

@@ -1,0 +1,147 @@
+//! The sweeper: has every session of this pod look for itself what it has missed, at a bounded rate.
+//!
+//! What is told between pods may be lost: with a pod that dies, with the live directory while it is away. Wherever that
+//! is noticed, a sweep makes it good (NOLOSS, AUTHZ: a session also looks whether its log-in still stands). While the
+//! directory is away, sweeps follow each other: that is the polling that stands in for hints.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::session::{LiveSessions, SessionHandle, SessionMessage};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox};
+
+/// Sessions told in one step ...
+const STEP_SESSIONS: usize = 50;
+/// ... and how long until the next: 500 sessions a second.
+const STEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Between the end of one sweep and the next while the live directory is away.
+const POLL_PAUSE: Duration = Duration::from_secs(2);
+/// Letters that may wait: a request that finds more is covered by those.
+const MAILBOX_CAPACITY: usize = 64;
+
+/// Where to ask for a sweep.
+#[derive(Clone, Debug, Default)]
+pub struct Sweeper(Address<SweeperMessage>);
+
+impl Sweeper {
+    /// Something may have been lost up to now: every session that is open looks for itself.
+    pub fn sweep(&self) {
+        // One that is restarting begins with a sweep.
+        let _ = self.0.try_cast(SweeperMessage::Sweep);
+    }
+}
+
+/// What the sweeper is told.
+pub enum SweeperMessage {
+    /// Begin.
+    Sweep,
+    /// Go on.
+    Step,
+    /// Look whether to poll.
+    Poll,
+}
+
+/// What the sweeper is started with.
+#[derive(Clone)]
+pub struct SweeperArguments {
+    /// Where to ask it.
+    pub sweeper: Sweeper,
+    /// Whom it tells.
+    pub sessions: LiveSessions,
+    /// Whether the live directory answers.
+    pub health: watch::Receiver<bool>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The actor.
+pub struct SweeperActor;
+
+/// Its state.
+pub struct SweeperState {
+    services: SweeperArguments,
+    remaining: VecDeque<Arc<SessionHandle>>,
+    /// Asked for during a sweep: sessions that were told before that are to look once more.
+    again: bool,
+}
+
+impl SweeperActor {
+    /// Starts the sweeper under `parent` and points its address at it.
+    ///
+    /// # Errors
+    /// If the parent is stopping.
+    pub async fn start(arguments: SweeperArguments, parent: ActorCell) -> Result<ActorCell, SpawnErr> {
+        let (address, metrics) = (arguments.sweeper.0.clone(), Arc::clone(&arguments.metrics));
+        let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
+        let mailbox = Mailbox::new(actor.clone(), metrics.depth_of(ActorKind::Sweeper), MAILBOX_CAPACITY);
+        address.install(mailbox);
+        metrics.actor_started(ActorKind::Sweeper);
+        // A predecessor may have died in the middle of one.
+        let _ = actor.cast(Letter::uncounted(SweeperMessage::Sweep));
+        actor.send_interval(POLL_PAUSE, || Letter::uncounted(SweeperMessage::Poll));
+        Ok(actor.get_cell())
+    }
+}
+
+impl Actor for SweeperActor {
+    type Msg = Letter<SweeperMessage>;
+    type State = SweeperState;
+    type Arguments = SweeperArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        services: SweeperArguments,
+    ) -> Result<SweeperState, ActorProcessingErr> {
+        Ok(SweeperState { services, remaining: VecDeque::new(), again: false })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut SweeperState,
+    ) -> Result<(), ActorProcessingErr> {
+        match letter.open() {
+            SweeperMessage::Sweep if !state.remaining.is_empty() => state.again = true,
+            SweeperMessage::Sweep => state.begin(&myself),
+            SweeperMessage::Poll => {
+                let is_away = !*state.services.health.borrow();
+                if is_away && state.remaining.is_empty() {
+                    state.begin(&myself);
+                }
+            }
+            SweeperMessage::Step => state.step(&myself),
+        }
+        Ok(())
+    }
+}
+
+impl SweeperState {
+    fn begin(&mut self, myself: &ActorRef<Letter<SweeperMessage>>) {
+        self.services.metrics.sweeps.inc();
+        self.again = false;
+        let remaining = &mut self.remaining;
+        self.services.sessions.for_each(|session| remaining.push_back(Arc::clone(session)));
+        self.step(myself);
+    }
+
+    fn step(&mut self, myself: &ActorRef<Letter<SweeperMessage>>) {
+        let share = STEP_SESSIONS.min(self.remaining.len());
+        for session in self.remaining.drain(..share) {
+            // One for each session and sweep.
+            session.answer(SessionMessage::Resync);
+        }
+        if !self.remaining.is_empty() {
+            myself.send_after(STEP_INTERVAL, || Letter::uncounted(SweeperMessage::Step));
+        } else if self.again {
+            self.again = false;
+            myself.send_after(STEP_INTERVAL, || Letter::uncounted(SweeperMessage::Sweep));
+        }
+    }
+}
