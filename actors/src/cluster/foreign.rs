@@ -70,6 +70,12 @@ impl ForeignSessions {
         Arc::clone(&entry.or_insert_with(|| Arc::new(fresh())))
     }
 
+    /// How many are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// It has ended.
     pub fn ended(&self, pod_id: &PodId, session_id: SessionId) {
         if let Some((_, session)) = self.0.remove(&(pod_id.clone(), session_id)) {
@@ -105,7 +111,7 @@ mod tests {
             Frame::Answered(answers) => answers,
             other => panic!("not answers: {other:?}"),
         };
-        frames(far_end.take()).into_iter().flat_map(of).collect()
+        frames(&far_end.take()).into_iter().flat_map(of).collect()
     }
 
     #[test]

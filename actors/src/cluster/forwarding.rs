@@ -174,7 +174,7 @@ mod tests {
             Frame::Submit { request, .. } => request,
             other => panic!("not a message: {other:?}"),
         };
-        frames(far_end.take()).into_iter().map(request).collect()
+        frames(&far_end.take()).into_iter().map(request).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,7 +182,7 @@ mod tests {
         let ((forwarding, links), mut session) = (forwarding(), Session::of(user(1), 1).await);
         let far_end = FarEnd::of(&links, &pod("b"));
         forwarding.submit(&pod("b"), session.submission_in_order(7, 1));
-        let [Frame::Submit { request, session_id, message: carried, order }] = &frames(far_end.take())[..]
+        let [Frame::Submit { request, session_id, message: carried, order }] = &frames(&far_end.take())[..]
         else {
             panic!("one message is sent");
         };
@@ -291,7 +291,7 @@ mod tests {
         forwarding.session_ended(session.id());
         forwarding.session_ended(session.id());
         for (end, told) in ends.iter().zip([1, 1, 0, 0]) {
-            let frames = frames(end.take());
+            let frames = frames(&end.take());
             assert!(
                 frames.iter().all(|frame| matches!(frame, Frame::SessionEnded(id) if *id == session.id()))
             );
@@ -309,7 +309,7 @@ mod tests {
         forwarding.expire(Instant::now());
         far_end.take();
         forwarding.expire(Instant::now());
-        assert!(matches!(&frames(far_end.take())[..], [Frame::SessionEnded(id)] if *id == session.id()));
+        assert!(matches!(&frames(&far_end.take())[..], [Frame::SessionEnded(id)] if *id == session.id()));
         forwarding.expire(Instant::now());
         assert!(far_end.take().is_empty());
     }

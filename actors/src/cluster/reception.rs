@@ -62,7 +62,7 @@ impl Reception {
         let _ = self.shard(conversation_id).try_cast(message);
     }
 
-    fn shard(&self, conversation_id: ConversationId) -> &Address<ReceptionMessage> {
+    pub(super) fn shard(&self, conversation_id: ConversationId) -> &Address<ReceptionMessage> {
         &self.0[(conversation_id.0.as_u128() % self.0.len() as u128) as usize]
     }
 }
@@ -129,5 +129,114 @@ impl Actor for ReceptionActor {
             tracing::warn!(%error, "another pod's request could not be answered from the store");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use colloquy_storage::model::cursor::CursorKind;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cluster::tests::pods::{Pod, World};
+    use crate::cluster::tests::stage::{Session, conversation, message, number_of, refused, user};
+    use crate::session::SessionMessage;
+
+    /// A pod, and sessions of users 1 and 2 on it.
+    async fn pod(world: &World) -> (Pod, Session, Session) {
+        let pod = world.pod("a").await;
+        let (one, two) = (Session::of(user(1), 1).await, Session::of(user(2), 2).await);
+        pod.sessions.enter(Arc::clone(&one.handle));
+        pod.sessions.enter(Arc::clone(&two.handle));
+        (pod, one, two)
+    }
+
+    /// What the session hears until its message is answered.
+    async fn answered(session: &mut Session) -> Answer {
+        loop {
+            match session.next().await {
+                SessionMessage::Answered(mut answers) => return answers.remove(0).1,
+                SessionMessage::Delivered(_) => {}
+                other => panic!("neither answer nor message: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_message_overtakes_another_while_their_conversation_is_woken() {
+        let world = World::new("woken").await;
+        let pod = world.pod("a").await;
+        let mut session = Session::of(user(1), 1).await;
+        for n in 1..=50 {
+            pod.reception.submit(Box::new(session.submission(n)));
+        }
+        let mut answers = Vec::new();
+        while answers.len() < 50 {
+            answers.extend(session.answers().await);
+        }
+        assert!(answers.iter().all(|(token, answer)| number_of(answer) == *token), "{answers:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn strangers_are_heard_in_no_conversation_and_cannot_tell_it_from_none() {
+        let world = World::new("strangers").await;
+        let (pod, mut one, _two) = pod(&world).await;
+        let mut stranger = Session::of(user(3), 3).await;
+        // Before it is awake, and while it is.
+        for _ in 0..2 {
+            let mut submission = stranger.submission(9);
+            submission.message.sender_id = user(3);
+            pod.reception.submit(Box::new(submission));
+            let mut submission = stranger.submission(9);
+            submission.message.conversation_id = ConversationId(Uuid::from_u128(9));
+            pod.reception.submit(Box::new(submission));
+            for _ in 0..2 {
+                assert_eq!(stranger.answer().await, (9, refused(ErrorCode::UnknownConversation)));
+            }
+            pod.reception.submit(Box::new(one.submission(1)));
+            assert_eq!(number_of(&answered(&mut one).await), 1);
+        }
+        let moved = Moved { kind: CursorKind::Read, through: 1, message_ids: Vec::new() };
+        let tell = |letter| pod.reception.tell(conversation(), letter);
+        tell(ReceptionMessage::Advance(conversation(), user(3), moved));
+        tell(ReceptionMessage::Typing(conversation(), user(3), TypingState::Started));
+        tell(ReceptionMessage::Typing(conversation(), user(2), TypingState::Started));
+        let SessionMessage::Whisper(text) = one.next().await else { panic!("it hears of typing only") };
+        assert!(text.contains(&user(2).0.to_string()), "{text}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn participants_elsewhere_are_heard_and_wake_their_conversation() {
+        let world = World::new("heard").await;
+        let (pod, mut one, _two) = pod(&world).await;
+        pod.reception.submit(Box::new(one.submission(1)));
+        answered(&mut one).await;
+        let asleep = world.pod("b").await;
+        asleep.sessions.enter(Arc::clone(&one.handle));
+        let moved = Moved { kind: CursorKind::Read, through: 1, message_ids: Vec::new() };
+        asleep.reception.tell(conversation(), ReceptionMessage::Advance(conversation(), user(2), moved));
+        loop {
+            match one.next().await {
+                SessionMessage::Delivered(_) => {}
+                SessionMessage::Push(text) => break assert!(text.contains("read_receipt"), "{text}"),
+                other => panic!("neither message nor receipt: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_message_that_was_refused_elsewhere_is_not_waited_for() {
+        let world = World::new("skipped").await;
+        let (pod, mut one, _two) = pod(&world).await;
+        pod.reception.submit(Box::new(one.submission_in_order(1, 1)));
+        answered(&mut one).await;
+        pod.reception.submit(Box::new(one.submission_in_order(3, 3)));
+        let order = SenderOrder { client_sequence: 2, expected: 2 };
+        let skip = ReceptionMessage::Skip(one.correspondent(), user(1), conversation(), order);
+        pod.reception.tell(conversation(), skip);
+        let asked = tokio::time::Instant::now();
+        assert_eq!(number_of(&answered(&mut one).await), 2);
+        assert!(asked.elapsed() < colloquy_protocol::limits::REORDER_TIMEOUT);
+        assert_eq!(world.log().await[1].idempotency_key, message(3).idempotency_key);
     }
 }

@@ -93,7 +93,7 @@ pub(in crate::cluster) fn number_of(answer: &Answer) -> u64 {
     }
 }
 
-pub(in crate::cluster) fn frames(bytes: Vec<Vec<u8>>) -> Vec<Frame> {
+pub(in crate::cluster) fn frames(bytes: &[Vec<u8>]) -> Vec<Frame> {
     bytes.iter().map(|bytes| decode(bytes).unwrap()).collect()
 }
 
@@ -196,5 +196,27 @@ impl Session {
     pub(in crate::cluster) async fn hears_nothing(&mut self) {
         let heard = timeout(Duration::from_millis(1), self.letters.recv()).await;
         assert!(heard.is_err(), "{heard:?}");
+    }
+}
+
+/// A parent that says nothing.
+pub(in crate::cluster) struct Quiet;
+
+impl Actor for Quiet {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        _: ractor::SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
     }
 }
