@@ -72,7 +72,9 @@ impl LiveDirectory for LocalLive {
     async fn set_presence(&self, presences: &[(UserId, Presence)], ttl: Duration) -> StoreResult<()> {
         let end = Instant::now() + ttl;
         self.with(|hub| {
-            presences.iter().for_each(|(user_id, it)| hub.tables.set_presence(*user_id, *it, end));
+            for (user_id, presence) in presences {
+                hub.tables.set_presence(*user_id, *presence, end);
+            }
         })
     }
 

@@ -1,1 +1,97 @@
-//! The live directory and the signal bus on Redis.
+//! The live directory and the signal bus on Redis: one server, Sentinel, or Cluster.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `options` | where Redis is |
+//! | `names` | keys and channels |
+//! | `entry` | what stands in the values (pure) |
+//! | `scripts` | what has to be compared and written in one step |
+//! | `dial` | how a connection is made, in each mode |
+//! | `line` | a connection, and how long an answer may take |
+//! | `link` | a line that is made again whenever it is lost |
+//! | `bus` | subscriptions, kept over outages, and publishing |
+//! | `live` | the port |
+//! | `error` | the library's errors without what stands in them (PRIVATE) |
+//!
+//! Nothing here is truth: a Redis that comes back empty is filled again by those who say things for a time. Entries end
+//! by the server's clock (`TIME`), so pods' clocks need not agree.
+//!
+//! There are two links. Commands on keys go over one of them; what is published and heard goes over the other, to one
+//! server, so that it stays in order in a Cluster too. The library's own reconnecting is not used: it gives up after a
+//! few attempts, and does not say where signals may be missing.
+
+mod bus;
+mod dial;
+mod entry;
+mod error;
+mod line;
+mod link;
+mod live;
+mod names;
+mod options;
+mod scripts;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy_storage::ports::LiveDirectory;
+use colloquy_storage::ports::live::SignalReceiver;
+use colloquy_storage::ports::signals::signals;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub use error::RedisFailure;
+pub use options::{RedisMode, RedisOptions};
+
+use bus::Bus;
+use dial::Dialer;
+use link::{KeysKeeping, Link, Pulse};
+use names::Names;
+
+/// Does Redis answer? Both links are up, and the last PING on each was answered in time. In a Cluster every primary
+/// has to answer.
+pub type Health = watch::Receiver<bool>;
+
+/// How long opening waits for a Redis that does not answer. Afterwards it goes on being called.
+const OPEN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a Redis cannot be used, however long one waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Not an address of Redis. It is not shown: there may be a password in it (PRIVATE).
+    #[error("not a redis address")]
+    Address,
+    /// Sentinel and Cluster have at least one address.
+    #[error("no redis address")]
+    NoAddress,
+    /// What is needed to connect safely is missing.
+    #[error("the library refuses these redis addresses")]
+    Refused,
+}
+
+/// The live directory on Redis.
+pub struct RedisLive;
+
+impl RedisLive {
+    /// A pod's handle, where it hears what it subscribes to, and whether Redis answers. Waits a moment for Redis, and
+    /// opens without it then: while it is away every method fails, and losing it loses nothing. The connections end
+    /// with the handle.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Not that Redis is away.
+    pub async fn open(
+        options: &RedisOptions,
+    ) -> Result<(Arc<dyn LiveDirectory>, SignalReceiver, Health), OpenError> {
+        let dialer = Arc::new(Dialer::new(&options.mode)?);
+        let names = Names::new(&options.key_prefix);
+        let (sender, receiver) = signals(options.signals_max_waiting);
+        let (pulse, mut health) = Pulse::new();
+        let keys = Link::keep(KeysKeeping::boxed(Arc::clone(&dialer)), Arc::clone(&pulse));
+        let bus = Bus::start(dialer, names.clone(), sender, pulse);
+        // Without an answer it is opened all the same.
+        let _ = timeout(OPEN_PATIENCE, health.wait_for(|is_up| *is_up)).await;
+        Ok((live::redis_live(names, keys, bus), receiver, health))
+    }
+}

@@ -1,0 +1,190 @@
+//! The port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::ids::UserId;
+use colloquy_storage::model::live::{Connection, Member, PodId, Presence};
+use colloquy_storage::ports::live::{Channel, LiveDirectory};
+use colloquy_storage::ports::{StoreError, StoreResult};
+use redis::{Cmd, FromRedisValue, Script, Value, cmd, from_redis_value};
+
+use super::bus::Bus;
+use super::entry::{field, member, ordered, pod_of};
+use super::error::RedisFailure;
+use super::line::PIPELINE_MAX_COMMANDS;
+use super::link::Link;
+use super::names::Names;
+use super::scripts::{ANNOUNCE, ENTER, LEAVE, WITHDRAW, call};
+
+struct RedisDirectory {
+    names: Names,
+    keys: Link,
+    bus: Bus,
+}
+
+pub(super) fn redis_live(names: Names, keys: Link, bus: Bus) -> Arc<dyn LiveDirectory> {
+    Arc::new(RedisDirectory { names, keys, bus })
+}
+
+/// The fields of a hash and their values.
+type Fields = BTreeMap<String, String>;
+
+impl RedisDirectory {
+    /// A call of a script for each item, in pipelines of at most [`PIPELINE_MAX_COMMANDS`].
+    async fn call_for_each<T>(
+        &self,
+        script: &Script,
+        items: &[T],
+        call: impl Fn(&T) -> Cmd,
+    ) -> StoreResult<()> {
+        for items in items.chunks(PIPELINE_MAX_COMMANDS) {
+            let calls: Vec<Cmd> = items.iter().map(&call).collect();
+            self.keys.line()?.run_script(script, &calls).await?;
+        }
+        Ok(())
+    }
+
+    /// The server's time, and its answer to a question about each user, in pipelines of at most
+    /// [`PIPELINE_MAX_COMMANDS`] and the one for the time.
+    async fn ask_of_each(
+        &self,
+        users: &[UserId],
+        question: impl Fn(UserId) -> Cmd,
+        mut answered: impl FnMut(UnixMillis, Value) -> Result<(), RedisFailure>,
+    ) -> StoreResult<()> {
+        for users in users.chunks(PIPELINE_MAX_COMMANDS - 1) {
+            let mut commands = vec![cmd("TIME")];
+            commands.extend(users.iter().map(|user_id| question(*user_id)));
+            let mut answers = self.keys.line()?.run(&commands).await?.into_iter();
+            let now = time(answers.next())?;
+            for answer in answers {
+                answered(now, answer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the server's clock shows: seconds and microseconds.
+fn time(answer: Option<Value>) -> Result<UnixMillis, RedisFailure> {
+    let (seconds, micros): (u64, u64) = read(answer.ok_or(RedisFailure::Nonsense)?)?;
+    Ok(seconds * 1000 + micros / 1000)
+}
+
+fn read<T: FromRedisValue>(answer: Value) -> Result<T, RedisFailure> {
+    from_redis_value(answer).map_err(|_| RedisFailure::Nonsense)
+}
+
+/// A time to live as Redis takes it: whole milliseconds, and not none.
+fn milliseconds(ttl: Duration) -> String {
+    ttl.as_millis().max(1).to_string()
+}
+
+fn hash_of(key: String) -> Cmd {
+    let mut question = cmd("HGETALL");
+    question.arg(key);
+    question
+}
+
+#[async_trait]
+impl LiveDirectory for RedisDirectory {
+    async fn announce(&self, member: &Member, ttl: Duration) -> StoreResult<()> {
+        let json = serde_json::to_string(member).map_err(StoreError::corrupt)?;
+        let (incarnation, ttl) = (ordered(member.incarnation), milliseconds(ttl));
+        let arguments = [member.pod_id.as_str(), &incarnation, &ttl, &json];
+        self.call_for_each(&ANNOUNCE, &[arguments], |it| call(&ANNOUNCE, self.names.members(), it)).await
+    }
+
+    async fn withdraw(&self, pod_id: &PodId, incarnation: u64) -> StoreResult<()> {
+        let incarnation = ordered(incarnation);
+        let arguments = [pod_id.as_str(), &incarnation];
+        self.call_for_each(&WITHDRAW, &[arguments], |it| call(&WITHDRAW, self.names.members(), it)).await
+    }
+
+    async fn members(&self) -> StoreResult<Vec<Member>> {
+        let commands = [cmd("TIME"), hash_of(self.names.members())];
+        let mut answers = self.keys.line()?.run(&commands).await?.into_iter();
+        let now = time(answers.next())?;
+        let fields: Fields = read(answers.next().ok_or(RedisFailure::Nonsense)?)?;
+        Ok(fields.values().filter_map(|value| member(value, now)).collect())
+    }
+
+    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
+        let ttl = milliseconds(ttl);
+        let entering = |it: &Connection| {
+            let key = self.names.connections(it.user_id);
+            call(&ENTER, key, &[&field(it), &ordered(it.generation), &ttl])
+        };
+        self.call_for_each(&ENTER, connections, entering).await
+    }
+
+    async fn leave(&self, connections: &[Connection]) -> StoreResult<()> {
+        let leaving = |it: &Connection| {
+            let key = self.names.connections(it.user_id);
+            call(&LEAVE, key, &[&field(it), &ordered(it.generation)])
+        };
+        self.call_for_each(&LEAVE, connections, leaving).await
+    }
+
+    async fn pods_of(&self, users: &[UserId]) -> StoreResult<Vec<Vec<PodId>>> {
+        let mut found = Vec::with_capacity(users.len());
+        let question = |user_id| hash_of(self.names.connections(user_id));
+        self.ask_of_each(users, question, |now, answer| {
+            let fields: Fields = read(answer)?;
+            let pods: BTreeSet<PodId> =
+                fields.iter().filter_map(|(field, value)| pod_of(field, value, now)).collect();
+            found.push(pods.into_iter().collect());
+            Ok(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    async fn set_presence(&self, presences: &[(UserId, Presence)], ttl: Duration) -> StoreResult<()> {
+        let ttl = milliseconds(ttl);
+        for presences in presences.chunks(PIPELINE_MAX_COMMANDS) {
+            let mut commands = Vec::with_capacity(presences.len());
+            for (user_id, presence) in presences {
+                let json = serde_json::to_string(presence).map_err(StoreError::corrupt)?;
+                let mut setting = cmd("SET");
+                setting.arg(self.names.presence(*user_id)).arg(json).arg("PX").arg(&ttl);
+                commands.push(setting);
+            }
+            self.keys.line()?.run(&commands).await?;
+        }
+        Ok(())
+    }
+
+    async fn presence_of(&self, users: &[UserId]) -> StoreResult<Vec<Option<Presence>>> {
+        let mut found = Vec::with_capacity(users.len());
+        let question = |user_id| {
+            let mut question = cmd("GET");
+            question.arg(self.names.presence(user_id));
+            question
+        };
+        self.ask_of_each(users, question, |_, answer| {
+            let json: Option<String> = read(answer)?;
+            found.push(json.and_then(|json| serde_json::from_str(&json).ok()));
+            Ok(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    async fn publish(&self, signals: Vec<(Channel, Bytes)>) -> StoreResult<Vec<u64>> {
+        Ok(self.bus.publish(&signals).await?)
+    }
+
+    async fn subscribe(&self, channels: Vec<Channel>) -> StoreResult<()> {
+        Ok(self.bus.subscribe(&channels).await?)
+    }
+
+    async fn unsubscribe(&self, channels: Vec<Channel>) -> StoreResult<()> {
+        Ok(self.bus.unsubscribe(&channels).await?)
+    }
+}
