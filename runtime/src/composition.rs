@@ -23,6 +23,7 @@ use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 use prometheus_client::registry::Registry;
 
 use crate::config::Config;
+use crate::pod::{self, OpenPodError};
 
 /// The file in the data directory that holds the key tokens are signed with.
 const SIGNING_KEY_FILE: &str = "token-signing.pem";
@@ -63,6 +64,9 @@ pub enum ComposeError {
     /// The password options are not usable.
     #[error(transparent)]
     Passwords(#[from] PasswordError),
+    /// The node cannot be made a pod.
+    #[error(transparent)]
+    Pod(#[from] OpenPodError),
     /// An actor did not start.
     #[error("the actors did not start: {0}")]
     Actors(#[from] colloquy_actors::node::StartFailed),
@@ -111,7 +115,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
         entropy: entropy.clone(),
         options: config.node_options(),
         hooks: node_hooks,
-        pod: None,
+        pod: pod::open(&config.cluster, &entropy).await?,
     })
     .await?;
 

@@ -75,6 +75,7 @@ impl Service {
         let composition = compose(config).await?;
         let operations = Listener::open(config.operations.listen, config, composition.operations)?;
         let public = Listener::open(config.listen, config, composition.public)?;
+        composition.node.settled().await;
         composition.readiness.advance(Phase::Ready);
         let public_endpoint = match config.public_endpoint.as_str() {
             "" => format!("ws://{}/ws", public.address),
@@ -126,6 +127,8 @@ impl Service {
         let Self { node, store, readiness, public, operations, drain_window, public_endpoint } = self;
         readiness.advance(Phase::Draining);
         public.stop.send_replace(true);
+        // First: who moves finds their conversations where they will stay.
+        node.hand_over().await;
         let sessions = u32::try_from(node.open_sessions()).unwrap_or(u32::MAX);
         let spread = (MIGRATION_SPREAD_PER_SESSION * sessions).min(drain_window / 2);
         tracing::info!(sessions, "draining");

@@ -28,6 +28,10 @@ pub struct Cluster {
     pub redis_mode: RedisMode,
     /// What Sentinel calls the master.
     pub redis_master: String,
+    /// The user at the servers that Sentinel names; empty: none.
+    pub redis_username: String,
+    /// Their password; empty: none.
+    pub redis_password: String,
     /// Stands before every key and channel: several installations may share a Redis.
     pub redis_prefix: String,
     /// This pod's name among the others; empty: the machine's.
@@ -65,6 +69,8 @@ impl Default for Cluster {
             redis: Vec::new(),
             redis_mode: RedisMode::default(),
             redis_master: "mymaster".into(),
+            redis_username: String::new(),
+            redis_password: String::new(),
             redis_prefix: String::new(),
             pod_id: String::new(),
             bridge_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
