@@ -229,3 +229,167 @@ impl ListenerState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use colloquy_protocol::close::CloseCode;
+    use colloquy_protocol::ids::LoginId;
+    use colloquy_storage::ambient::{Clock, Entropy};
+    use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
+    use colloquy_storage::local::LocalBus;
+    use prometheus_client::registry::Registry;
+    use tempfile::TempDir;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::cluster::bridge::Links;
+    use crate::cluster::registrar::{RegistrarActor, RegistrarArguments};
+    use crate::cluster::sweeper::{SweeperActor, SweeperArguments};
+    use crate::cluster::tests::stage::{DEADLINE, Quiet, Session, pass, pod, user};
+    use crate::cluster::{Forwarding, encode};
+    use crate::conversation::ConversationIndex;
+    use crate::session::{Drain, LiveSessions};
+
+    /// Pod `b`, which listens; pod `a` speaks to it.
+    struct Town {
+        bus: LocalBus,
+        a: Arc<dyn LiveDirectory>,
+        session: Session,
+        number: u64,
+        /// Dropped, the pod ends.
+        _kept: (TempDir, watch::Sender<bool>, SignalReceiver),
+    }
+
+    impl Town {
+        async fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let store = EmbeddedStore::open(directory.path(), &EmbeddedOptions::default()).unwrap().store();
+            let bus = LocalBus::new();
+            let ((a, heard_by_a), (live, signals)) = (bus.join(), bus.join());
+            let (sessions, index, trackers) =
+                (LiveSessions::default(), ConversationIndex::default(), Trackers::new(1));
+            let metrics = Arc::new(Metrics::register(&mut Registry::default()));
+            let (parent, _) = Actor::spawn(None, Quiet, ()).await.unwrap();
+            let session = Session::of(user(1), 1 << 80).await;
+            sessions.enter(Arc::clone(&session.handle));
+            let (healthy, health) = watch::channel(true);
+            let (sweeper, registrar) = (Sweeper::default(), Registrar::default());
+            let arguments = SweeperArguments {
+                sweeper: sweeper.clone(),
+                sessions: sessions.clone(),
+                health,
+                metrics: Arc::clone(&metrics),
+            };
+            SweeperActor::start(arguments, parent.get_cell()).await.unwrap();
+            let arguments = RegistrarArguments {
+                registrar: registrar.clone(),
+                pod_id: pod("b"),
+                live: Arc::clone(&live),
+                sessions: sessions.clone(),
+                drain: Drain::new(Entropy::from_os()),
+                sweeper: sweeper.clone(),
+                clock: Clock::System,
+                metrics: Arc::clone(&metrics),
+            };
+            RegistrarActor::start(arguments, parent.get_cell()).await.unwrap();
+            let arguments = ListenerArguments {
+                pod_id: pod("b"),
+                live,
+                signals: Arc::new(Mutex::new(signals)),
+                reach: Reach::new(sessions.clone(), None),
+                trackers,
+                cluster: Cluster::new(pod("b"), Forwarding::over(Links::default(), 1)),
+                membership: Membership::default(),
+                registrar,
+                sweeper,
+                changes: AccountChanges::new(sessions, index, store.conversations),
+                metrics,
+            };
+            ListenerActor::start(arguments, parent.get_cell()).await.unwrap();
+            let mut town = Self { bus, a, session, number: 0, _kept: (directory, healthy, heard_by_a) };
+            // It begins by looking, as often as its parts have begun.
+            town.calm().await;
+            while town.tell("hello").await == 0 {
+                pass(Duration::from_millis(1)).await;
+            }
+            town.calm().await;
+            town
+        }
+
+        /// Tells `b` that number of a bulletin; answers how many heard it.
+        async fn publish(&self, number: u64, hints: Vec<Hint>, notices: Vec<Notice>) -> u64 {
+            let bulletin = Bulletin { from: pod("a"), series: 1, number, incomplete: false, hints, notices };
+            self.raw(encode(&bulletin).unwrap().into()).await
+        }
+
+        async fn raw(&self, bytes: Bytes) -> u64 {
+            self.a.publish(vec![(Channel::Pod(pod("b")), bytes)]).await.unwrap()[0]
+        }
+
+        async fn tell(&mut self, text: &str) -> u64 {
+            self.number += 1;
+            let hint = Hint { audience: [user(1)].into(), tidings: Tidings::Push(text.into()) };
+            self.publish(self.number, vec![hint], Vec::new()).await
+        }
+
+        /// Until nothing more is said to the session.
+        async fn calm(&mut self) {
+            while timeout(Duration::from_secs(3), self.session.next()).await.is_ok() {}
+        }
+
+        async fn hears(&mut self, text: &str) {
+            let heard = self.session.next().await;
+            assert!(matches!(&heard, SessionMessage::Push(said) if **said == *text), "{heard:?}");
+        }
+
+        async fn looks(&mut self) {
+            let heard = self.session.next().await;
+            assert!(matches!(heard, SessionMessage::Resync), "{heard:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_hear_what_is_told_and_look_for_themselves_when_something_was_lost() {
+        let mut town = Town::new().await;
+        town.tell("one").await;
+        town.hears("one").await;
+        town.number += 1;
+        town.tell("three").await;
+        town.hears("three").await;
+        town.looks().await;
+        town.tell("four").await;
+        town.hears("four").await;
+        town.session.hears_nothing().await;
+        town.raw(Bytes::from_static(b"of a newer release")).await;
+        town.looks().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_to_others_is_not_heard() {
+        let town = &mut Town::new().await;
+        let hint = Hint { audience: [user(2)].into(), tidings: Tidings::Push("not for you".into()) };
+        town.publish(town.number + 1, vec![hint], Vec::new()).await;
+        town.session.hears_nothing().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_in_that_was_revoked_on_another_pod_is_closed_here() {
+        let mut town = Town::new().await;
+        let login_id = LoginId(town.session.id().0);
+        town.publish(town.number + 1, Vec::new(), vec![Notice::LoginRevoked(user(1), login_id)]).await;
+        let closed = timeout(DEADLINE, town.session.handle.closing.requested()).await.unwrap();
+        assert_eq!(closed, CloseCode::TokenRevoked.number());
+        town.session.hears_nothing().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_bus_was_away_everybody_is_entered_again_and_looks() {
+        let mut town = Town::new().await;
+        town.bus.cut();
+        town.bus.mend();
+        town.looks().await;
+        assert_eq!(town.a.pods_of(&[user(1)]).await.unwrap(), [[pod("b")]]);
+    }
+}

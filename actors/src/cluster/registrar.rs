@@ -281,17 +281,16 @@ impl RegistrarState {
     /// Enters, takes out and tells what is wanted. What waits is bounded by the mailbox and the open sessions.
     fn round(&mut self) -> impl Future<Output = StoreResult<()>> + Send + 'static {
         let (mut enter, mut leave, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let now = self.services.clock.now();
         for ((user_id, device_id), wanted) in std::mem::take(&mut self.devices) {
-            let connection = Connection {
-                user_id,
-                device_id,
-                pod_id: self.services.pod_id.clone(),
-                generation: wanted.generation,
-            };
+            let pod_id = self.services.pod_id.clone();
+            let connection = Connection { user_id, device_id, pod_id, generation: wanted.generation };
             if wanted.is_open {
                 enter.push(connection);
             } else if !self.has_another(&connection) {
-                leave.push(connection);
+                // A session of the device that was entered after this one may have ended before it.
+                let generation = now.max(connection.generation);
+                leave.push(Connection { generation, ..connection });
             }
             waiting.extend(wanted.waiting);
         }
@@ -334,5 +333,143 @@ impl RegistrarState {
             has_another |= session.device_id == ended.device_id;
         });
         has_another
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use colloquy_storage::local::LocalBus;
+    use colloquy_storage::ports::live::{Signal, SignalReceiver};
+    use prometheus_client::registry::Registry;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::cluster::decode;
+    use crate::cluster::sweeper::{SweeperActor, SweeperArguments};
+    use crate::cluster::tests::stage::{Quiet, Session, pass, pod, user};
+    use crate::session::SessionMessage;
+
+    /// Pod `a`, and what another one hears about user 1.
+    struct Town {
+        bus: LocalBus,
+        live: Arc<dyn LiveDirectory>,
+        registrar: Registrar,
+        sessions: LiveSessions,
+        drain: Drain,
+        heard: SignalReceiver,
+        _healthy: watch::Sender<bool>,
+    }
+
+    impl Town {
+        async fn new() -> Self {
+            let bus = LocalBus::new();
+            let (live, heard) = bus.join();
+            live.subscribe(vec![Channel::Presence(user(1))]).await.unwrap();
+            let (sessions, sweeper) = (LiveSessions::default(), Sweeper::default());
+            let metrics = Arc::new(Metrics::register(&mut Registry::default()));
+            let (clock, entropy) = (Clock::System, colloquy_storage::ambient::Entropy::from_os());
+            let (parent, _) = Actor::spawn(None, Quiet, ()).await.unwrap();
+            let (_healthy, health) = watch::channel(true);
+            let arguments = SweeperArguments {
+                sweeper: sweeper.clone(),
+                sessions: sessions.clone(),
+                health,
+                metrics: Arc::clone(&metrics),
+            };
+            SweeperActor::start(arguments, parent.get_cell()).await.unwrap();
+            let (registrar, drain) = (Registrar::default(), Drain::new(entropy));
+            let arguments = RegistrarArguments {
+                registrar: registrar.clone(),
+                pod_id: pod("a"),
+                live: Arc::clone(&live),
+                sessions: sessions.clone(),
+                drain: drain.clone(),
+                sweeper,
+                clock,
+                metrics,
+            };
+            RegistrarActor::start(arguments, parent.get_cell()).await.unwrap();
+            let town = Self { bus, live, registrar, sessions, drain, heard, _healthy };
+            // The first sweep of all finds nobody.
+            pass(RETRY_PAUSE).await;
+            town
+        }
+
+        /// The n-th session of user 1's phone.
+        async fn session(&self, n: u128) -> Session {
+            let session = Session::of(user(1), n << 80).await;
+            self.sessions.enter(Arc::clone(&session.handle));
+            session
+        }
+
+        async fn ends(&self, session: &Session) {
+            self.sessions.leave(&session.handle);
+            self.registrar.leave(&session.handle);
+            pass(Duration::from_millis(1)).await;
+        }
+
+        async fn pods(&self) -> Vec<PodId> {
+            self.live.pods_of(&[user(1)]).await.unwrap().remove(0)
+        }
+
+        async fn sighting(&mut self) -> Option<Sighting> {
+            let next = timeout(Duration::from_millis(10), self.heard.next()).await.ok()?;
+            let Some(Signal::Published(_, bytes)) = next else { panic!("not a sighting: {next:?}") };
+            Some(decode(&bytes).unwrap())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_can_be_found_once_its_session_has_been_entered_and_until_its_last_one_ends() {
+        let town = Town::new().await;
+        let (first, second) = (town.session(1).await, town.session(2).await);
+        town.registrar.enter(&first.handle).await;
+        assert_eq!(town.pods().await, [pod("a")]);
+        town.registrar.enter(&second.handle).await;
+        town.ends(&second).await;
+        assert_eq!(town.pods().await, [pod("a")], "its other session is open");
+        town.ends(&first).await;
+        assert_eq!(town.pods().await, []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_is_kept_for_as_long_as_the_session_is_open() {
+        let town = Town::new().await;
+        let session = town.session(1).await;
+        town.registrar.enter(&session.handle).await;
+        for _ in 0..10 {
+            pass(RENEW_INTERVAL).await;
+            assert_eq!(town.pods().await, [pod("a")]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_be_entered_is_entered_when_the_directory_is_back_and_then_looks_for_what_was_missed()
+    {
+        let town = Town::new().await;
+        town.bus.cut();
+        let mut session = town.session(1).await;
+        town.registrar.enter(&session.handle).await;
+        pass(3 * RETRY_PAUSE).await;
+        session.hears_nothing().await;
+        town.bus.mend();
+        assert!(matches!(session.next().await, SessionMessage::Resync));
+        assert_eq!(town.pods().await, [pod("a")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watchers_hear_who_comes_and_goes_but_not_of_those_who_move_from_a_pod_that_drains() {
+        let mut town = Town::new().await;
+        town.registrar.sighted(user(1), PresenceStatus::Online, 5);
+        let sighting = Sighting { user_id: user(1), pod_id: pod("a"), status: PresenceStatus::Online, at: 5 };
+        assert_eq!(town.sighting().await, Some(sighting.clone()));
+        town.registrar.sighted(user(1), PresenceStatus::Offline, 6);
+        let gone = Sighting { status: PresenceStatus::Offline, at: 6, ..sighting };
+        assert_eq!(town.sighting().await, Some(gone));
+        let presence = town.live.presence_of(&[user(1)]).await.unwrap();
+        assert_eq!(presence, [Some(Presence { status: PresenceStatus::Offline, last_seen: 6 })]);
+        town.drain.begin("elsewhere", Duration::ZERO);
+        town.registrar.sighted(user(1), PresenceStatus::Offline, 7);
+        assert_eq!(town.sighting().await, None);
     }
 }

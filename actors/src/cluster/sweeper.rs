@@ -145,3 +145,77 @@ impl SweeperState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use ractor::Actor;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::cluster::tests::stage::{Quiet, Session, pass, user};
+
+    /// A sweeper over so many sessions.
+    async fn sweeper_over(count: u128, health: watch::Receiver<bool>) -> (Sweeper, Vec<Session>) {
+        let (live, sweeper) = (LiveSessions::default(), Sweeper::default());
+        let mut sessions = Vec::new();
+        for n in 0..count {
+            let session = Session::of(user(n), n).await;
+            live.enter(Arc::clone(&session.handle));
+            sessions.push(session);
+        }
+        let arguments = SweeperArguments {
+            sweeper: sweeper.clone(),
+            sessions: live,
+            health,
+            metrics: Arc::new(Metrics::register(&mut Registry::default())),
+        };
+        let (parent, _) = Actor::spawn(None, Quiet, ()).await.unwrap();
+        SweeperActor::start(arguments, parent.get_cell()).await.unwrap();
+        (sweeper, sessions)
+    }
+
+    async fn all_look(sessions: &mut [Session]) {
+        for session in sessions {
+            assert!(matches!(session.next().await, SessionMessage::Resync));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_session_looks_once_for_each_sweep_and_not_all_at_the_same_time() {
+        let (_healthy, health) = watch::channel(true);
+        let (sweeper, mut sessions) = sweeper_over(120, health).await;
+        let begun = Instant::now();
+        // A new sweeper begins with one.
+        all_look(&mut sessions).await;
+        assert_eq!(begun.elapsed(), 2 * STEP_INTERVAL, "50, 50 and 20");
+        sweeper.sweep();
+        all_look(&mut sessions).await;
+        sessions[0].hears_nothing().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_for_during_a_sweep_is_another_one() {
+        let (_healthy, health) = watch::channel(true);
+        let (sweeper, mut sessions) = sweeper_over(120, health).await;
+        // The first sweep has told some of them by now.
+        pass(STEP_INTERVAL / 2).await;
+        sweeper.sweep();
+        sweeper.sweep();
+        all_look(&mut sessions).await;
+        all_look(&mut sessions).await;
+        sessions[0].hears_nothing().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_directory_is_away_sessions_look_again_and_again() {
+        let (healthy, health) = watch::channel(false);
+        let (_sweeper, mut sessions) = sweeper_over(3, health).await;
+        for _ in 0..4 {
+            all_look(&mut sessions).await;
+        }
+        healthy.send_replace(true);
+        pass(2 * POLL_PAUSE).await;
+        sessions[0].hears_nothing().await;
+    }
+}

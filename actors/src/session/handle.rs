@@ -22,7 +22,7 @@ pub struct SessionHandle {
     /// Through which log-in.
     pub login_id: LoginId,
     pub(super) mailbox: Mailbox<SessionMessage>,
-    pub(super) closing: Closing,
+    pub(crate) closing: Closing,
     pub(super) ended: AtomicBool,
 }
 

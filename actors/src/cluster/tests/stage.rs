@@ -199,6 +199,12 @@ impl Session {
     }
 }
 
+/// On paused time: lets so much of it pass, and everybody do what they have to do.
+pub(in crate::cluster) async fn pass(time: Duration) {
+    let never = std::future::pending::<()>();
+    assert!(timeout(time, never).await.is_err());
+}
+
 /// A parent that says nothing.
 pub(in crate::cluster) struct Quiet;
 
