@@ -41,6 +41,9 @@ pub(crate) struct Demo {
     /// The server [default: the one on 127.0.0.1:8080, or if there is none, one of its own].
     #[arg(long, value_name = "URL", env = "COLLOQUY_SERVER")]
     server: Option<String>,
+    /// Where the second person connects: another pod of the same cluster [default: the same server].
+    #[arg(long, value_name = "URL", requires = "server")]
+    other_server: Option<String>,
     /// Start a server for the demo, also where one runs already.
     #[arg(long, conflicts_with = "server")]
     own_server: bool,
@@ -55,10 +58,10 @@ pub(crate) fn run(options: &Demo) -> Outcome {
 /// Sees to a server, and that one of its own ends with the demo.
 async fn host(options: &Demo) -> Outcome {
     if let Some(server) = &options.server {
-        return demo(server).await;
+        return demo(server, options.other_server.as_deref().unwrap_or(server)).await;
     }
     if !options.own_server && is_answered(DEFAULT_ADDRESS).await {
-        return demo(crate::DEFAULT_SERVER).await;
+        return demo(crate::DEFAULT_SERVER, crate::DEFAULT_SERVER).await;
     }
     // Before the server is there: a signal meanwhile must not leave it behind.
     let mut signals = StopSignals::new()?;
@@ -66,7 +69,7 @@ async fn host(options: &Demo) -> Outcome {
     say(&format!("{why}starting one for the demo"));
     let server = OwnServer::start().await?;
     let held = tokio::select! {
-        held = Box::pin(demo(server.url())) => held,
+        held = Box::pin(demo(server.url(), server.url())) => held,
         () = signals.next() => Err("told to stop".into()),
     };
     let stopped = server.stop().await;
@@ -90,11 +93,12 @@ struct Person {
     _folder: TempDir,
 }
 
-async fn demo(server: &str) -> Outcome {
+async fn demo(server: &str, other: &str) -> Outcome {
     let started = Instant::now();
     let mut first = Person::join("first person", server).await?;
-    let mut second = Person::join("second person", server).await?;
-    say(&format!("two people have registered at {server}, each with a device and keys of their own\n"));
+    let mut second = Person::join("second person", other).await?;
+    let place = if server == other { server.to_owned() } else { format!("{server} and {other}") };
+    say(&format!("two people have registered at {place}, each with a device and keys of their own\n"));
     first.finds(&second).await?;
     second.finds(&first).await?;
     let talking = Instant::now();
@@ -108,7 +112,7 @@ async fn demo(server: &str) -> Outcome {
     let messages = first.same_history_as(&second)?;
     let numbers = (
         first.client.safety_number(second.user).await.map_err(|error| advise(&error, server))?,
-        second.client.safety_number(first.user).await.map_err(|error| advise(&error, server))?,
+        second.client.safety_number(first.user).await.map_err(|error| advise(&error, other))?,
     );
     say(&format!("\nsafety number, as the first person sees it:   {}", numbers.0));
     say(&format!("safety number, as the second person sees it:  {}", numbers.1));
