@@ -12,7 +12,7 @@ use mongodb::options::IndexOptions;
 use super::engine::Engine;
 use super::error::{has_code, is_duplicate, unavailable};
 use super::options::MongoOptions;
-use super::{OpenError, conversations, cursors, message_log};
+use super::{OpenError, accounts, conversations, cursors, key_directory, logins, message_log};
 
 /// Where it is written that a database was migrated.
 const SCHEMA: &str = "schema";
@@ -40,6 +40,12 @@ impl IndexBuilder {
     /// Refuses a second document with the same keys.
     pub(in crate::mongo) fn unique(mut self) -> Self {
         self.options.unique = Some(true);
+        self
+    }
+
+    /// Holds only documents that have this field.
+    pub(in crate::mongo) fn only_with(mut self, field: &'static str) -> Self {
+        self.options.partial_filter_expression = Some(doc! { field: { "$exists": true } });
         self
     }
 
@@ -79,6 +85,9 @@ fn indexes(options: &MongoOptions) -> Vec<Index> {
     let mut indexes = message_log::indexes(options.keep_messages);
     indexes.extend(conversations::indexes());
     indexes.extend(cursors::indexes());
+    indexes.extend(accounts::indexes());
+    indexes.extend(logins::indexes());
+    indexes.extend(key_directory::indexes());
     indexes.push(
         index("idempotency_keys", "retention", doc! { "created_at": 1 })
             .expires_after(options.keep_idempotency_keys)
