@@ -27,12 +27,13 @@ use super::row::{Fields, malformed, number, uuid};
 
 const DEVICE_LISTS: &str = "device_lists";
 const REMOVED_IDENTITIES: &str = "removed_identities";
+/// Those without an index of ours.
+pub(in crate::mongo) const COLLECTIONS: [&str; 2] = [DEVICE_LISTS, REMOVED_IDENTITIES];
 
 /// How often a registration starts over because another device of the user was faster.
 const REGISTRATIONS_MAX: usize = 2 * DEVICES_PER_USER_MAX;
 
 pub(in crate::mongo) fn indexes() -> Vec<Index> {
-    // Lists and identities are found by their ids alone.
     super::one_time_keys::indexes()
 }
 

@@ -6,6 +6,7 @@
 //! | `engine` | the client: how an operation is run, repeated and given up |
 //! | `error` | the driver's errors without what stands in them (PRIVATE) |
 //! | `migrate` | collections' indexes, made by `colloquy admin migrate` |
+//! | `planned` | collections of features that are still to come |
 //! | `row` | a document's fields |
 //! | `message_row` | a message as a document |
 //! | `placing` | one append on its way into the log (pure) |
@@ -31,6 +32,7 @@ mod migrate;
 mod one_time_keys;
 mod options;
 mod placing;
+mod planned;
 mod row;
 #[cfg(test)]
 mod tests;
