@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`config`] | what an operator can set, and its defaults |
 //! | [`composition`] | which adapter stands behind which port, and what is handed to whom |
+//! | [`store`] | the store that is configured, and its migration |
 //! | [`service`] | start order, readiness, drain, stop order |
 //! | [`telemetry`] | logs |
 
 pub mod composition;
 pub mod config;
 pub mod service;
+pub mod store;
 pub mod telemetry;

@@ -66,7 +66,7 @@ pub enum OpenError {
         database: String,
     },
     /// It does not answer.
-    #[error("mongodb cannot be used")]
+    #[error("mongodb cannot be used: {0}")]
     Unavailable(#[from] StoreError),
 }
 
