@@ -37,6 +37,14 @@ pub enum SigningKeyError {
         #[source]
         source: io::Error,
     },
+    /// It should be there.
+    #[error(
+        "there is no signing key at {path}: make one with `openssl genpkey -algorithm ed25519`, mode 600"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// Group or others may read it.
     #[error("the signing key file {path} has mode {mode:03o}; it must be 600")]
     Permissions {
@@ -116,6 +124,14 @@ impl SigningKey {
         place(path, &to_pem(&pkcs8), entropy).map_err(file_error)?;
         // Read back what stands there now: it may be another process's key.
         Self::load(path)?.ok_or_else(|| file_error(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Reads the key from `path`: for a key that several processes share, which none of them makes.
+    ///
+    /// # Errors
+    /// [`SigningKeyError`] says what is wrong with the file.
+    pub fn read(path: &Path) -> Result<Self, SigningKeyError> {
+        Self::load(path)?.ok_or_else(|| SigningKeyError::Missing { path: path.to_owned() })
     }
 
     fn load(path: &Path) -> Result<Option<Self>, SigningKeyError> {

@@ -26,6 +26,23 @@ SIGTERM or Ctrl-C drains: clients are sent elsewhere and what is held is
 written out; a second one ends the process at once. Once it can be reached, it
 prints its addresses on standard output; logs go to standard error.";
 
+/// Of `admin`.
+pub(crate) const ADMIN: &str = "\
+Examples:
+  colloquy admin migrate --config colloquy.toml";
+
+/// Of `admin migrate`.
+pub(crate) const ADMIN_MIGRATE: &str = "\
+Examples:
+  colloquy admin migrate --config colloquy.toml
+  COLLOQUY_STORE__BACKEND=mongodb COLLOQUY_STORE__MONGODB_URI=mongodb://... \\
+    colloquy admin migrate
+
+For store.backend = \"mongodb\". To be run before the first `serve`, after an
+update, and after store.messages_days or store.idempotency_keys_hours was
+changed; servers may run meanwhile. It prints what it made and changed, and may
+be run again, and by several at once.";
+
 /// Of `demo`.
 pub(crate) const DEMO: &str = "\
 Examples:

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use colloquy_runtime::config::Config;
 use colloquy_runtime::service::Service;
+use colloquy_runtime::store;
 use colloquy_runtime::telemetry;
 
 use crate::signals::StopSignals;
@@ -36,7 +37,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a server on the embedded store.
+    /// Run a server.
     #[command(after_help = help::SERVE)]
     Serve(Serve),
     /// Write to people, in the terminal.
@@ -45,6 +46,9 @@ enum Verb {
     /// Watch two people hold a conversation.
     #[command(after_help = help::DEMO)]
     Demo(demo::Demo),
+    /// Prepare what a server needs.
+    #[command(subcommand, after_help = help::ADMIN)]
+    Admin(AdminVerb),
     /// Check or print a configuration.
     #[command(subcommand, after_help = help::CONFIG)]
     Config(ConfigVerb),
@@ -67,6 +71,17 @@ struct Serve {
 }
 
 #[derive(Subcommand)]
+enum AdminVerb {
+    /// Make the collections and indexes that the database lacks.
+    #[command(after_help = help::ADMIN_MIGRATE)]
+    Migrate {
+        /// A TOML file; `colloquy config default` prints one to start from.
+        #[arg(long, value_name = "FILE", env = "COLLOQUY_CONFIG")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
 enum ConfigVerb {
     /// Say whether a configuration can be used, and if not, why.
     #[command(after_help = help::CONFIG_CHECK)]
@@ -85,6 +100,7 @@ fn main() -> ExitCode {
         Verb::Serve(options) => serve(options),
         Verb::Chat(options) => chat::run(*options),
         Verb::Demo(options) => demo::run(&options),
+        Verb::Admin(AdminVerb::Migrate { config }) => migrate(config.as_deref()),
         Verb::Config(verb) => configure(verb),
     };
     match done {
@@ -130,6 +146,15 @@ async fn run(config: &Config) -> Outcome {
         () = Box::pin(service.stop()) => Ok(()),
         () = signals.next() => Err("a second signal came while draining: stopped at once".into()),
     }
+}
+
+fn migrate(config: Option<&Path>) -> Outcome {
+    let config = Config::load(config)?;
+    telemetry::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(store::migrate(&config))?;
+    say(&done.to_string());
+    Ok(())
 }
 
 fn configure(verb: ConfigVerb) -> Outcome {

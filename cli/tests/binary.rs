@@ -111,6 +111,8 @@ fn every_help_has_examples_of_its_own() {
         (vec!["serve"], "colloquy serve --config colloquy.toml"),
         (vec!["chat"], "colloquy chat --profile first"),
         (vec!["demo"], "colloquy demo --server http://"),
+        (vec!["admin"], "colloquy admin migrate --config colloquy.toml"),
+        (vec!["admin", "migrate"], "COLLOQUY_STORE__BACKEND=mongodb"),
         (vec!["config"], "colloquy config default > colloquy.toml"),
         (vec!["config", "check"], "colloquy config check colloquy.toml"),
     ] {
@@ -155,6 +157,8 @@ fn a_bad_configuration_is_named_with_field_and_reason() {
         ("[accounts]\naccess_token_lifetime_s = 60", "accounts.access_token_lifetime_s", "more than 60"),
         ("[limits]\nheartbeat_interval_ms = 60000", "limits.heartbeat_interval_ms", "half of limits.idle"),
         ("listen = \"0.0.0.0:8080\"", "public_endpoint", "wss://"),
+        ("[store]\nbackend = \"mongodb\"", "store.mongodb_uri", "mongodb://"),
+        ("[store]\nbackend = \"mysql\"", "store.backend", "unknown variant"),
         ("lisen = \"127.0.0.1:8080\"", "lisen", "unknown field"),
         ("[limits]\nsockets_max = \"many\"", "limits.sockets_max", "invalid type"),
         ("listen = ", "TOML", "parse error"),
@@ -181,6 +185,35 @@ fn serve_refuses_what_the_check_refuses_options_included() {
     let told =
         complaint(colloquy().args(["serve", "--listen", "0.0.0.0:0", "--data-dir"]).arg(folder.path()));
     assert!(told.contains("public_endpoint: must be set"), "{told}");
+}
+
+#[test]
+fn the_embedded_store_has_nothing_to_migrate() {
+    let told = complaint(colloquy().args(["admin", "migrate"]));
+    assert!(told.contains("nothing to migrate: store.backend is \"embedded\""), "{told}");
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_said_to_be_away_and_its_password_is_not_shown() {
+    let folder = TempDir::new().unwrap();
+    let mut commands = [colloquy(), serve(folder.path())];
+    commands[0].args(["admin", "migrate"]);
+    for command in &mut commands {
+        command.env("COLLOQUY_STORE__BACKEND", "mongodb");
+        command.env("COLLOQUY_STORE__MONGODB_URI", "mongodb://user:hidden@127.0.0.1:1/");
+        let told = complaint(command);
+        assert!(told.contains("mongodb cannot be used") && told.contains("no primary answers"), "{told}");
+        assert!(!told.contains("hidden"), "{told}");
+    }
+}
+
+#[test]
+fn a_shared_signing_key_is_not_made_but_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("shared.pem");
+    let told = complaint(serve(folder.path()).env("COLLOQUY_ACCOUNTS__SIGNING_KEY_FILE", &key));
+    assert!(told.contains("there is no signing key at") && told.contains("shared.pem"), "{told}");
+    assert!(!key.exists());
 }
 
 #[test]

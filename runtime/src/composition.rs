@@ -1,6 +1,6 @@
 //! The composition root: which adapter stands behind which port, and what is handed to whom.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use colloquy_accounts::access_token::TokenVerifier;
@@ -19,23 +19,24 @@ use colloquy_gateway_http::readiness::Readiness;
 use colloquy_gateway_http::websocket::{WebSocketDependencies, websocket_router};
 use colloquy_gateway_http::{RestDependencies, Router, operations_router, router};
 use colloquy_storage::ambient::{Clock, Entropy};
-use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+use colloquy_storage::embedded::OpenError;
+use colloquy_storage_remote::mongo;
 use prometheus_client::registry::Registry;
 
 use crate::config::Config;
+use crate::config::store::Backend;
 use crate::pod::{self, OpenPodError};
+use crate::store::OpenStore;
 
 /// The file in the data directory that holds the key tokens are signed with.
 const SIGNING_KEY_FILE: &str = "token-signing.pem";
-/// The folder in the data directory that holds the embedded store.
-const STORE_FOLDER: &str = "store";
 
 /// Everything that runs, put together but not yet reachable.
 pub struct Composition {
     /// The actors.
     pub node: Node,
-    /// The embedded store, to be closed last.
-    pub store: EmbeddedStore,
+    /// The store, to be closed last.
+    pub store: OpenStore,
     /// Whether traffic should come here.
     pub readiness: Readiness,
     /// REST and `/ws`.
@@ -58,6 +59,9 @@ pub enum ComposeError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Mongo(#[from] mongo::OpenError),
     /// The signing key cannot be read or made.
     #[error(transparent)]
     SigningKey(#[from] SigningKeyError),
@@ -75,15 +79,14 @@ pub enum ComposeError {
     Blocking(#[from] tokio::task::JoinError),
 }
 
-/// Puts everything together on the embedded store.
+/// Puts everything together on the store that is configured.
 ///
 /// # Errors
 /// [`ComposeError`].
 pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
     let (clock, entropy) = (Clock::System, Entropy::from_os());
-    let (data_dir, drawn) = (config.data_dir.clone(), entropy.clone());
-    let (store, key) = tokio::task::spawn_blocking(move || open(&data_dir, &drawn)).await??;
-    let (ports, key) = (store.store(), Arc::new(key));
+    let (store, key) = open(config, &entropy).await?;
+    let (ports, key) = (store.ports(), Arc::new(key));
 
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
@@ -145,10 +148,33 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
     Ok(Composition { node, store, readiness, public: rest.merge(websocket), operations })
 }
 
-fn open(data_dir: &Path, entropy: &Entropy) -> Result<(EmbeddedStore, SigningKey), ComposeError> {
-    std::fs::create_dir_all(data_dir)
-        .map_err(|source| ComposeError::DataDir { path: data_dir.to_owned(), source })?;
-    let store = EmbeddedStore::open(&data_dir.join(STORE_FOLDER), &EmbeddedOptions::default())?;
-    let key = SigningKey::load_or_create(&data_dir.join(SIGNING_KEY_FILE), entropy)?;
+/// The store, and the key that tokens are signed with.
+async fn open(config: &Config, entropy: &Entropy) -> Result<(OpenStore, SigningKey), ComposeError> {
+    let (local, drawn) = (config.clone(), entropy.clone());
+    let (embedded, key) = tokio::task::spawn_blocking(move || open_local(&local, &drawn)).await??;
+    let store = match embedded {
+        Some(embedded) => embedded,
+        None => OpenStore::mongo(config).await?,
+    };
+    Ok((store, key))
+}
+
+/// What of it lies on this machine.
+fn open_local(config: &Config, entropy: &Entropy) -> Result<(Option<OpenStore>, SigningKey), ComposeError> {
+    let data_dir = config.data_dir.as_path();
+    if config.uses_data_dir() {
+        std::fs::create_dir_all(data_dir)
+            .map_err(|source| ComposeError::DataDir { path: data_dir.to_owned(), source })?;
+    }
+    let store = match config.store.backend {
+        Backend::Embedded => Some(OpenStore::embedded(data_dir)?),
+        Backend::Mongodb => None,
+    };
+    let shared = config.accounts.signing_key_file.as_path();
+    let key = if shared.as_os_str().is_empty() {
+        SigningKey::load_or_create(&data_dir.join(SIGNING_KEY_FILE), entropy)?
+    } else {
+        SigningKey::read(shared)?
+    };
     Ok((store, key))
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod cluster;
+pub mod store;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,8 +24,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
-use check::refuse_if;
 pub use cluster::{Cluster, PodError, RedisMode};
+use store::{Store, without_passwords};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +35,13 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where clients are sent when this node goes away; empty: back to where they are.
     pub public_endpoint: String,
-    /// Where the embedded store and the token signing key are kept.
+    /// Where the embedded store is kept, and the token signing key unless `accounts.signing_key_file` names another
+    /// place for it.
     pub data_dir: PathBuf,
     /// One pod of several.
     pub cluster: Cluster,
+    /// Where truth is kept.
+    pub store: Store,
     /// Health and metrics.
     pub operations: Operations,
     /// Passwords and tokens.
@@ -74,6 +78,9 @@ pub struct Accounts {
     pub refresh_token_lifetime_s: u64,
     /// The `iss` of tokens.
     pub token_issuer: String,
+    /// The key that tokens are signed with, as PEM, the same for every node: it must exist. Empty: one that the node
+    /// makes in `data_dir`.
+    pub signing_key_file: PathBuf,
 }
 
 /// Bounds.
@@ -144,6 +151,7 @@ impl Default for Config {
             public_endpoint: String::new(),
             data_dir: PathBuf::from(".colloquy"),
             cluster: Cluster::default(),
+            store: Store::default(),
             operations: Operations::default(),
             accounts: Accounts::default(),
             limits: Limits::default(),
@@ -169,6 +177,7 @@ impl Default for Accounts {
             access_token_lifetime_s: tokens.access_lifetime_secs,
             refresh_token_lifetime_s: tokens.refresh_lifetime_secs,
             token_issuer: tokens.issuer,
+            signing_key_file: PathBuf::new(),
         }
     }
 }
@@ -212,7 +221,7 @@ impl Default for Log {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Unreadable, unknown names, wrong types.
-    #[error("{0}")]
+    #[error("{}", without_passwords(&.0.to_string()))]
     Unreadable(Box<figment::Error>),
     /// The file that was named is not there.
     #[error("there is no configuration file at {0}")]
@@ -347,6 +356,10 @@ impl Config {
     }
 }
 
+fn refuse_if(is_wrong: bool, field: &'static str, why: &'static str) -> Result<(), ConfigError> {
+    if is_wrong { Err(ConfigError::Invalid { field, why }) } else { Ok(()) }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -371,6 +384,18 @@ mod tests {
     fn the_example_for_one_node_is_good() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/colloquy.toml");
         assert_eq!(Config::load(Some(&example)).unwrap().log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_quoted_without_a_password() {
+        for text in [
+            "store = \"mongodb://user:secret@a.example\"",
+            "[store]\nmongodb_pool_max = \"mongodb://user:secret@a.example\"",
+            "[store]\nmongodb_uri = \"mongodb://user:secret@a.example",
+        ] {
+            let error = Config::read_text(text).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

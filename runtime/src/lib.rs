@@ -5,6 +5,7 @@
 //! | [`config`] | what an operator can set, and its defaults |
 //! | [`composition`] | which adapter stands behind which port, and what is handed to whom |
 //! | [`pod`] | what makes the node one of several |
+//! | [`store`] | the store that is configured, and its migration |
 //! | [`service`] | start order, readiness, drain, stop order |
 //! | [`telemetry`] | logs |
 
@@ -12,4 +13,5 @@ pub mod composition;
 pub mod config;
 pub mod pod;
 pub mod service;
+pub mod store;
 pub mod telemetry;

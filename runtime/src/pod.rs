@@ -37,15 +37,15 @@ pub async fn open(cluster: &Cluster, entropy: &Entropy) -> Result<Option<PodArgu
 }
 
 fn redis_options(cluster: &Cluster) -> RedisOptions {
-    let urls = cluster.redis.clone();
-    let unless_empty = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let urls: Vec<String> = cluster.redis.iter().map(|url| url.expose().to_owned()).collect();
+    let unless_empty = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let mode = match cluster.redis_mode {
         Mode::Standalone => RedisMode::Standalone { url: urls.into_iter().next().unwrap_or_default() },
         Mode::Sentinel => RedisMode::Sentinel {
             urls,
             master: cluster.redis_master.clone(),
             username: unless_empty(&cluster.redis_username),
-            password: unless_empty(&cluster.redis_password),
+            password: unless_empty(cluster.redis_password.expose()),
         },
         Mode::Cluster => RedisMode::Cluster { urls },
     };

@@ -8,13 +8,13 @@ use colloquy_actors::node::Node;
 use colloquy_gateway_http::readiness::{Phase, Readiness};
 use colloquy_gateway_http::server::{HttpServer, Stopped};
 use colloquy_protocol::close::CloseCode;
-use colloquy_storage::embedded::EmbeddedStore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::composition::{ComposeError, compose};
 use crate::config::Config;
+use crate::store::OpenStore;
 
 /// Clients are spread over this much time for each of them when they are asked to move, so that a node with few
 /// lets them go at once and one with many does not send them all in the same moment.
@@ -25,7 +25,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(25);
 /// A running node.
 pub struct Service {
     node: Node,
-    store: EmbeddedStore,
+    store: OpenStore,
     readiness: Readiness,
     public: Listener,
     operations: Listener,

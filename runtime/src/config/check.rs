@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Config, ConfigError};
+use super::store::Backend;
+use super::{Config, ConfigError, refuse_if};
 use crate::telemetry;
 
 /// Longest of all waits, ms: one day. A clock cannot add much more to itself.
@@ -31,7 +32,18 @@ impl Config {
         self.check_addresses()?;
         self.check_accounts()?;
         self.cluster.check()?;
-        refuse_if(self.data_dir.as_os_str().is_empty(), "data_dir", "must name a folder")?;
+        let is_shared = self.store.backend == Backend::Mongodb;
+        let why = "must be mongodb where cluster.redis is set: pods share what is true";
+        refuse_if(self.cluster.is_on() && !is_shared, "store.backend", why)?;
+        let why = "must be set where cluster.redis is set: pods accept each other's tokens";
+        let has_key = !self.accounts.signing_key_file.as_os_str().is_empty();
+        refuse_if(self.cluster.is_on() && !has_key, "accounts.signing_key_file", why)?;
+        self.store.check()?;
+        refuse_if(
+            self.uses_data_dir() && self.data_dir.as_os_str().is_empty(),
+            "data_dir",
+            "must name a folder",
+        )?;
         telemetry::filter(&self.log).map(drop)
     }
 
@@ -46,11 +58,19 @@ impl Config {
                          closed as idle";
         let lifetime = "must be more than 60: clients refresh a token that long before it runs out, so every token \
                         would be refreshed at once";
+        let unused = "must be empty unless store.backend is \"mongodb\": it is not used";
         let found = [
+            self.store.is_unused().then_some(("store.mongodb_uri", unused)),
             is_hasty.then_some(("limits.heartbeat_interval_ms", heartbeat)),
             is_brief.then_some(("accounts.access_token_lifetime_s", lifetime)),
         ];
         found.into_iter().flatten().map(|(field, why)| ConfigError::Invalid { field, why }).collect()
+    }
+
+    /// Is anything kept in the data directory?
+    #[must_use]
+    pub fn uses_data_dir(&self) -> bool {
+        self.store.backend == Backend::Embedded || self.accounts.signing_key_file.as_os_str().is_empty()
     }
 
     fn check_numbers(&self) -> Result<(), ConfigError> {
@@ -120,10 +140,6 @@ fn collide(first: SocketAddr, second: SocketAddr) -> bool {
     let (one, other) = (first.ip(), second.ip());
     let is_same_place = one == other || covers(one, other) || covers(other, one);
     first.port() != 0 && first.port() == second.port() && is_same_place
-}
-
-pub(super) fn refuse_if(is_wrong: bool, field: &'static str, why: &'static str) -> Result<(), ConfigError> {
-    if is_wrong { Err(ConfigError::Invalid { field, why }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -223,6 +239,55 @@ mod tests {
         });
         assert_refused("accounts.token_issuer", |config| config.accounts.token_issuer.clear());
         assert_refused("data_dir", |config| config.data_dir = "".into());
+    }
+
+    fn on_mongodb(change: impl FnOnce(&mut Config)) -> Config {
+        with(|config| {
+            config.store.backend = Backend::Mongodb;
+            config.store.mongodb_uri = "mongodb://127.0.0.1/".to_owned().into();
+            change(config);
+        })
+    }
+
+    #[test]
+    fn mongodb_needs_an_address_and_a_database() {
+        assert!(on_mongodb(|_| ()).check().is_ok());
+        for bad in ["", "http://127.0.0.1", "mongodb://", "mongodb+srv:///x", "mongodb:///x"] {
+            let error = on_mongodb(|config| config.store.mongodb_uri = bad.to_owned().into()).check();
+            assert!(error.unwrap_err().to_string().starts_with("store.mongodb_uri: must "), "{bad}");
+        }
+        let long = "x".repeat(64);
+        for bad in ["", "a b", "a/b", "a.b", "$x", long.as_str()] {
+            assert_refused("store.mongodb_database", |config| config.store.mongodb_database = bad.to_owned());
+        }
+        for bad in [0, 1_001] {
+            assert_refused("store.mongodb_pool_max", |config| config.store.mongodb_pool_max = bad);
+        }
+        for bad in [0, u32::MAX] {
+            assert_refused("store.messages_days", |config| config.store.messages_days = bad);
+            assert_refused("store.idempotency_keys_hours", |config| {
+                config.store.idempotency_keys_hours = bad;
+            });
+        }
+    }
+
+    #[test]
+    fn an_address_that_nobody_uses_is_doubted() {
+        let unused = on_mongodb(|config| config.store.backend = Backend::Embedded);
+        assert!(unused.check().is_ok());
+        assert!(unused.doubts()[0].to_string().starts_with("store.mongodb_uri: "));
+        assert!(on_mongodb(|_| ()).doubts().is_empty());
+    }
+
+    #[test]
+    fn on_mongodb_with_a_key_of_all_nodes_no_data_directory_is_needed() {
+        let without_folder = on_mongodb(|config| {
+            config.data_dir = "".into();
+            config.accounts.signing_key_file = "/run/secrets/signing.pem".into();
+        });
+        assert!(without_folder.check().is_ok());
+        let its_own_key = on_mongodb(|config| config.data_dir = "".into());
+        assert!(its_own_key.check().unwrap_err().to_string().starts_with("data_dir: must "));
     }
 
     #[test]

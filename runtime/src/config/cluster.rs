@@ -9,6 +9,7 @@ use colloquy_actors::cluster::bridge::{BridgeOptions, BridgeTls, Cookie};
 use colloquy_storage::model::live::{InvalidPodId, PodId};
 use serde::{Deserialize, Serialize};
 
+use super::store::Secret;
 use super::{ConfigError, refuse_if};
 
 /// Shortest secret of a cluster, bytes.
@@ -19,11 +20,12 @@ const COOKIE_MAX_BYTES: usize = 4096;
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 /// One pod of several.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cluster {
-    /// Redis, `redis://host:port/`; of Sentinel or Cluster several. Empty: this node is the only one.
-    pub redis: Vec<String>,
+    /// Redis, `redis://host:port/`; of Sentinel or Cluster several. Empty: this node is the only one. There may be
+    /// passwords in them: better set in the environment, `COLLOQUY_CLUSTER__REDIS='["redis://..."]'`.
+    pub redis: Vec<Secret>,
     /// What these are.
     pub redis_mode: RedisMode,
     /// What Sentinel calls the master.
@@ -31,7 +33,7 @@ pub struct Cluster {
     /// The user at the servers that Sentinel names; empty: none.
     pub redis_username: String,
     /// Their password; empty: none.
-    pub redis_password: String,
+    pub redis_password: Secret,
     /// Stands before every key and channel: several installations may share a Redis.
     pub redis_prefix: String,
     /// This pod's name among the others; empty: the machine's.
@@ -70,7 +72,7 @@ impl Default for Cluster {
             redis_mode: RedisMode::default(),
             redis_master: "mymaster".into(),
             redis_username: String::new(),
-            redis_password: String::new(),
+            redis_password: Secret::default(),
             redis_prefix: String::new(),
             pod_id: String::new(),
             bridge_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -80,13 +82,6 @@ impl Default for Cluster {
             tls_key: PathBuf::new(),
             tls_ca: PathBuf::new(),
         }
-    }
-}
-
-/// Urls may hold passwords.
-impl std::fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("pod_id", &self.pod_id).finish_non_exhaustive()
     }
 }
 
@@ -133,7 +128,8 @@ impl Cluster {
         if !self.is_on() {
             return Ok(());
         }
-        let is_url = |url: &String| url.starts_with("redis://") || url.starts_with("rediss://");
+        let is_url =
+            |url: &Secret| url.expose().starts_with("redis://") || url.expose().starts_with("rediss://");
         let why = "must be urls such as \"redis://127.0.0.1:6379/\"";
         refuse_if(!self.redis.iter().all(is_url), "cluster.redis", why)?;
         let is_crowd = self.redis_mode == RedisMode::Standalone && self.redis.len() > 1;
@@ -205,8 +201,12 @@ fn cookie(path: &Path) -> Result<Cookie, PodError> {
 mod tests {
     use super::*;
 
+    fn url(url: &str) -> Secret {
+        url.to_owned().into()
+    }
+
     fn on() -> Cluster {
-        let (redis, cookie_file) = (vec!["redis://127.0.0.1:6379/".into()], "cookie".into());
+        let (redis, cookie_file) = (vec![url("redis://127.0.0.1:6379/")], "cookie".into());
         Cluster { redis, cookie_file, ..Cluster::default() }
     }
 
@@ -222,9 +222,9 @@ mod tests {
     fn what_a_pod_needs_is_asked_for_by_name() {
         assert!(on().check().is_ok());
         assert!(Cluster::default().check().is_ok(), "a node alone needs none of it");
-        assert_refused("cluster.redis", |cluster| cluster.redis = vec!["127.0.0.1:6379".into()]);
+        assert_refused("cluster.redis", |cluster| cluster.redis = vec![url("127.0.0.1:6379")]);
         assert_refused("cluster.redis_mode", |cluster| {
-            cluster.redis.push("redis://127.0.0.1:6380/".into());
+            cluster.redis.push(url("redis://127.0.0.1:6380/"));
         });
         assert_refused("cluster.cookie_file", |cluster| cluster.cookie_file = PathBuf::new());
         assert_refused("cluster.bridge_advertise", |cluster| {

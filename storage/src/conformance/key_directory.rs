@@ -107,3 +107,16 @@ pub async fn bounds_on_devices_and_keys_hold(store: &Store) {
     }
     assert_eq!(register(store, "one-more", Vec::new()).await, Registration::TooManyDevices);
 }
+
+pub async fn publications_that_cross_leave_no_more_keys_than_allowed(store: &Store) {
+    register(store, "phone", Vec::new()).await;
+    let publish = async |from: usize| {
+        let keys = numbered(from..from + ONE_TIME_KEYS_MAX);
+        store.keys.publish(user(1), &device("phone"), keys, None).await.unwrap()
+    };
+    let published = tokio::join!(publish(0), publish(1_000), publish(2_000));
+    let published = [published.0, published.1, published.2];
+    assert!(published.iter().filter(|it| matches!(it, Publication::Published { .. })).count() <= 1);
+    let left = store.keys.one_time_keys(user(1), &device("phone")).await.unwrap();
+    assert!(left <= ONE_TIME_KEYS_MAX as u64, "{left}");
+}

@@ -60,6 +60,7 @@ macro_rules! conformance_suite {
             accounts {
                 of_a_hundred_that_want_one_phone_number_one_gets_it
                 an_address_that_is_given_up_is_free
+                an_account_that_is_made_again_stays_as_it_is
                 last_seen_never_moves_back
             }
             logins {
@@ -76,6 +77,7 @@ macro_rules! conformance_suite {
                 no_one_time_key_is_ever_given_out_twice
                 a_claimed_key_does_not_come_back_by_publishing_it_again
                 bounds_on_devices_and_keys_hold
+                publications_that_cross_leave_no_more_keys_than_allowed
             }
         }
     };

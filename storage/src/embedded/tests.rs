@@ -20,6 +20,12 @@ async fn open() -> (Store, (EmbeddedStore, TempDir)) {
 
 crate::conformance_suite!(crate::embedded::tests::open);
 
+#[tokio::test]
+async fn an_address_that_is_given_up_is_free_for_new_accounts() {
+    let (store, _alive) = open().await;
+    crate::conformance::accounts::an_address_that_is_given_up_is_free_for_new_accounts(&store).await;
+}
+
 fn login() -> Login {
     Login {
         login_id: LoginId(Uuid::from_u128(1)),

@@ -61,6 +61,12 @@ impl MongoProcess {
         self.local.is_some()
     }
 
+    /// Is it no MongoDB, but what stands in for it?
+    #[must_use]
+    pub fn is_stand_in(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| matches!(local.program, Program::StandIn(_)))
+    }
+
     /// Ends it at once (SIGKILL).
     ///
     /// # Panics

@@ -57,7 +57,6 @@ pub(in crate::mongo) fn has_code(error: &Error, code: i32) -> bool {
 }
 
 /// Which unique index refused a document, by its name. The rest of the server's text may hold the key (PRIVATE).
-#[allow(dead_code, reason = "for ports with more than one unique index on a collection")]
 pub(in crate::mongo) fn duplicate_index(error: &Error) -> Option<&str> {
     let text = match &*error.kind {
         ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY => &write.message,
@@ -69,6 +68,14 @@ pub(in crate::mongo) fn duplicate_index(error: &Error) -> Option<&str> {
         _ => return None,
     };
     text.split_once("index: ")?.1.split_whitespace().next()
+}
+
+/// Were documents of an unordered insertion refused by unique indexes, and is that all that went wrong?
+pub(in crate::mongo) fn is_duplicates_alone(error: &Error) -> bool {
+    let ErrorKind::InsertMany(refused) = &*error.kind else { return false };
+    let errors = refused.write_errors.as_deref().unwrap_or_default();
+    let are_duplicates = !errors.is_empty() && errors.iter().all(|error| error.code == DUPLICATE_KEY);
+    are_duplicates && refused.write_concern_error.is_none()
 }
 
 /// Which document of an ordered insertion a unique index refused, if that is all that went wrong.

@@ -25,6 +25,8 @@ use super::row::{Fields, number, uuid};
 
 pub(in crate::mongo) const MESSAGES: &str = "messages";
 const SEQUENCE_NUMBERS: &str = "sequence_numbers";
+/// Those without an index of ours.
+pub(in crate::mongo) const COLLECTIONS: [&str; 1] = [SEQUENCE_NUMBERS];
 
 /// Two that take ownership for the first time meet in one upsert: how often it is tried.
 const TAKE_ATTEMPTS_MAX: u32 = 5;

@@ -1,4 +1,4 @@
-//! The collections' indexes: what ORDER, ONCE and FENCE rest on, what look-ups need, and what deletes by age.
+//! The collections and their indexes: what ORDER, ONCE and FENCE rest on, what look-ups need, and what deletes by age.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,14 +12,16 @@ use mongodb::options::IndexOptions;
 use super::engine::Engine;
 use super::error::{has_code, is_duplicate, unavailable};
 use super::options::MongoOptions;
-use super::{OpenError, conversations, cursors, message_log};
+use super::{OpenError, accounts, conversations, cursors, key_directory, logins, message_log, planned};
 
 /// Where it is written that a database was migrated.
 const SCHEMA: &str = "schema";
 /// Grows when indexes are added that the program cannot do without.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 /// The server's code for a collection that does not exist.
 const NAMESPACE_NOT_FOUND: i32 = 26;
+/// The server's code for a collection that exists.
+const NAMESPACE_EXISTS: i32 = 48;
 
 /// An index and the collection it belongs to.
 pub(in crate::mongo) type Index = (&'static str, IndexModel);
@@ -43,6 +45,12 @@ impl IndexBuilder {
         self
     }
 
+    /// Holds only documents that have this field.
+    pub(in crate::mongo) fn only_with(mut self, field: &'static str) -> Self {
+        self.options.partial_filter_expression = Some(doc! { field: { "$exists": true } });
+        self
+    }
+
     /// Deletes what is older.
     pub(in crate::mongo) fn expires_after(mut self, age: Duration) -> Self {
         self.options.expire_after = Some(age);
@@ -57,7 +65,7 @@ impl IndexBuilder {
 /// What a migration has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Migration {
-    /// Indexes that were made, as `collection.index`.
+    /// Collections that were made, and indexes, as `collection.index`.
     pub made: Vec<String>,
     /// Indexes that now delete at another age.
     pub changed: Vec<String>,
@@ -79,12 +87,16 @@ fn indexes(options: &MongoOptions) -> Vec<Index> {
     let mut indexes = message_log::indexes(options.keep_messages);
     indexes.extend(conversations::indexes());
     indexes.extend(cursors::indexes());
-    indexes.push(
-        index("idempotency_keys", "retention", doc! { "created_at": 1 })
-            .expires_after(options.keep_idempotency_keys)
-            .build(),
-    );
+    indexes.extend(accounts::indexes());
+    indexes.extend(logins::indexes());
+    indexes.extend(key_directory::indexes());
+    indexes.extend(planned::indexes(options.keep_idempotency_keys));
     indexes
+}
+
+/// Collections whose documents are found by their ids alone.
+fn plain_collections() -> Vec<&'static str> {
+    [message_log::COLLECTIONS.as_slice(), key_directory::COLLECTIONS.as_slice()].concat()
 }
 
 /// Makes what is missing. May be run again, and by several at once.
@@ -98,11 +110,28 @@ pub async fn migrate(options: &MongoOptions) -> Result<Migration, OpenError> {
     for (collection, model) in indexes(options) {
         by_collection.entry(collection).or_default().push(model);
     }
+    make_collections(&engine, &mut done).await?;
     for (collection, models) in by_collection {
         migrate_collection(&engine, collection, models, &mut done).await?;
     }
     mark(&engine).await?;
     Ok(done)
+}
+
+async fn make_collections(engine: &Engine, done: &mut Migration) -> StoreResult<()> {
+    let existing = engine.ask(|| engine.db.list_collection_names()).await?;
+    for collection in plain_collections() {
+        if existing.iter().any(|name| name == collection) {
+            continue;
+        }
+        match engine.run(|| engine.db.create_collection(collection)).await {
+            Ok(()) => done.made.push(collection.to_owned()),
+            // Somebody else migrates too.
+            Err(error) if has_code(&error, NAMESPACE_EXISTS) => {}
+            Err(error) => return Err(unavailable(&error)),
+        }
+    }
+    Ok(())
 }
 
 async fn migrate_collection(

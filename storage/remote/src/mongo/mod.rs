@@ -6,41 +6,51 @@
 //! | `engine` | the client: how an operation is run, repeated and given up |
 //! | `error` | the driver's errors without what stands in them (PRIVATE) |
 //! | `migrate` | collections' indexes, made by `colloquy admin migrate` |
+//! | `planned` | collections of features that are still to come |
 //! | `row` | a document's fields |
 //! | `message_row` | a message as a document |
 //! | `placing` | one append on its way into the log (pure) |
 //! | `log_ends` | where each log ends: hints, written lazily, and the search beyond them |
+//! | `one_time_keys` | the one-time keys of the key directory |
 //! | the rest | one file per port, named as the port |
 //!
 //! **Writes** are majority writes and journaled, **reads** majority reads from the primary (DURABLE). No write needs a
 //! transaction: each changes one document under a condition, or adds documents whose unique indexes decide (ONCE, FENCE),
 //! so that doing it again is safe.
 
+mod accounts;
 mod conversations;
 mod cursors;
 mod engine;
 mod error;
+mod key_directory;
 mod log_ends;
+mod logins;
 mod message_log;
 mod message_row;
 mod migrate;
+mod one_time_keys;
 mod options;
 mod placing;
+mod planned;
 mod row;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use colloquy_storage::ports::{Conversations, Cursors, MessageLog, StoreError};
+use colloquy_storage::ports::{Store, StoreError};
 
 pub use error::MongoFailure;
 pub use migrate::{Migration, migrate};
 pub use options::MongoOptions;
 
+use accounts::MongoAccounts;
 use conversations::MongoConversations;
 use cursors::MongoCursors;
 use engine::Engine;
+use key_directory::MongoKeyDirectory;
+use logins::MongoLogins;
 use message_log::MongoMessageLog;
 
 /// Why a database cannot be used.
@@ -56,11 +66,11 @@ pub enum OpenError {
         database: String,
     },
     /// It does not answer.
-    #[error("mongodb cannot be used")]
+    #[error("mongodb cannot be used: {0}")]
     Unavailable(#[from] StoreError),
 }
 
-/// A database that is open until this and the last port made from it are dropped.
+/// A database that is open until this and the last [`Store`] made from it are dropped.
 pub struct MongoStore(Arc<Engine>);
 
 impl MongoStore {
@@ -77,22 +87,18 @@ impl MongoStore {
         Ok(Self(engine))
     }
 
-    /// Messages and their order.
+    /// The ports of this store.
     #[must_use]
-    pub fn log(&self) -> Arc<dyn MessageLog> {
-        Arc::new(MongoMessageLog(Arc::clone(&self.0)))
-    }
-
-    /// Who talks with whom.
-    #[must_use]
-    pub fn conversations(&self) -> Arc<dyn Conversations> {
-        Arc::new(MongoConversations(Arc::clone(&self.0)))
-    }
-
-    /// How far everybody has come.
-    #[must_use]
-    pub fn cursors(&self) -> Arc<dyn Cursors> {
-        Arc::new(MongoCursors(Arc::clone(&self.0)))
+    pub fn store(&self) -> Store {
+        let engine = || Arc::clone(&self.0);
+        Store {
+            log: Arc::new(MongoMessageLog(engine())),
+            conversations: Arc::new(MongoConversations(engine())),
+            cursors: Arc::new(MongoCursors(engine())),
+            accounts: Arc::new(MongoAccounts(engine())),
+            logins: Arc::new(MongoLogins(engine())),
+            keys: Arc::new(MongoKeyDirectory(engine())),
+        }
     }
 
     /// Does the database answer?

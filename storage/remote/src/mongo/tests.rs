@@ -2,10 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use colloquy_storage::model::device::PublishedKey;
 use colloquy_storage::ports::Store;
 use colloquy_test_services::{MongoProcess, start_mongo};
+use mongodb::bson::{DateTime, Document, doc};
 
+use super::engine::Engine;
+use super::error::unavailable;
+use super::one_time_keys::{CLAIMED_KEYS_REMEMBERED, OneTimeKeys};
 use super::{MongoOptions, MongoStore, OpenError, migrate};
 
 fn options(mongo: &MongoProcess) -> MongoOptions {
@@ -14,20 +18,25 @@ fn options(mongo: &MongoProcess) -> MongoOptions {
     MongoOptions::new(&mongo.uri, format!("colloquy_test_{}_{next}", std::process::id()))
 }
 
-/// The log, the conversations and the cursors on MongoDB, beside the other ports of an embedded store.
-async fn open() -> (Store, (MongoProcess, tempfile::TempDir)) {
+async fn open() -> (Store, (MongoStore, MongoProcess)) {
     let mongo = start_mongo();
     let options = options(&mongo);
     migrate(&options).await.unwrap();
     let opened = MongoStore::open(&options).await.unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let rest = EmbeddedStore::open(directory.path(), &EmbeddedOptions::default()).unwrap().store();
-    let store =
-        Store { log: opened.log(), conversations: opened.conversations(), cursors: opened.cursors(), ..rest };
-    (store, (mongo, directory))
+    (opened.store(), (opened, mongo))
 }
 
 colloquy_storage::conformance_suite!(crate::mongo::tests::open);
+
+#[tokio::test]
+async fn an_address_that_is_given_up_is_free_for_new_accounts() {
+    let (store, (_, mongo)) = open().await;
+    // The stand-in keeps what a document was inserted with from others until the document is deleted.
+    if !mongo.is_stand_in() {
+        colloquy_storage::conformance::accounts::an_address_that_is_given_up_is_free_for_new_accounts(&store)
+            .await;
+    }
+}
 
 #[tokio::test]
 async fn a_database_that_was_never_migrated_is_refused_with_what_to_do() {
@@ -38,13 +47,83 @@ async fn a_database_that_was_never_migrated_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_second_migration_finds_nothing_to_do_and_a_changed_age_is_applied() {
+async fn two_migrations_at_once_make_everything_and_another_finds_nothing_to_do() {
+    let mongo = start_mongo();
+    let options = options(&mongo);
+    let (one, two) = tokio::join!(migrate(&options), migrate(&options));
+    let made = [one.unwrap().made, two.unwrap().made].concat();
+    for name in [
+        "messages.position_unique",
+        "messages.key_unique",
+        "users.phone_unique",
+        "users.email_unique",
+        "sequence_numbers",
+        "device_lists",
+        "groups.of_participant",
+        "agents.capability",
+        "media.of_owner",
+        "outbox.due",
+        "idempotency_keys.retention",
+    ] {
+        assert!(made.iter().any(|made| made == name), "{name}: {made:?}");
+    }
+    assert_eq!(migrate(&options).await.unwrap().to_string(), "nothing to do");
+    MongoStore::open(&options).await.unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_migration_applies_a_changed_age_to_what_deletes_by_age() {
     let mongo = start_mongo();
     let mut options = options(&mongo);
-    let (one, two) = tokio::join!(migrate(&options), migrate(&options));
-    assert!(one.unwrap().made.len() + two.unwrap().made.len() >= 7);
-    assert_eq!(migrate(&options).await.unwrap().to_string(), "nothing to do");
+    migrate(&options).await.unwrap();
     options.keep_messages /= 2;
     assert_eq!(migrate(&options).await.unwrap().to_string(), "changed messages.retention");
+    options.keep_idempotency_keys *= 3;
+    let (one, two) = tokio::join!(migrate(&options), migrate(&options));
+    let told = [one.unwrap().to_string(), two.unwrap().to_string()];
+    assert!(told.contains(&"changed idempotency_keys.retention".to_owned()), "{told:?}");
     assert_eq!(migrate(&options).await.unwrap().to_string(), "nothing to do");
+    let engine = Engine::connect(&options).await.unwrap();
+    let mut indexes = engine.collection("messages").list_indexes().await.unwrap();
+    let mut ages = Vec::new();
+    while indexes.advance().await.unwrap() {
+        let index = indexes.deserialize_current().unwrap().options.unwrap();
+        ages.extend(index.expire_after);
+    }
+    assert_eq!(ages, [options.keep_messages]);
+}
+
+#[tokio::test]
+async fn what_an_index_refuses_is_not_repeated_in_the_error() {
+    let mongo = start_mongo();
+    let options = options(&mongo);
+    migrate(&options).await.unwrap();
+    let engine = Engine::connect(&options).await.unwrap();
+    let users = engine.db.collection::<Document>("users");
+    users.insert_one(doc! { "_id": 1, "phone": "+15550199" }).await.unwrap();
+    let error = users.insert_one(doc! { "_id": 2, "phone": "+15550199" }).await.unwrap_err();
+    assert!(format!("{error:?}").contains("+15550199"));
+    let told = unavailable(&error);
+    assert!(!format!("{told} {told:?}").contains("+15550199"), "{told:?}");
+}
+
+#[tokio::test]
+async fn of_claimed_keys_the_newest_are_remembered_and_no_more() {
+    let (_, (opened, _mongo)) = open().await;
+    let keys = OneTimeKeys { engine: &opened.0, owner: b"a device".to_vec() };
+    let key = |n: u64| {
+        let (key_id, key) = (format!("k{n:05}"), format!("key {n}"));
+        PublishedKey { key_id, key, signature: "signature".to_owned() }
+    };
+    let all: Vec<PublishedKey> = (0..CLAIMED_KEYS_REMEMBERED + 3).map(key).collect();
+    keys.add(&all).await.unwrap();
+    let claimed = doc! { "$set": { "claimed": true, "claimed_at": DateTime::from_millis(2_000) } };
+    let rows = opened.0.collection("one_time_keys");
+    rows.update_many(doc! {}, claimed).await.unwrap();
+    let first = doc! { "$set": { "claimed_at": DateTime::from_millis(1_000) } };
+    rows.update_many(doc! { "key_id": { "$in": ["k00007", "k00017", "k00027"] } }, first).await.unwrap();
+    keys.forget_claimed_first().await.unwrap();
+    let known = keys.known(all.iter()).await.unwrap();
+    assert_eq!(known.len() as u64, CLAIMED_KEYS_REMEMBERED);
+    assert!(["k00007", "k00017", "k00027"].iter().all(|forgotten| !known.contains_key(*forgotten)));
 }
