@@ -1,6 +1,8 @@
 //! The suite, and what only a server that can go away can show.
 
+mod cluster;
 mod outage;
+mod sentinel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,21 +21,23 @@ const LONG: Duration = Duration::from_secs(60);
 /// How long something may take to become so.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One Redis that nobody else uses.
-struct OneServer {
-    redis: RedisProcess,
+/// Where pods meet, and what has to run for it.
+struct At<T> {
+    options: RedisOptions,
+    _alive: T,
 }
 
 #[async_trait]
-impl Meeting for OneServer {
+impl<T: Send + Sync> Meeting for At<T> {
     async fn join(&self) -> Joined {
-        let (live, signals, _) = join(&RedisOptions::standalone(&self.redis.url)).await;
+        let (live, signals, _) = join(&self.options).await;
         (live, signals)
     }
 }
 
-async fn open() -> OneServer {
-    OneServer { redis: start_redis() }
+async fn open() -> At<RedisProcess> {
+    let redis = start_redis();
+    At { options: RedisOptions::standalone(&redis.url), _alive: redis }
 }
 
 colloquy_storage::live_conformance_suite!(crate::redis::tests::open);
