@@ -69,6 +69,8 @@ pub fn start_redis_under_sentinel() -> RedisUnderSentinel {
     let mut output = sentinel.spawn();
     output.wait_for(|line| line.contains("+slave").then_some(()));
     output.drain();
+    // It would ask them how they are every ten seconds, and promote none that it has not asked.
+    sentinel.tell("SENTINEL DEBUG INFO-PERIOD 100");
     RedisUnderSentinel { primary, replica, sentinel }
 }
 

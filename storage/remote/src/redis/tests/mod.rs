@@ -100,6 +100,23 @@ async fn more_signals_than_there_is_room_for_leave_a_gap() {
     assert_eq!(next(&mut signals).await, heard("after"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_who_subscribe_at_once_keep_nobody_waiting() {
+    let redis = start_redis();
+    let (live, mut signals, _) = join(&RedisOptions::standalone(&redis.url)).await;
+    let channels: Vec<Channel> = (0..4000).map(|n| Channel::User(user(n))).collect();
+    let subscribing = channels.iter().map(|channel| live.subscribe(vec![channel.clone()]));
+    futures_util::future::try_join_all(subscribing).await.unwrap();
+    live.publish(channels.iter().map(|channel| (channel.clone(), "".into())).collect()).await.unwrap();
+    for channel in &channels {
+        assert_eq!(next(&mut signals).await, Signal::Published(channel.clone(), "".into()));
+    }
+    let unsubscribing = channels.iter().map(|channel| live.unsubscribe(vec![channel.clone()]));
+    futures_util::future::try_join_all(unsubscribing).await.unwrap();
+    let counts = live.publish(channels.into_iter().map(|channel| (channel, "".into())).collect()).await;
+    assert_eq!(counts.unwrap(), [0; 4000]);
+}
+
 #[tokio::test]
 async fn what_is_left_of_a_handle_that_was_dropped_is_nothing() {
     let redis = start_redis();
