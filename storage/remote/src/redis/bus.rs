@@ -1,19 +1,19 @@
 //! Subscriptions, kept over outages, and publishing.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_storage::ports::live::{Channel, Signal};
 use colloquy_storage::ports::signals::SignalSender;
 use redis::{Cmd, PushInfo, PushKind, RedisResult, Value, cmd, from_redis_value};
-use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use super::dial::{Dialer, Listener};
 use super::error::RedisFailure;
+use super::interest::{Batch, Change, Interest};
 use super::line::{COMMAND_DEADLINE, Line, PIPELINE_MAX_COMMANDS, Wire};
 use super::link::{Keeping, Link, Pulse};
 use super::names::Names;
@@ -21,30 +21,40 @@ use super::names::Names;
 /// Channels in one SUBSCRIBE or UNSUBSCRIBE.
 const SUBSCRIBE_MAX_CHANNELS: usize = 1024;
 
-/// The names of the channels that are to be heard. Bounded by those who subscribe: a few for each session.
-type Wanted = BTreeSet<String>;
-
 /// What is published and heard.
 pub(super) struct Bus {
     names: Names,
     link: Link,
-    /// Locked while a line is brought to it, so that a channel is either among those a new line begins with, or said
-    /// on that line.
-    wanted: Arc<Mutex<Wanted>>,
+    heard: Arc<Heard>,
+}
+
+/// What is heard, for those who change it and for the link that keeps it.
+#[derive(Default)]
+struct Heard {
+    interest: Mutex<Interest>,
+    /// Held by the one who speaks. What is changed meanwhile is said together by the next, so thousands who subscribe
+    /// at once take a few round trips.
+    saying: tokio::sync::Mutex<()>,
+}
+
+impl Heard {
+    fn interest(&self) -> MutexGuard<'_, Interest> {
+        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Bus {
     pub(super) fn start(dialer: Arc<Dialer>, names: Names, signals: SignalSender, pulse: Arc<Pulse>) -> Self {
-        let wanted = Arc::default();
+        let heard = Arc::<Heard>::default();
         let keeping = BusKeeping {
             dialer,
             names: names.clone(),
-            wanted: Arc::clone(&wanted),
+            heard: Arc::clone(&heard),
             signals,
             dialled: Arc::default(),
             was_up: AtomicBool::new(false),
         };
-        Self { names, link: Link::keep(Box::new(keeping), pulse), wanted }
+        Self { names, link: Link::keep(Box::new(keeping), pulse), heard }
     }
 
     pub(super) async fn publish(&self, signals: &[(Channel, Bytes)]) -> Result<Vec<u64>, RedisFailure> {
@@ -64,60 +74,51 @@ impl Bus {
         publication
     }
 
-    pub(super) async fn subscribe(&self, channels: &[Channel]) -> Result<(), RedisFailure> {
-        let names = self.named(channels);
-        let mut wanted = self.wanted().await?;
-        wanted.extend(names.iter().cloned());
-        say(&self.link.line()?, Change::Subscribe, &names).await
+    /// Channels that are to be heard, or not any more. Takes effect also if it fails: when the link is back.
+    pub(super) async fn change(&self, change: Change, channels: &[Channel]) -> Result<(), RedisFailure> {
+        self.heard.interest().note(change, channels.iter().map(|channel| self.names.channel(channel)));
+        let saying = timeout(COMMAND_DEADLINE, self.heard.saying.lock());
+        let _saying = saying.await.map_err(|_| RedisFailure::NoAnswer)?;
+        let line = match self.link.line() {
+            Ok(line) => line,
+            Err(away) => {
+                self.heard.interest().line_is_gone();
+                return Err(away);
+            }
+        };
+        let unsaid = self.heard.interest().unsaid();
+        // Nothing if another has said it meanwhile, or a new line was made.
+        say(&line, &unsaid).await?;
+        self.heard.interest().said(&unsaid);
+        Ok(())
     }
-
-    pub(super) async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), RedisFailure> {
-        let names = self.named(channels);
-        let mut wanted = self.wanted().await?;
-        names.iter().for_each(|name| drop(wanted.take(name)));
-        say(&self.link.line()?, Change::Unsubscribe, &names).await
-    }
-
-    fn named(&self, channels: &[Channel]) -> Vec<String> {
-        channels.iter().map(|channel| self.names.channel(channel)).collect()
-    }
-
-    async fn wanted(&self) -> Result<MutexGuard<'_, Wanted>, RedisFailure> {
-        timeout(COMMAND_DEADLINE, self.wanted.lock()).await.map_err(|_| RedisFailure::NoAnswer)
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Change {
-    Subscribe,
-    Unsubscribe,
 }
 
 /// Returns when the server has confirmed it.
-async fn say(line: &Line, change: Change, names: &[String]) -> Result<(), RedisFailure> {
+async fn say(line: &Line, batch: &Batch) -> Result<(), RedisFailure> {
     let Wire::Single(connection) = &line.wire else { return Err(RedisFailure::Nonsense) };
-    for names in names.chunks(SUBSCRIBE_MAX_CHANNELS) {
-        let mut connection = connection.clone();
-        let saying = async {
-            match change {
-                Change::Subscribe => connection.subscribe(names).await,
-                Change::Unsubscribe => connection.unsubscribe(names).await,
-            }
-        };
-        if let Err(failure) = line.attempt(saying).await {
-            // What is heard over this line is not known any more; a new one begins with what is wanted.
-            line.lost.notify_one();
-            return Err(failure);
+    let saying = async {
+        for names in batch.subscribe.chunks(SUBSCRIBE_MAX_CHANNELS) {
+            line.attempt(connection.clone().subscribe(names)).await?;
         }
+        for names in batch.unsubscribe.chunks(SUBSCRIBE_MAX_CHANNELS) {
+            line.attempt(connection.clone().unsubscribe(names)).await?;
+        }
+        Ok(())
+    };
+    let said = saying.await;
+    if said.is_err() {
+        // What is heard over this line is not known any more; a new one begins with what is wanted.
+        line.lost.notify_one();
     }
-    Ok(())
+    said
 }
 
 /// The link that signals go over.
 struct BusKeeping {
     dialer: Arc<Dialer>,
     names: Names,
-    wanted: Arc<Mutex<Wanted>>,
+    heard: Arc<Heard>,
     signals: SignalSender,
     /// Attempts so far. What a line hears counts until the next attempt.
     dialled: Arc<AtomicU64>,
@@ -151,6 +152,10 @@ fn signal(names: &Names, said: PushInfo) -> Option<Signal> {
 
 #[async_trait]
 impl Keeping for BusKeeping {
+    fn name(&self) -> &'static str {
+        "bus"
+    }
+
     async fn dial(&self, lost: &Arc<Notify>) -> RedisResult<Wire> {
         self.dialer.dial_server(lost, self.listener()).await.map(Wire::Single)
     }
@@ -160,12 +165,12 @@ impl Keeping for BusKeeping {
         line: Line,
         current: &watch::Sender<Option<Line>>,
     ) -> Result<(), RedisFailure> {
-        let wanted = self.wanted.lock().await;
-        let names: Vec<String> = wanted.iter().cloned().collect();
-        say(&line, Change::Subscribe, &names).await?;
+        let _saying = self.heard.saying.lock().await;
+        let all = self.heard.interest().anew();
+        say(&line, &all).await?;
         current.send_replace(Some(line));
         // Nothing was missed by one who has not asked for anything yet.
-        if self.was_up.swap(true, Ordering::Relaxed) || !names.is_empty() {
+        if self.was_up.swap(true, Ordering::Relaxed) || !all.is_empty() {
             self.signals.offer(Signal::Gap);
         }
         Ok(())

@@ -58,6 +58,9 @@ impl Pulse {
 /// What a link is for.
 #[async_trait]
 pub(super) trait Keeping: Send + Sync + 'static {
+    /// What it is called in the log.
+    fn name(&self) -> &'static str;
+
     /// Makes a connection, which notifies `lost` when it breaks.
     async fn dial(&self, lost: &Arc<Notify>) -> RedisResult<Wire>;
 
@@ -87,6 +90,8 @@ impl Link {
 /// Ends when nobody holds the link any more.
 async fn keep(keeping: Box<dyn Keeping>, current: watch::Sender<Option<Line>>, pulse: Arc<Pulse>) {
     let mut pause = RETRY_MIN;
+    // The first failure of an outage says why; the others would only repeat it.
+    let mut was_said = false;
     loop {
         let connected = tokio::select! {
             () = current.closed() => return,
@@ -94,20 +99,27 @@ async fn keep(keeping: Box<dyn Keeping>, current: watch::Sender<Option<Line>>, p
         };
         match connected {
             Ok(line) => {
+                tracing::info!(link = keeping.name(), "redis answers");
                 pulse.rises();
                 let is_closed = tokio::select! {
                     () = current.closed() => true,
                     () = break_of(&line) => false,
                 };
-                pulse.falls();
                 current.send_replace(None);
+                pulse.falls();
                 if is_closed {
                     return;
                 }
-                tracing::warn!("redis is lost");
-                pause = RETRY_MIN;
+                tracing::warn!(link = keeping.name(), "redis is lost");
+                (pause, was_said) = (RETRY_MIN, false);
             }
-            Err(failure) => tracing::debug!(%failure, "redis cannot be reached"),
+            Err(failure) if was_said => {
+                tracing::debug!(link = keeping.name(), %failure, "redis cannot be reached");
+            }
+            Err(failure) => {
+                tracing::warn!(link = keeping.name(), %failure, "redis cannot be reached");
+                was_said = true;
+            }
         }
         tokio::select! {
             () = current.closed() => return,
@@ -160,6 +172,10 @@ impl KeysKeeping {
 
 #[async_trait]
 impl Keeping for KeysKeeping {
+    fn name(&self) -> &'static str {
+        "keys"
+    }
+
     async fn dial(&self, lost: &Arc<Notify>) -> RedisResult<Wire> {
         self.0.dial_keys(lost).await
     }

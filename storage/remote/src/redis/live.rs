@@ -16,6 +16,7 @@ use redis::{Cmd, FromRedisValue, Script, Value, cmd, from_redis_value};
 use super::bus::Bus;
 use super::entry::{field, member, ordered, pod_of};
 use super::error::RedisFailure;
+use super::interest::Change;
 use super::line::PIPELINE_MAX_COMMANDS;
 use super::link::Link;
 use super::names::Names;
@@ -181,10 +182,10 @@ impl LiveDirectory for RedisDirectory {
     }
 
     async fn subscribe(&self, channels: Vec<Channel>) -> StoreResult<()> {
-        Ok(self.bus.subscribe(&channels).await?)
+        Ok(self.bus.change(Change::Subscribe, &channels).await?)
     }
 
     async fn unsubscribe(&self, channels: Vec<Channel>) -> StoreResult<()> {
-        Ok(self.bus.unsubscribe(&channels).await?)
+        Ok(self.bus.change(Change::Unsubscribe, &channels).await?)
     }
 }

@@ -9,6 +9,7 @@
 //! | `dial` | how a connection is made, in each mode |
 //! | `line` | a connection, and how long an answer may take |
 //! | `link` | a line that is made again whenever it is lost |
+//! | `interest` | what is to be heard, and what of it the server has not been told yet (pure) |
 //! | `bus` | subscriptions, kept over outages, and publishing |
 //! | `live` | the port |
 //! | `error` | the library's errors without what stands in them (PRIVATE) |
@@ -24,6 +25,7 @@ mod bus;
 mod dial;
 mod entry;
 mod error;
+mod interest;
 mod line;
 mod link;
 mod live;

@@ -1,6 +1,8 @@
 //! The suite, and what only a server that can go away can show.
 
+mod cluster;
 mod outage;
+mod sentinel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,21 +21,23 @@ const LONG: Duration = Duration::from_secs(60);
 /// How long something may take to become so.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One Redis that nobody else uses.
-struct OneServer {
-    redis: RedisProcess,
+/// Where pods meet, and what has to run for it.
+struct At<T> {
+    options: RedisOptions,
+    _alive: T,
 }
 
 #[async_trait]
-impl Meeting for OneServer {
+impl<T: Send + Sync> Meeting for At<T> {
     async fn join(&self) -> Joined {
-        let (live, signals, _) = join(&RedisOptions::standalone(&self.redis.url)).await;
+        let (live, signals, _) = join(&self.options).await;
         (live, signals)
     }
 }
 
-async fn open() -> OneServer {
-    OneServer { redis: start_redis() }
+async fn open() -> At<RedisProcess> {
+    let redis = start_redis();
+    At { options: RedisOptions::standalone(&redis.url), _alive: redis }
 }
 
 colloquy_storage::live_conformance_suite!(crate::redis::tests::open);
@@ -94,6 +98,23 @@ async fn more_signals_than_there_is_room_for_leave_a_gap() {
     assert_eq!(next(&mut signals).await, Signal::Gap);
     live.publish(to_pods("after")).await.unwrap();
     assert_eq!(next(&mut signals).await, heard("after"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_who_subscribe_at_once_keep_nobody_waiting() {
+    let redis = start_redis();
+    let (live, mut signals, _) = join(&RedisOptions::standalone(&redis.url)).await;
+    let channels: Vec<Channel> = (0..4000).map(|n| Channel::User(user(n))).collect();
+    let subscribing = channels.iter().map(|channel| live.subscribe(vec![channel.clone()]));
+    futures_util::future::try_join_all(subscribing).await.unwrap();
+    live.publish(channels.iter().map(|channel| (channel.clone(), "".into())).collect()).await.unwrap();
+    for channel in &channels {
+        assert_eq!(next(&mut signals).await, Signal::Published(channel.clone(), "".into()));
+    }
+    let unsubscribing = channels.iter().map(|channel| live.unsubscribe(vec![channel.clone()]));
+    futures_util::future::try_join_all(unsubscribing).await.unwrap();
+    let counts = live.publish(channels.into_iter().map(|channel| (channel, "".into())).collect()).await;
+    assert_eq!(counts.unwrap(), [0; 4000]);
 }
 
 #[tokio::test]

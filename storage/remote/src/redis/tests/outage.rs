@@ -18,9 +18,9 @@ const OUTAGE: Duration = Duration::from_millis(2500);
 /// How often it is called meanwhile.
 const ATTEMPTS: Duration = Duration::from_millis(50);
 /// In which a command has failed; the deadline of a command is 1 s.
-const FAST: Duration = Duration::from_millis(1500);
+const FAST: Duration = Duration::from_secs(2);
 /// In which a Redis that is back is in use again.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// Channels that are to be heard again.
 const CHANNELS: usize = 5000;
 
