@@ -25,6 +25,18 @@ run: ## Start a server on the embedded store (LISTEN=127.0.0.1:8080, DATA_DIR=.c
 demo: ## Two scripted clients hold a conversation, over the server of `make run` or one of their own
 	cargo run -q -p colloquy -- demo $(if $(filter-out file,$(origin LISTEN)),--server http://$(LISTEN))
 
+.PHONY: cluster
+cluster: test-services ## Three pods, Redis, MongoDB and a load balancer on this machine, until Ctrl-C (LISTEN=...)
+	@tests/install-services haproxy
+	cargo build --workspace --bins
+	$(TARGET)/debug/colloquy-simulations cluster --front $(LISTEN)
+
+.PHONY: cluster-chat
+cluster-chat: test-services ## Two people chat across two pods of such a cluster, and through its load balancer
+	@tests/install-services haproxy
+	cargo build --workspace --bins
+	$(TARGET)/debug/colloquy-simulations cluster --front $(LISTEN) --chat
+
 .PHONY: check
 check: test-runner ## Format, clippy and the tests that start no server
 	cargo fmt --all --check
