@@ -71,11 +71,13 @@ struct Run {
 }
 
 impl Run {
-    /// Owns one conversation and appends to it until it is told to stop; what was acked, by number. A batch whose fate is
+    /// Owns a conversation and appends to it until it is told to stop; what was acked, by number. A batch whose fate is
     /// not known is appended again, under the same keys, until it is.
-    async fn own(self, sender: u128) -> (ConversationId, BTreeMap<u64, MessageId>) {
-        let opened = self.store.conversations.open_pair(user(1), user(sender), 1).await.unwrap();
-        let conversation_id = opened.0.conversation_id;
+    async fn own(
+        self,
+        conversation_id: ConversationId,
+        sender: u128,
+    ) -> (ConversationId, BTreeMap<u64, MessageId>) {
         let mut acked = BTreeMap::new();
         let mut batch = 0;
         let mut own = None;
@@ -161,8 +163,14 @@ async fn what_was_acked_outlives_kills_under_load_and_meanwhile_appends_fail_fas
     let (stopping, stop) = watch::channel(false);
     let run = Run { store: opened.store(), acked, failed, stop };
     let mut owners = JoinSet::new();
-    for sender in 0..OWNERS {
-        owners.spawn(run.clone().own(100 + sender));
+    let mut conversations = Vec::new();
+    for sender in 100..100 + OWNERS {
+        let opened = run.store.conversations.open_pair(user(1), user(sender), 1).await.unwrap();
+        conversations.push((opened.0.conversation_id, sender));
+    }
+    // Only now: whatever is asked from here on may be asked of a server that is gone.
+    for (conversation_id, sender) in conversations {
+        owners.spawn(run.clone().own(conversation_id, sender));
     }
     for _ in 0..KILLS {
         grown_by(&mut acks, ACKS_BETWEEN).await;
