@@ -25,13 +25,13 @@ struct Database {
 
 impl Database {
     fn start() -> Self {
-        let (mongo, folder) = (start_mongo(), tempfile::tempdir().unwrap());
+        let (mongo, folder) = (start_mongo(), tempfile::tempdir().expect("a temporary directory"));
         let key = folder.path().join("signing.der");
         make_signing_key(&key);
         let options = ServerOptions::default()
             .set("store.backend", "mongodb")
             .set("store.mongodb_database", format!("colloquy_test_{}", fresh_uuid().simple()))
-            .set("accounts.signing_key_file", key.to_str().unwrap())
+            .set("accounts.signing_key_file", key.to_str().expect("a plain path"))
             .env("COLLOQUY_STORE__MONGODB_URI", &mongo.uri);
         Self { _mongo: mongo, options, folder }
     }
@@ -46,20 +46,23 @@ impl Database {
     /// Runs the binary to its end.
     fn run(&self, arguments: &[&str]) -> Output {
         let config = self.folder.path().join("colloquy.toml");
-        std::fs::write(&config, self.options.to_toml(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        let text = self.options.to_toml(SocketAddr::from(([127, 0, 0, 1], 0)));
+        std::fs::write(&config, text).expect("the configuration file can be written");
         let mut command = Command::new(binary("colloquy"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COLLOQUY_")) {
             command.env_remove(name);
         }
         command.envs(self.options.environment().iter().map(|(name, value)| (name, value)));
-        command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
+        command.args(arguments).arg("--config").arg(config).stdin(Stdio::null());
+        command.output().expect("the binary can be started")
     }
 }
 
 fn make_signing_key(path: &Path) {
-    let pair = Ed25519KeyPair::generate().unwrap();
-    std::fs::write(path, pair.to_pkcs8v1().unwrap().as_ref()).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let pair = Ed25519KeyPair::generate().expect("a key can be drawn");
+    let pkcs8 = pair.to_pkcs8v1().expect("a key pair has a PKCS#8 form");
+    std::fs::write(path, pkcs8.as_ref()).expect("a file can be written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("it is our own file");
 }
 
 #[tokio::test]

@@ -259,7 +259,7 @@ mod tests {
         for bad in [0, u32::MAX] {
             assert_refused("store.messages_days", |config| config.store.messages_days = bad);
             assert_refused("store.idempotency_keys_hours", |config| {
-                config.store.idempotency_keys_hours = bad
+                config.store.idempotency_keys_hours = bad;
             });
         }
     }
