@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::ClientFrame;
+use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_test_services::{MongoProcess, start_mongo};
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
@@ -18,7 +21,7 @@ const MESSAGES: u64 = 60;
 
 /// A database of its own on a MongoDB, and what servers on it are started with.
 struct Database {
-    _mongo: MongoProcess,
+    mongo: MongoProcess,
     options: ServerOptions,
     folder: TempDir,
 }
@@ -33,7 +36,7 @@ impl Database {
             .set("store.mongodb_database", format!("colloquy_test_{}", fresh_uuid().simple()))
             .set("accounts.signing_key_file", key.to_str().expect("a plain path"))
             .env("COLLOQUY_STORE__MONGODB_URI", &mongo.uri);
-        Self { _mongo: mongo, options, folder }
+        Self { mongo, options, folder }
     }
 
     fn migrated() -> Self {
@@ -92,6 +95,36 @@ async fn what_two_people_said_is_there_after_a_kill_and_after_a_stop_and_on_anot
     let other = Server::start(database.options.clone()).await;
     let history = other.rest().whole_history(&pair.left, pair.conversation()).await;
     assert_eq!(history.messages.len() as u64, MESSAGES + 1, "the tokens of one are good at the other");
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_a_message_is_refused_for_now_and_afterwards_taken_once() {
+    let mut database = Database::migrated();
+    if !database.mongo.is_own() {
+        return;
+    }
+    let pair = Pair::start_with(database.options.clone()).await;
+    let (mut left, mut right) = pair.connect_both().await;
+    left.send_many(&pair.left, &[&pair.right], 3).await;
+    database.mongo.kill();
+    let message = left.send_message(&pair.left, &[&pair.right], "into an outage").await;
+    assert_eq!(left.expect_refusal(ErrorCode::Unavailable).await.as_ref(), Some(&message.client_message_id));
+    database.mongo.restart();
+    let ack = loop {
+        left.send(&ClientFrame::Message(Box::new(message.clone()))).await;
+        let answer = left.expect("an answer", |frame| match frame {
+            ServerFrame::MessageAck { payload, .. } => Some(Ok(*payload)),
+            ServerFrame::Error { payload, .. } => Some(Err(payload.clone())),
+            _ => None,
+        });
+        match answer.await {
+            Ok(ack) => break ack,
+            Err(error) => assert!(error.retryable, "{}", error.message),
+        }
+    };
+    assert_eq!(ack.sequence_number, 4);
+    while right.expect_message().await.sequence_number < 4 {}
+    assert_eq!(pair.log().await.len(), 4);
 }
 
 #[tokio::test]
