@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::frame::client::ClientFrame;
+use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_test_services::{MongoProcess, start_mongo};
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
@@ -18,22 +21,22 @@ const MESSAGES: u64 = 60;
 
 /// A database of its own on a MongoDB, and what servers on it are started with.
 struct Database {
-    _mongo: MongoProcess,
+    mongo: MongoProcess,
     options: ServerOptions,
     folder: TempDir,
 }
 
 impl Database {
     fn start() -> Self {
-        let (mongo, folder) = (start_mongo(), tempfile::tempdir().unwrap());
+        let (mongo, folder) = (start_mongo(), tempfile::tempdir().expect("a temporary directory"));
         let key = folder.path().join("signing.der");
         make_signing_key(&key);
         let options = ServerOptions::default()
             .set("store.backend", "mongodb")
             .set("store.mongodb_database", format!("colloquy_test_{}", fresh_uuid().simple()))
-            .set("accounts.signing_key_file", key.to_str().unwrap())
+            .set("accounts.signing_key_file", key.to_str().expect("a plain path"))
             .env("COLLOQUY_STORE__MONGODB_URI", &mongo.uri);
-        Self { _mongo: mongo, options, folder }
+        Self { mongo, options, folder }
     }
 
     fn migrated() -> Self {
@@ -46,20 +49,23 @@ impl Database {
     /// Runs the binary to its end.
     fn run(&self, arguments: &[&str]) -> Output {
         let config = self.folder.path().join("colloquy.toml");
-        std::fs::write(&config, self.options.to_toml(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        let text = self.options.to_toml(SocketAddr::from(([127, 0, 0, 1], 0)));
+        std::fs::write(&config, text).expect("the configuration file can be written");
         let mut command = Command::new(binary("colloquy"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COLLOQUY_")) {
             command.env_remove(name);
         }
         command.envs(self.options.environment().iter().map(|(name, value)| (name, value)));
-        command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).output().unwrap()
+        command.args(arguments).arg("--config").arg(config).stdin(Stdio::null());
+        command.output().expect("the binary can be started")
     }
 }
 
 fn make_signing_key(path: &Path) {
-    let pair = Ed25519KeyPair::generate().unwrap();
-    std::fs::write(path, pair.to_pkcs8v1().unwrap().as_ref()).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let pair = Ed25519KeyPair::generate().expect("a key can be drawn");
+    let pkcs8 = pair.to_pkcs8v1().expect("a key pair has a PKCS#8 form");
+    std::fs::write(path, pkcs8.as_ref()).expect("a file can be written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("it is our own file");
 }
 
 #[tokio::test]
@@ -89,6 +95,36 @@ async fn what_two_people_said_is_there_after_a_kill_and_after_a_stop_and_on_anot
     let other = Server::start(database.options.clone()).await;
     let history = other.rest().whole_history(&pair.left, pair.conversation()).await;
     assert_eq!(history.messages.len() as u64, MESSAGES + 1, "the tokens of one are good at the other");
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_a_message_is_refused_for_now_and_afterwards_taken_once() {
+    let mut database = Database::migrated();
+    if !database.mongo.is_own() {
+        return;
+    }
+    let pair = Pair::start_with(database.options.clone()).await;
+    let (mut left, mut right) = pair.connect_both().await;
+    left.send_many(&pair.left, &[&pair.right], 3).await;
+    database.mongo.kill();
+    let message = left.send_message(&pair.left, &[&pair.right], "into an outage").await;
+    assert_eq!(left.expect_refusal(ErrorCode::Unavailable).await.as_ref(), Some(&message.client_message_id));
+    database.mongo.restart();
+    let ack = loop {
+        left.send(&ClientFrame::Message(Box::new(message.clone()))).await;
+        let answer = left.expect("an answer", |frame| match frame {
+            ServerFrame::MessageAck { payload, .. } => Some(Ok(*payload)),
+            ServerFrame::Error { payload, .. } => Some(Err(payload.clone())),
+            _ => None,
+        });
+        match answer.await {
+            Ok(ack) => break ack,
+            Err(error) => assert!(error.retryable, "{}", error.message),
+        }
+    };
+    assert_eq!(ack.sequence_number, 4);
+    while right.expect_message().await.sequence_number < 4 {}
+    assert_eq!(pair.log().await.len(), 4);
 }
 
 #[tokio::test]

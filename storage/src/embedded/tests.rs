@@ -97,6 +97,25 @@ async fn after_a_failed_commit_nothing_is_written_and_what_was_answered_is_still
 }
 
 #[tokio::test]
+async fn a_stale_epoch_is_always_fenced_also_before_the_new_owner_has_appended() {
+    let (store, _alive) = open().await;
+    let conversation_id = pair(&store, 1, 2).await;
+    let stale = store.log.take_ownership(conversation_id).await.unwrap().epoch;
+    let epoch = store.log.take_ownership(conversation_id).await.unwrap().epoch;
+    let append = async |epoch, after_sequence, n| {
+        let messages = vec![message(conversation_id, 1, n, "text")];
+        let append = Append { conversation_id, epoch, after_sequence, messages };
+        store.log.append(vec![append]).await.unwrap().remove(0)
+    };
+    // It knows the log's end; only its epoch is against it.
+    assert_eq!(append(stale, 0, 1).await, Appended::Fenced { epoch, last_sequence: 0 });
+    assert!(matches!(append(epoch, 0, 2).await, Appended::Placed(_)));
+    assert_eq!(append(stale, 1, 1).await, Appended::Fenced { epoch, last_sequence: 1 });
+    assert!(matches!(append(epoch, 1, 3).await, Appended::Placed(_)));
+    assert_eq!(store.log.end(conversation_id).await.unwrap().last_sequence, 2);
+}
+
+#[tokio::test]
 async fn an_unreadable_record_stops_its_own_conversation_and_no_other_of_the_same_commit() {
     let (store, (opened, _folder)) = open().await;
     let (damaged, whole) = (pair(&store, 1, 2).await, pair(&store, 1, 3).await);

@@ -86,6 +86,11 @@ pub trait MessageLog: Send + Sync + 'static {
     /// Reads messages from the start of `window` on, in order, without a hole; stops at its end, at the log's
     /// end, after `max_messages`, or before the message that would go over `max_bytes` of
     /// [`Message::weight`] (the first is always read).
+    ///
+    /// Retention takes the oldest: messages that are gone from the front are passed over, so the first one read may stand
+    /// behind the window's start, but only if nothing that stood before it is left. A window of which nothing is left
+    /// reads as empty, though messages may follow it: where the log ends is for [`Self::end`] to say. Numbers go on where
+    /// they were, also when every message is gone.
     async fn read(
         &self,
         conversation_id: ConversationId,

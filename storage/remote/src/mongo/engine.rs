@@ -23,7 +23,7 @@ pub(in crate::mongo) const OPERATION_DEADLINE: Duration = Duration::from_secs(10
 /// How often an operation is tried. Each try is two: the driver repeats what it may once, by itself.
 const ATTEMPTS_MAX: u32 = 4;
 /// An operation that has failed after this long is not tried again: whoever waits for it is told that the store is away.
-const REPEAT_WITHIN: Duration = Duration::from_secs(1);
+pub(in crate::mongo) const REPEAT_WITHIN: Duration = Duration::from_secs(1);
 /// Before the second try; each further one waits twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Statements of one `update` command.

@@ -1,5 +1,8 @@
 //! The suite, and what only a server that can go away can show.
 
+mod outage;
+mod retention;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use colloquy_storage::model::device::PublishedKey;
