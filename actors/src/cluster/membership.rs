@@ -322,7 +322,7 @@ impl MembershipState {
         services.membership.has_others.store(self.view.has_successor(), Ordering::SeqCst);
         let is_new = placement != self.placement;
         if is_new {
-            tracing::info!(?placement, "conversations are placed anew");
+            tracing::info!(among = %placement, "conversations are placed anew");
             services.cluster.place(placement.clone());
             self.placement = placement;
         }

@@ -40,6 +40,17 @@ impl Placement {
     }
 }
 
+/// The pods' names.
+impl std::fmt::Display for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(f, "{separator}{}", candidate.pod_id)?;
+        }
+        Ok(())
+    }
+}
+
 /// Spreads a name over 64 bits (FNV-1a). The same in every release: pods of two releases must agree.
 fn seed_of(pod_id: &PodId) -> u64 {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
