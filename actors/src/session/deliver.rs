@@ -99,12 +99,16 @@ impl SessionState {
             }
         } else if let Some(run) = open.delivery.next_run() {
             let page = read(&self.services, run).await?;
-            if page.first().is_none_or(|message| message.sequence_number != run.from) {
+            let last = match page.last() {
+                Some(message) => message.sequence_number,
+                None => passed_over(&self.services, run).await?,
+            };
+            let is_hole = last < run.from;
+            if is_hole {
                 // Sessions are told only of what is stored.
                 self.services.metrics.violated(Invariant::NoLoss);
             }
-            let last = page.last().map_or(run.from - 1, |message| message.sequence_number);
-            let more = open.delivery.caught_up_to(run.conversation_id, last, page.is_empty());
+            let more = open.delivery.caught_up_to(run.conversation_id, last, is_hole);
             if !page.is_empty() {
                 open.send_page(&self.outlet, run.conversation_id, &page, more);
                 self.services.metrics.frames_sent.inc();
@@ -112,6 +116,13 @@ impl SessionState {
         }
         Ok(())
     }
+}
+
+/// Up to which number there is nothing to be read any more, because retention has taken it; one before the run if
+/// something should have been there.
+async fn passed_over(services: &super::SessionServices, run: LogRun) -> StoreResult<u64> {
+    let oldest = services.log.oldest(run.conversation_id).await?;
+    Ok(oldest.map_or(run.to, |oldest| run.to.min(oldest.saturating_sub(1)).max(run.from - 1)))
 }
 
 async fn read(services: &super::SessionServices, run: LogRun) -> StoreResult<Vec<Arc<Message>>> {

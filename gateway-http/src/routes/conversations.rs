@@ -316,7 +316,15 @@ async fn forward(
     let to = last.min(from.saturating_add(limit as u64 - 1));
     // Beyond the end of the log: nothing yet.
     let Ok(window) = SequenceWindow::new(from, to) else { return Ok((Vec::new(), false)) };
-    let messages = log.read(conversation_id, window, limit, PAGE_MAX_BYTES).await?;
+    let mut messages = log.read(conversation_id, window, limit, PAGE_MAX_BYTES).await?;
+    if messages.is_empty() {
+        // Retention may have taken the whole window, and more: the page begins with what is left.
+        let oldest = log.oldest(conversation_id).await?.filter(|oldest| *oldest > to);
+        let left = oldest.map(|oldest| (oldest, last.min(oldest.saturating_add(limit as u64 - 1))));
+        if let Some(Ok(window)) = left.map(|(from, to)| SequenceWindow::new(from, to)) {
+            messages = log.read(conversation_id, window, limit, PAGE_MAX_BYTES).await?;
+        }
+    }
     let more = messages.last().is_some_and(|message| message.sequence_number < last);
     Ok((messages, more))
 }

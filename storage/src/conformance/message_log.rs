@@ -44,6 +44,7 @@ pub(super) async fn all(store: &Store, id: ConversationId) -> Vec<Arc<Message>> 
 pub async fn numbers_are_contiguous_and_start_at_one(store: &Store) {
     let (id, mut own) = owned(store).await;
     assert_eq!(own, Ownership { epoch: 1, last_sequence: 0 });
+    assert_eq!(store.log.oldest(id).await.unwrap(), None);
     for batch in 0..3_u128 {
         let messages = (0..5).map(|n| message(id, 1, batch * 5 + n, "text")).collect();
         let placed = placed(append(store, id, own, messages).await);
@@ -56,6 +57,7 @@ pub async fn numbers_are_contiguous_and_start_at_one(store: &Store) {
     assert_eq!(read[7].content, message(id, 1, 7, "text").content);
     assert_eq!(store.log.end(id).await.unwrap().last_sequence, 15);
     assert_eq!(store.log.end(id).await.unwrap().last_message_at, Some(14));
+    assert_eq!(store.log.oldest(id).await.unwrap(), Some(1));
 }
 
 pub async fn a_retry_gets_the_first_message_and_uses_no_number(store: &Store) {

@@ -63,6 +63,13 @@ impl MessageLog for EmbeddedMessageLog {
         self.0.scan(read).await
     }
 
+    async fn oldest(&self, conversation_id: ConversationId) -> StoreResult<Option<u64>> {
+        let key = |sequence_number| Position { conversation_id, sequence_number }.key().to_vec();
+        let rows = self.0.snapshot();
+        let first = rows.range(Space::Messages, key(1)..=key(u64::MAX)).next().transpose()?;
+        first.map(|(key, _)| read_u64(&key[ID..])).transpose()
+    }
+
     async fn end(&self, conversation_id: ConversationId) -> StoreResult<LogEnd> {
         Ok(self.0.snapshot().log_end(conversation_id)?.end())
     }

@@ -89,8 +89,8 @@ pub trait MessageLog: Send + Sync + 'static {
     ///
     /// Retention takes the oldest: messages that are gone from the front are passed over, so the first one read may stand
     /// behind the window's start, but only if nothing that stood before it is left. A window of which nothing is left
-    /// reads as empty, though messages may follow it: where the log ends is for [`Self::end`] to say. Numbers go on where
-    /// they were, also when every message is gone.
+    /// reads as empty, though messages may follow it: where they begin is for [`Self::oldest`] to say, and where the log
+    /// ends for [`Self::end`]. Numbers go on where they were, also when every message is gone.
     async fn read(
         &self,
         conversation_id: ConversationId,
@@ -98,6 +98,9 @@ pub trait MessageLog: Send + Sync + 'static {
         max_messages: usize,
         max_bytes: usize,
     ) -> StoreResult<Vec<Arc<Message>>>;
+
+    /// The number of the oldest message that is left; `None` if none is.
+    async fn oldest(&self, conversation_id: ConversationId) -> StoreResult<Option<u64>>;
 
     /// Where the log ends; number 0 for a conversation without messages.
     async fn end(&self, conversation_id: ConversationId) -> StoreResult<LogEnd>;

@@ -85,6 +85,10 @@ impl MessageLog for Gate {
         self.log.read(conversation_id, window, max_messages, max_bytes).await
     }
 
+    async fn oldest(&self, conversation_id: ConversationId) -> StoreResult<Option<u64>> {
+        self.log.oldest(conversation_id).await
+    }
+
     async fn end(&self, conversation_id: ConversationId) -> StoreResult<LogEnd> {
         self.log.end(conversation_id).await
     }

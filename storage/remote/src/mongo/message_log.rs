@@ -115,6 +115,16 @@ impl MessageLog for MongoMessageLog {
         Ok(messages)
     }
 
+    async fn oldest(&self, conversation_id: ConversationId) -> StoreResult<Option<u64>> {
+        let messages = self.0.collection(MESSAGES);
+        let of_conversation = doc! { "conversation_id": uuid(conversation_id.0) };
+        let find = || {
+            let find = messages.find_one(of_conversation.clone()).sort(doc! { "sequence_number": 1 });
+            find.projection(doc! { "_id": 0, "sequence_number": 1 })
+        };
+        self.0.ask(find).await?.map(|row| row.number("sequence_number")).transpose()
+    }
+
     async fn end(&self, conversation_id: ConversationId) -> StoreResult<LogEnd> {
         let written = hint(&self.0, conversation_id).await?;
         let ends = log_ends::exact(&self.0, &[(conversation_id, written)]).await?;

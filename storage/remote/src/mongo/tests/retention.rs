@@ -49,6 +49,7 @@ async fn what_is_gone_from_the_front_is_passed_over() {
     assert_eq!(read(&store, conversation_id, 3, 6).await, [5, 6]);
     assert_eq!(read(&store, conversation_id, 6, 7).await, [6, 7]);
     assert!(read(&store, conversation_id, 1, 4).await.is_empty());
+    assert_eq!(store.log.oldest(conversation_id).await.unwrap(), Some(5));
     append(&store, conversation_id, MESSAGES, 1).await;
     assert_eq!(read(&store, conversation_id, 9, 100).await, [9, 10, 11]);
 }
@@ -60,6 +61,7 @@ async fn when_everything_is_gone_numbers_go_on_where_they_were() {
     opened.0.log_ends.flush(&opened.0).await.unwrap();
     delete(&opened, doc! { "$lte": MESSAGES as i64 }).await;
     assert!(read(&store, conversation_id, 1, 100).await.is_empty());
+    assert_eq!(store.log.oldest(conversation_id).await.unwrap(), None);
     assert_eq!(store.log.end(conversation_id).await.unwrap().last_sequence, MESSAGES);
     append(&store, conversation_id, MESSAGES, 2).await;
     assert_eq!(read(&store, conversation_id, 1, 100).await, [11, 12]);
