@@ -316,6 +316,7 @@ fn presence_trackers(shared: &Shared, store: &Store, elsewhere: Option<&Elsewher
             sessions: shared.sessions.clone(),
             accounts: store.accounts.clone(),
             elsewhere: elsewhere.cloned(),
+            drain: shared.drain.clone(),
             clock: shared.clock,
             metrics: Arc::clone(&shared.metrics),
         };

@@ -17,7 +17,8 @@ use colloquy_storage::ports::live::{Channel, LiveDirectory};
 use colloquy_storage::ports::{StoreError, StoreResult};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use rand::RngExt;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use super::wire::{Bulletin, Hint, Notice, Tidings, encode};
 use crate::metrics::Metrics;
@@ -25,14 +26,26 @@ use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
 
 /// Letters that may wait at the herald. Beyond it, hints are dropped and every pod is told to look for itself.
 const MAILBOX_CAPACITY: usize = 65_536;
-/// Hints in one round.
+/// Hints in one round ...
 const ROUND_MAX_HINTS: usize = 1024;
+/// ... and their weight, bytes: what a live directory can pass on at once.
+const ROUND_MAX_BYTES: usize = 1024 * 1024;
+/// Hints that may wait for their round, and as many changes of accounts. With more, it is told that something is missing.
+const WAITING_MAX: usize = 65_536;
+/// The weight of hints that wait, bytes.
+const WAITING_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Weight of messages in one hint, bytes; with more, only how far the log reaches is told.
 const HINT_MAX_BYTES: usize = 64 * 1024;
+/// What a hint weighs beside what it holds, bytes.
+const HINT_BYTES: usize = 64;
+/// What one of its audience weighs.
+const USER_BYTES: usize = 18;
 /// How often every pod hears the number it should have come to, also that something could not be told.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the last hints of a stopping pod may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Until the next attempt to tell them.
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where to tell the herald.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +78,16 @@ impl Herald {
     }
 }
 
+/// What a hint takes on its way, bytes, about.
+fn weight(hint: &Hint) -> usize {
+    let tidings = match &hint.tidings {
+        Tidings::Stored(messages) => messages.iter().map(|message| message.weight()).sum(),
+        Tidings::LogReaches(..) => 0,
+        Tidings::Push(text) | Tidings::Whisper(text) => text.len(),
+    };
+    HINT_BYTES + hint.audience.len() * USER_BYTES + tidings
+}
+
 /// A hint of bearable size.
 fn small(tidings: Tidings) -> Tidings {
     let Tidings::Stored(messages) = &tidings else { return tidings };
@@ -86,7 +109,7 @@ pub enum HeraldMessage {
     /// The other pods.
     Pods(Vec<PodId>),
     /// What was published has arrived at the bus, or has not.
-    Published(StoreResult<()>),
+    Published(bool),
     /// Let the numbers be known.
     Beat,
 }
@@ -114,12 +137,15 @@ pub struct HeraldState {
     services: HeraldArguments,
     pods: Vec<PodId>,
     waiting: VecDeque<Hint>,
+    /// What they weigh.
+    waiting_bytes: usize,
     notices: VecDeque<Notice>,
     /// For each pod, the series it is told and the last number used in it. A pod that was not told for a while is told in
     /// another one, so that it cannot take the next number for the one it waits for.
     numbers: HashMap<PodId, (u64, u64)>,
     next_series: u64,
-    publishing: bool,
+    /// A round trip.
+    under_way: Option<JoinHandle<()>>,
 }
 
 impl HeraldActor {
@@ -156,9 +182,10 @@ impl Actor for HeraldActor {
             pods: Vec::new(),
             next_series,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             notices: VecDeque::new(),
             numbers: HashMap::new(),
-            publishing: false,
+            under_way: None,
         })
     }
 
@@ -170,8 +197,12 @@ impl Actor for HeraldActor {
     ) -> Result<(), ActorProcessingErr> {
         match letter.open() {
             HeraldMessage::Tell(hint) => {
-                state.waiting.push_back(hint);
+                state.keep(hint);
                 state.publish(&myself, false);
+            }
+            HeraldMessage::Notify(notice) if state.notices.len() >= WAITING_MAX => {
+                state.services.herald.overflowed.store(true, Ordering::Relaxed);
+                tracing::warn!(?notice, "too much waits to be told");
             }
             HeraldMessage::Notify(notice) => {
                 state.notices.push_back(notice);
@@ -181,16 +212,11 @@ impl Actor for HeraldActor {
                 state.numbers.retain(|pod_id, _| pods.contains(pod_id));
                 state.pods = pods;
             }
-            HeraldMessage::Published(published) => {
-                state.publishing = false;
-                match published {
-                    // Told again with the next beat, and not at once: the bus is away.
-                    Err(error) => {
-                        tracing::debug!(%error, "hints not published");
-                        state.services.herald.overflowed.store(true, Ordering::Relaxed);
-                    }
-                    Ok(()) if !state.has_told_all() => state.publish(&myself, false),
-                    Ok(()) => {}
+            HeraldMessage::Published(is_heard) => {
+                state.under_way = None;
+                // Otherwise the bus is away: told with the next beat, and not at once.
+                if is_heard && !state.has_told_all() {
+                    state.publish(&myself, false);
                 }
             }
             HeraldMessage::Beat => state.publish(&myself, true),
@@ -198,44 +224,83 @@ impl Actor for HeraldActor {
         Ok(())
     }
 
-    /// Tells what has waited, so that an orderly stop leaves nobody to look for themselves (DRAIN).
+    /// Tells what has waited, so that an orderly stop leaves nobody to look for themselves (DRAIN); or, if that fails, says
+    /// that something is missing.
     async fn post_stop(
         &self,
         _: ActorRef<Self::Msg>,
         state: &mut HeraldState,
     ) -> Result<(), ActorProcessingErr> {
-        while !state.has_told_all() {
-            let round = state.round();
-            if !matches!(timeout(FLUSH_TIMEOUT, round).await, Ok(Ok(()))) {
-                break;
+        let flush = async {
+            if let Some(under_way) = state.under_way.take() {
+                // What it tells comes before what is told now.
+                let _ = under_way.await;
             }
-        }
+            while !state.has_told_all() || state.services.herald.overflowed.load(Ordering::Relaxed) {
+                if state.round().await.is_err() {
+                    state.services.herald.overflowed.store(true, Ordering::Relaxed);
+                    sleep(FLUSH_PAUSE).await;
+                }
+            }
+        };
+        // What is not told in time is found by the sweep for a pod that has ended.
+        let _ = timeout(FLUSH_TIMEOUT, flush).await;
         Ok(())
     }
 }
 
 impl HeraldState {
+    /// Keeps a hint for the next round, if there is room (BOUND).
+    fn keep(&mut self, hint: Hint) {
+        let bytes = weight(&hint);
+        if self.waiting.len() >= WAITING_MAX || self.waiting_bytes + bytes > WAITING_MAX_BYTES {
+            if !matches!(hint.tidings, Tidings::Whisper(_)) {
+                self.services.herald.overflowed.store(true, Ordering::Relaxed);
+            }
+            return;
+        }
+        self.waiting_bytes += bytes;
+        self.waiting.push_back(hint);
+    }
+
+    /// The hints of the next round.
+    fn next_hints(&mut self) -> Vec<Hint> {
+        let (mut hints, mut bytes) = (Vec::new(), 0);
+        while hints.len() < ROUND_MAX_HINTS && bytes < ROUND_MAX_BYTES {
+            let Some(hint) = self.waiting.pop_front() else { break };
+            bytes += weight(&hint);
+            hints.push(hint);
+        }
+        self.waiting_bytes -= bytes;
+        hints
+    }
+
     fn has_told_all(&self) -> bool {
         self.waiting.is_empty() && self.notices.is_empty()
     }
 
     /// Starts the next round unless one is under way.
     fn publish(&mut self, myself: &ActorRef<Letter<HeraldMessage>>, is_beat: bool) {
-        if self.publishing || (self.has_told_all() && !is_beat) {
+        if self.under_way.is_some() || (self.has_told_all() && !is_beat) {
             return;
         }
-        self.publishing = true;
         let (round, myself) = (self.round(), myself.clone());
-        // At most one such task (`publishing`).
-        tokio::spawn(async move {
-            // A herald that has died is replaced by one that is not publishing.
-            let _ = myself.cast(Letter::uncounted(HeraldMessage::Published(round.await)));
-        });
+        let overflowed = Arc::clone(&self.services.herald.overflowed);
+        // At most one such task.
+        self.under_way = Some(tokio::spawn(async move {
+            let published = round.await;
+            if let Err(error) = &published {
+                tracing::debug!(%error, "hints not published");
+                overflowed.store(true, Ordering::Relaxed);
+            }
+            // A herald that has died is replaced by one that has nothing under way.
+            let _ = myself.cast(Letter::uncounted(HeraldMessage::Published(published.is_ok())));
+        }));
     }
 
     /// Tells the next hints. What fails is not kept: the numbers tell that something is missing.
     fn round(&mut self) -> impl Future<Output = StoreResult<()>> + Send + 'static {
-        let hints: Vec<Hint> = self.waiting.drain(..self.waiting.len().min(ROUND_MAX_HINTS)).collect();
+        let hints = self.next_hints();
         let notices: Vec<Notice> = self.notices.drain(..self.notices.len().min(ROUND_MAX_HINTS)).collect();
         let overflowed = self.services.herald.overflowed.swap(false, Ordering::Relaxed);
         // Everybody's number is used up before anything can fail.

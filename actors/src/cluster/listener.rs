@@ -1,5 +1,6 @@
 //! The listener: takes in what other pods say over the bus, and hands it to the sessions of this one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use colloquy_protocol::ids::UserId;
@@ -8,7 +9,7 @@ use colloquy_storage::ports::live::{Channel, LiveDirectory, Signal, SignalReceiv
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::wire::{Bulletin, Hint, Notice, Sighting, Tidings, decode};
 use super::{Cluster, Membership, Numbers, Registrar, Sweeper};
@@ -25,10 +26,17 @@ const CHANGES_MAX: usize = 16;
 /// Until the next attempt to listen, while the bus is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a pod has fallen silent.
+const SILENCE_CHECK: Duration = Duration::from_secs(2);
+/// A pod that has not been heard for so long cannot be heard: it says something every second.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
+
 /// What the listener is told.
 pub enum ListenerMessage {
     /// Something came over the bus.
     Heard(Signal, OwnedSemaphorePermit),
+    /// Look whether a pod has fallen silent.
+    CheckSilence,
     /// The bus has ended for good.
     Deaf,
 }
@@ -67,6 +75,8 @@ pub struct ListenerActor;
 pub struct ListenerState {
     services: ListenerArguments,
     numbers: Numbers,
+    /// When each other pod was heard last.
+    heard_at: HashMap<PodId, Instant>,
     changes: Arc<Semaphore>,
     _ear: Ear,
 }
@@ -89,6 +99,7 @@ impl ListenerActor {
         let metrics = Arc::clone(&arguments.metrics);
         let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
         metrics.actor_started(ActorKind::Listener);
+        actor.send_interval(SILENCE_CHECK, || Letter::uncounted(ListenerMessage::CheckSilence));
         Ok(actor.get_cell())
     }
 }
@@ -103,11 +114,12 @@ impl Actor for ListenerActor {
         myself: ActorRef<Self::Msg>,
         services: ListenerArguments,
     ) -> Result<ListenerState, ActorProcessingErr> {
-        // What a predecessor had taken and not handled is lost.
-        services.sweeper.sweep();
+        // What a predecessor had taken and not handled is lost, be it a gap.
+        services.mind_a_gap();
         let ear = Ear(tokio::spawn(listen(services.clone(), myself)));
         let changes = Arc::new(Semaphore::new(CHANGES_MAX));
-        Ok(ListenerState { services, numbers: Numbers::default(), changes, _ear: ear })
+        let (numbers, heard_at) = (Numbers::default(), HashMap::new());
+        Ok(ListenerState { services, numbers, heard_at, changes, _ear: ear })
     }
 
     async fn handle(
@@ -118,6 +130,7 @@ impl Actor for ListenerActor {
     ) -> Result<(), ActorProcessingErr> {
         match letter.open() {
             ListenerMessage::Heard(signal, _permit) => state.heard(signal),
+            ListenerMessage::CheckSilence => state.check_silence(),
             ListenerMessage::Deaf => return Err(Box::new(Fault { what: "the bus has ended", source: None })),
         }
         Ok(())
@@ -143,7 +156,33 @@ async fn listen(services: ListenerArguments, listener: ActorRef<Letter<ListenerM
     let _ = listener.cast(Letter::uncounted(ListenerMessage::Deaf));
 }
 
+impl ListenerArguments {
+    /// Anything may have been lost up to now.
+    fn mind_a_gap(&self) {
+        // Entered again first, swept then: the registrar sees to the order.
+        self.registrar.enter_all();
+        self.membership.look();
+        self.trackers.tell_all(|| TrackerMessage::LookElsewhere);
+        self.sweeper.sweep();
+    }
+}
+
 impl ListenerState {
+    /// What a pod that runs and cannot be heard has to tell, its peers have to find (NOLOSS, AUTHZ): it may have lost the
+    /// bus, and still store messages.
+    fn check_silence(&mut self) {
+        let (pods, now) = (self.services.cluster.pods(), Instant::now());
+        self.heard_at.retain(|pod_id, _| pods.contains(pod_id));
+        let mut is_silent = false;
+        for pod_id in pods.iter() {
+            let heard_at = *self.heard_at.entry(pod_id.clone()).or_insert(now);
+            is_silent |= heard_at + SILENCE_MAX <= now;
+        }
+        if is_silent {
+            self.services.sweeper.sweep();
+        }
+    }
+
     fn heard(&mut self, signal: Signal) {
         let services = &self.services;
         match signal {
@@ -161,21 +200,19 @@ impl ListenerState {
                     && sighting.pod_id != services.pod_id
                 {
                     let (user_id, sighting) = (sighting.user_id, TrackerMessage::Sighted(sighting));
-                    services.trackers.announce(user_id, sighting);
+                    let share = services.trackers.share_of(user_id);
+                    // Full, it looks again by itself within a minute.
+                    let _ = services.trackers.tell_share(share, sighting);
                 }
             }
             Signal::Published(Channel::User(_) | Channel::Notification(_), _) => {}
-            Signal::Gap => {
-                // Entered again first, swept then: the registrar sees to the order.
-                services.registrar.enter_all();
-                services.membership.look();
-                services.trackers.tell_all(|| TrackerMessage::LookElsewhere);
-            }
+            Signal::Gap => services.mind_a_gap(),
         }
     }
 
     fn read(&mut self, bulletin: Bulletin) {
         let Bulletin { from, series, number, incomplete, hints, notices } = bulletin;
+        self.heard_at.insert(from.clone(), Instant::now());
         let follows = self.numbers.follows(&from, series, number);
         if !follows || incomplete {
             tracing::debug!(%from, number, incomplete, "something was lost between pods");

@@ -131,8 +131,9 @@ pub struct MembershipActor;
 pub struct MembershipState {
     services: MembershipArguments,
     view: View,
-    placement: Placement,
-    pods: BTreeSet<PodId>,
+    /// As it was told last; nothing, before the directory has said who runs.
+    placement: Option<Placement>,
+    pods: Option<BTreeSet<PodId>>,
     has_looked: bool,
     looking: bool,
     look_again: bool,
@@ -171,12 +172,14 @@ impl Actor for MembershipActor {
         if services.cluster.is_draining() {
             view.drain();
         }
-        let placement = view.placement();
+        // What happened since a predecessor has died, nobody has acted on.
+        services.sweeper.sweep_after_an_end();
+        services.trackers.tell_all(|| TrackerMessage::LookElsewhere);
         Ok(MembershipState {
             services,
             view,
-            placement,
-            pods: BTreeSet::new(),
+            placement: None,
+            pods: None,
             has_looked: false,
             looking: false,
             look_again: false,
@@ -201,7 +204,7 @@ impl Actor for MembershipActor {
                 if !is_up {
                     // It may have died, and with it what it had still to tell. Nothing is lost by looking too soon: if it
                     // lives, its bulletins are numbered.
-                    state.services.sweeper.sweep();
+                    state.services.sweeper.sweep_after_an_end();
                 }
                 state.changed(ended);
             }
@@ -275,8 +278,8 @@ impl MembershipState {
                 Ended::default()
             }
         };
-        self.changed(ended);
         self.see_links();
+        self.changed(ended);
         if std::mem::take(&mut self.look_again) {
             self.look(myself);
         } else {
@@ -290,7 +293,7 @@ impl MembershipState {
     /// Sees for itself which links stand: what was said while this actor was being restarted is lost.
     fn see_links(&mut self) {
         let standing = self.services.links.standing();
-        for pod_id in self.view.pods() {
+        for pod_id in self.view.pods().union(&standing).cloned().collect::<Vec<_>>() {
             let is_up = standing.contains(&pod_id);
             if is_up != self.view.is_linked_to(&pod_id) {
                 let ended = self.view.link(pod_id, is_up);
@@ -302,29 +305,35 @@ impl MembershipState {
     /// Acts on what the view says now.
     fn changed(&mut self, ended: Ended) {
         let services = &self.services;
-        for pod_id in ended.pods {
+        if ended.without_a_word {
+            services.sweeper.sweep_after_an_end();
+        }
+        // Until it is known who runs, everything stays as a predecessor has left it.
+        if !self.has_looked {
+            return;
+        }
+        services.links.set_members(self.view.others());
+        let (before, pods) = (services.cluster.pods(), self.view.pods());
+        // Also those that ended while this actor was being restarted.
+        let gone: BTreeSet<PodId> = before.difference(&pods).cloned().chain(ended.pods).collect();
+        // Also when nothing has changed: a herald that has restarted knows of nobody.
+        services.herald.pods_are(pods.iter().cloned().collect());
+        if self.pods.as_ref() != Some(&pods) {
+            services.metrics.pods.set(1 + i64::try_from(pods.len()).unwrap_or(i64::MAX));
+            services.cluster.pods_are(pods.clone());
+            self.pods = Some(pods);
+        }
+        for pod_id in gone {
             tracing::info!(%pod_id, "a pod has ended");
             services.trackers.tell_all(|| TrackerMessage::PodEnded(pod_id.clone()));
         }
-        if ended.without_a_word {
-            services.sweeper.sweep();
-        }
-        services.links.set_members(self.view.others());
-        let pods = self.view.pods();
-        if pods != self.pods {
-            services.metrics.pods.set(1 + i64::try_from(pods.len()).unwrap_or(i64::MAX));
-            services.cluster.pods_are(pods.clone());
-            self.pods = pods;
-        }
-        // Also when nothing has changed: a herald that has restarted knows of nobody.
-        services.herald.pods_are(self.pods.iter().cloned().collect());
         let placement = self.view.placement();
         services.membership.has_others.store(self.view.has_successor(), Ordering::SeqCst);
-        let is_new = placement != self.placement;
+        let is_new = self.placement.as_ref() != Some(&placement);
         if is_new {
             tracing::info!(among = %placement, "conversations are placed anew");
             services.cluster.place(placement.clone());
-            self.placement = placement;
+            self.placement = Some(placement);
         }
         if is_new || self.view.is_draining() {
             services.conversations.rebalance();

@@ -19,7 +19,7 @@ use colloquy_storage::ports::StoreResult;
 use colloquy_storage::ports::live::{Channel, LiveDirectory};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Sweeper;
 use super::wire::{Sighting, encode};
@@ -51,8 +51,7 @@ impl Registrar {
     pub async fn enter(&self, session: &SessionHandle) {
         let (entered, waiting) = oneshot::channel();
         let device = (session.user_id, session.device_id.clone());
-        let enter = RegistrarMessage::Enter(device, generation_of(session), entered);
-        if self.0.try_cast(enter).is_ok() {
+        if self.0.try_cast(RegistrarMessage::Enter(device, entered)).is_ok() {
             // Not entered in time, it is entered later, and everybody looks then.
             let _ = timeout(ENTRY_PATIENCE, waiting).await;
         }
@@ -61,7 +60,7 @@ impl Registrar {
     /// A session has ended. An entry that is not taken out runs out.
     pub fn leave(&self, session: &SessionHandle) {
         let device = (session.user_id, session.device_id.clone());
-        let _ = self.0.try_cast(RegistrarMessage::Leave(device, generation_of(session)));
+        let _ = self.0.try_cast(RegistrarMessage::Leave(device));
     }
 
     /// A user has come to this pod, or has no session here any more.
@@ -71,13 +70,9 @@ impl Registrar {
 
     /// The live directory may have forgotten everything: enter all, then have all sessions look for themselves.
     pub fn enter_all(&self) {
-        let _ = self.0.try_cast(RegistrarMessage::EnterAll);
+        // Asked for seldom; one that is restarting does so by itself.
+        let _ = self.0.cast_beyond_capacity(RegistrarMessage::EnterAll);
     }
-}
-
-/// Grows with every session of a device: the time in its id, ms (RFC 9562, 5.7).
-fn generation_of(session: &SessionHandle) -> u64 {
-    u64::try_from(session.session_id.0.as_u128() >> 80).unwrap_or(u64::MAX)
 }
 
 type Device = (UserId, DeviceId);
@@ -85,18 +80,34 @@ type Device = (UserId, DeviceId);
 /// What the registrar is told.
 pub enum RegistrarMessage {
     /// A session is open; answered when it is entered.
-    Enter(Device, u64, oneshot::Sender<()>),
+    Enter(Device, oneshot::Sender<()>),
     /// A session has ended.
-    Leave(Device, u64),
+    Leave(Device),
     /// A user has come or gone.
     Sighted(UserId, PresenceStatus, UnixMillis),
     /// Renew every entry.
     Renew,
     /// As [`Self::Renew`], and sessions have missed something meanwhile.
     EnterAll,
-    /// A round has ended; whether it was one that renewed everything.
-    Done(StoreResult<()>, bool),
+    /// The pause after a failure is over.
+    Retry,
+    /// A round has ended.
+    Done(Round, StoreResult<()>),
 }
+
+/// What is done in one round trip.
+#[derive(Debug, Default)]
+pub struct Round {
+    enter: Vec<Connection>,
+    leave: Vec<Connection>,
+    sightings: HashMap<UserId, Sighted>,
+    /// Everybody who is here is entered.
+    renews: bool,
+    /// A session has not waited until it was entered: it may have missed what was told meanwhile.
+    outwaited: bool,
+}
+
+type Sighted = (PresenceStatus, UnixMillis);
 
 /// What the registrar is started with.
 #[derive(Clone)]
@@ -125,19 +136,22 @@ pub struct RegistrarActor;
 /// Its state.
 pub struct RegistrarState {
     services: RegistrarArguments,
-    /// What is still to be done for each device; the newest session counts.
+    /// What is still to be done for each device. Bounded by the sessions that come and go during one round trip.
     devices: HashMap<Device, Wanted>,
-    sightings: HashMap<UserId, (PresenceStatus, UnixMillis)>,
+    sightings: HashMap<UserId, Sighted>,
     under_way: bool,
+    /// The last round has failed, and its pause is not over.
+    pausing: bool,
     renew: bool,
+    renewed_at: Instant,
     /// Sessions may have missed something since entries were last complete.
     incomplete: bool,
     renewals: u32,
 }
 
 /// An entry to be made or taken out.
+#[derive(Default)]
 struct Wanted {
-    generation: u64,
     is_open: bool,
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -178,7 +192,9 @@ impl Actor for RegistrarActor {
             devices: HashMap::new(),
             sightings: HashMap::new(),
             under_way: false,
+            pausing: false,
             renew: false,
+            renewed_at: Instant::now(),
             incomplete: false,
             renewals: 0,
         })
@@ -191,18 +207,26 @@ impl Actor for RegistrarActor {
         state: &mut RegistrarState,
     ) -> Result<(), ActorProcessingErr> {
         match letter.open() {
-            RegistrarMessage::Enter(device, generation, waiting) => {
-                state.want(device, generation, true).waiting.push(waiting);
+            RegistrarMessage::Enter(device, waiting) => {
+                let wanted = state.devices.entry(device).or_default();
+                wanted.is_open = true;
+                // While the directory is away nobody is made to wait for it.
+                if !state.pausing {
+                    wanted.waiting.push(waiting);
+                }
             }
-            RegistrarMessage::Leave(device, generation) => {
-                state.want(device, generation, false);
-            }
+            RegistrarMessage::Leave(device) => state.devices.entry(device).or_default().is_open = false,
             RegistrarMessage::Sighted(user_id, status, at) => {
                 state.sightings.insert(user_id, (status, at));
             }
-            RegistrarMessage::Renew => state.renew = true,
+            RegistrarMessage::Renew => {
+                state.renew = true;
+                // A pod that was frozen: its entries have run out meanwhile.
+                state.incomplete |= state.renewed_at.elapsed() >= CONNECTION_TTL;
+            }
             RegistrarMessage::EnterAll => (state.renew, state.incomplete) = (true, true),
-            RegistrarMessage::Done(done, renewed) => state.done(&myself, done, renewed),
+            RegistrarMessage::Retry => state.pausing = false,
+            RegistrarMessage::Done(round, done) => state.done(&myself, round, done),
         }
         state.go_on(&myself);
         Ok(())
@@ -214,116 +238,107 @@ impl Actor for RegistrarActor {
         _: ActorRef<Self::Msg>,
         state: &mut RegistrarState,
     ) -> Result<(), ActorProcessingErr> {
-        let round = state.round();
-        let _ = timeout(ENTRY_PATIENCE, round).await;
+        let (mut round, waiting) = state.next_round();
+        let live = Arc::clone(&state.services.live);
+        let _ = timeout(ENTRY_PATIENCE, round.take(live, state.services.pod_id.clone(), waiting)).await;
         Ok(())
     }
 }
 
 impl RegistrarState {
-    fn want(&mut self, device: Device, generation: u64, is_open: bool) -> &mut Wanted {
-        let fresh = || Wanted { generation, is_open, waiting: Vec::new() };
-        let wanted = self.devices.entry(device).or_insert_with(fresh);
-        if generation >= wanted.generation {
-            (wanted.generation, wanted.is_open) = (generation, is_open);
-        }
-        wanted
-    }
-
-    fn done(&mut self, myself: &ActorRef<Letter<RegistrarMessage>>, done: StoreResult<()>, renewed: bool) {
+    fn done(&mut self, myself: &ActorRef<Letter<RegistrarMessage>>, round: Round, done: StoreResult<()>) {
         self.under_way = false;
         match done {
-            Ok(()) if renewed && !self.renew && std::mem::take(&mut self.incomplete) => {
-                self.services.sweeper.sweep();
+            Ok(()) => {
+                if round.renews {
+                    self.renewed_at = Instant::now();
+                }
+                // Everybody is entered: what they have missed before that, they can find now.
+                let is_complete = round.renews && !self.renew && std::mem::take(&mut self.incomplete);
+                if is_complete || round.outwaited {
+                    self.services.sweeper.sweep();
+                }
             }
-            Ok(()) => {}
             Err(error) => {
                 tracing::debug!(%error, "connections not entered");
-                self.incomplete = true;
-                myself.send_after(RETRY_PAUSE, || Letter::uncounted(RegistrarMessage::EnterAll));
+                self.put_back(round);
+                (self.renew, self.incomplete, self.pausing) = (true, true, true);
+                myself.send_after(RETRY_PAUSE, || Letter::uncounted(RegistrarMessage::Retry));
             }
+        }
+    }
+
+    /// What could not be said is said later, unless something newer is to be said by then.
+    fn put_back(&mut self, round: Round) {
+        for Connection { user_id, device_id, .. } in round.leave {
+            self.devices.entry((user_id, device_id)).or_default();
+        }
+        for (user_id, sighted) in round.sightings {
+            self.sightings.entry(user_id).or_insert(sighted);
         }
     }
 
     /// Starts the next round unless one is under way.
     fn go_on(&mut self, myself: &ActorRef<Letter<RegistrarMessage>>) {
         let is_idle = self.devices.is_empty() && self.sightings.is_empty() && !self.renew;
-        if self.under_way || is_idle {
+        if self.under_way || self.pausing || is_idle {
             return;
         }
         self.under_way = true;
-        let renews = std::mem::take(&mut self.renew);
-        if renews {
-            self.want_all();
-        }
-        let (round, myself) = (self.round(), myself.clone());
+        let (mut round, waiting) = self.next_round();
+        let (live, pod_id, myself) =
+            (Arc::clone(&self.services.live), self.services.pod_id.clone(), myself.clone());
         // At most one such task (`under_way`).
         tokio::spawn(async move {
+            let done = round.take(live, pod_id, waiting).await;
             // One that has died is replaced by one that enters everything again.
-            let _ = myself.cast(Letter::uncounted(RegistrarMessage::Done(round.await, renews)));
+            let _ = myself.cast(Letter::uncounted(RegistrarMessage::Done(round, done)));
         });
     }
 
-    /// Everybody who is here is to be entered, whatever waits (BOUND: by the open sessions).
-    fn want_all(&mut self) {
-        let sessions = self.services.sessions.clone();
-        let (now, presence_too) =
-            (self.services.clock.now(), self.renewals.is_multiple_of(RENEWALS_PER_PRESENCE));
-        self.renewals = self.renewals.wrapping_add(1);
-        sessions.for_each(|session| {
-            self.want((session.user_id, session.device_id.clone()), generation_of(session), true);
-            if presence_too || self.incomplete {
-                self.sightings.entry(session.user_id).or_insert((PresenceStatus::Online, now));
-            }
-        });
-    }
-
-    /// Enters, takes out and tells what is wanted. What waits is bounded by the mailbox and the open sessions.
-    fn round(&mut self) -> impl Future<Output = StoreResult<()>> + Send + 'static {
-        let (mut enter, mut leave, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    /// Everything that is wanted. What waits is bounded by the mailbox and the open sessions.
+    fn next_round(&mut self) -> (Round, Vec<oneshot::Sender<()>>) {
+        let mut round = Round { renews: std::mem::take(&mut self.renew), ..Round::default() };
+        // Who is new comes first.
+        let mut waiting = Vec::new();
         let now = self.services.clock.now();
         for ((user_id, device_id), wanted) in std::mem::take(&mut self.devices) {
-            let pod_id = self.services.pod_id.clone();
-            let connection = Connection { user_id, device_id, pod_id, generation: wanted.generation };
+            // Rounds follow each other, and the entry is this pod's own: whatever is said later is newer.
+            let (pod_id, generation) = (self.services.pod_id.clone(), now);
+            let connection = Connection { user_id, device_id, pod_id, generation };
             if wanted.is_open {
-                enter.push(connection);
+                round.enter.push(connection);
             } else if !self.has_another(&connection) {
-                // A session of the device that was entered after this one may have ended before it.
-                let generation = now.max(connection.generation);
-                leave.push(Connection { generation, ..connection });
+                round.leave.push(connection);
             }
             waiting.extend(wanted.waiting);
         }
+        if round.renews {
+            self.add_all(&mut round, now);
+        }
         // Those who leave a pod that drains are expected on another: they are gone when it is (no flapping).
         let is_draining = self.services.drain.has_begun();
-        let told = |(_, (status, _)): &(UserId, (PresenceStatus, UnixMillis))| {
-            !is_draining || *status == PresenceStatus::Online
-        };
-        let sightings: Vec<_> = self.sightings.drain().filter(told).collect();
-        let presence: Vec<(UserId, Presence)> = sightings
-            .iter()
-            .map(|(user_id, (status, at))| (*user_id, Presence { status: *status, last_seen: *at }))
-            .collect();
-        let sighting = |(user_id, (status, at)): (UserId, (PresenceStatus, UnixMillis))| {
-            let pod_id = self.services.pod_id.clone();
-            let sighting = Sighting { user_id, pod_id, status, at };
-            Some((Channel::Presence(user_id), Bytes::from(encode(&sighting).ok()?)))
-        };
-        let signals: Vec<(Channel, Bytes)> = sightings.into_iter().filter_map(sighting).collect();
-        let live = Arc::clone(&self.services.live);
-        async move {
-            live.enter(&enter, CONNECTION_TTL).await?;
-            for waiting in waiting {
-                // Not heard by one that has lost its patience, or has ended.
-                let _ = waiting.send(());
+        round.sightings.extend(self.sightings.drain());
+        round.sightings.retain(|_, (status, _)| !is_draining || *status == PresenceStatus::Online);
+        (round, waiting)
+    }
+
+    /// Everybody who is here, to be entered for another while.
+    fn add_all(&mut self, round: &mut Round, now: UnixMillis) {
+        let presence_too = self.incomplete || self.renewals.is_multiple_of(RENEWALS_PER_PRESENCE);
+        self.renewals = self.renewals.wrapping_add(1);
+        let pod_id = &self.services.pod_id;
+        self.services.sessions.for_each(|session| {
+            round.enter.push(Connection {
+                user_id: session.user_id,
+                device_id: session.device_id.clone(),
+                pod_id: pod_id.clone(),
+                generation: now,
+            });
+            if presence_too {
+                round.sightings.insert(session.user_id, (PresenceStatus::Online, now));
             }
-            live.leave(&leave).await?;
-            if !presence.is_empty() {
-                live.set_presence(&presence, PRESENCE_TTL).await?;
-                live.publish(signals).await?;
-            }
-            Ok(())
-        }
+        });
     }
 
     /// Has the device another session here than the one that has ended?
@@ -333,6 +348,35 @@ impl RegistrarState {
             has_another |= session.device_id == ended.device_id;
         });
         has_another
+    }
+}
+
+impl Round {
+    /// Does it, and lets those who wait know that they are entered.
+    async fn take(
+        &mut self,
+        live: Arc<dyn LiveDirectory>,
+        pod_id: PodId,
+        waiting: Vec<oneshot::Sender<()>>,
+    ) -> StoreResult<()> {
+        live.enter(&self.enter, CONNECTION_TTL).await?;
+        for waiting in waiting {
+            self.outwaited |= waiting.send(()).is_err();
+        }
+        live.leave(&self.leave).await?;
+        if self.sightings.is_empty() {
+            return Ok(());
+        }
+        let presence = |(user_id, (status, at)): (&UserId, &Sighted)| {
+            (*user_id, Presence { status: *status, last_seen: *at })
+        };
+        let presences: Vec<(UserId, Presence)> = self.sightings.iter().map(presence).collect();
+        live.set_presence(&presences, PRESENCE_TTL).await?;
+        let sighting = |(user_id, (status, at)): (&UserId, &Sighted)| {
+            let sighting = Sighting { user_id: *user_id, pod_id: pod_id.clone(), status: *status, at: *at };
+            Some((Channel::Presence(*user_id), Bytes::from(encode(&sighting).ok()?)))
+        };
+        live.publish(self.sightings.iter().filter_map(sighting).collect()).await.map(drop)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::session::{LiveSessions, SessionHandle, SessionMessage};
@@ -21,6 +22,11 @@ const STEP_SESSIONS: usize = 50;
 const STEP_INTERVAL: Duration = Duration::from_millis(100);
 /// Between the end of one sweep and the next while the live directory is away.
 const POLL_PAUSE: Duration = Duration::from_secs(2);
+/// Without any cause there is a sweep as long after the last: whatever was lost unnoticed is found.
+const SLOW_INTERVAL: Duration = Duration::from_secs(300);
+/// After a pod has ended there is a second sweep as much later: what it had handed to the store, or to the bus, may not
+/// have been there yet at the first.
+const AFTERMATH: Duration = Duration::from_secs(10);
 /// Letters that may wait: a request that finds more is covered by those.
 const MAILBOX_CAPACITY: usize = 64;
 
@@ -34,12 +40,19 @@ impl Sweeper {
         // One that is restarting begins with a sweep.
         let _ = self.0.try_cast(SweeperMessage::Sweep);
     }
+
+    /// A pod has ended, or cannot be reached: look now, and once more later.
+    pub fn sweep_after_an_end(&self) {
+        let _ = self.0.try_cast(SweeperMessage::SweepTwice);
+    }
 }
 
 /// What the sweeper is told.
 pub enum SweeperMessage {
     /// Begin.
     Sweep,
+    /// Begin, and once more after a while.
+    SweepTwice,
     /// Go on.
     Step,
     /// Look whether to poll.
@@ -68,6 +81,9 @@ pub struct SweeperState {
     remaining: VecDeque<Arc<SessionHandle>>,
     /// Asked for during a sweep: sessions that were told before that are to look once more.
     again: bool,
+    begun_at: Instant,
+    /// A second sweep is due.
+    aftermath: Option<Instant>,
 }
 
 impl SweeperActor {
@@ -98,7 +114,8 @@ impl Actor for SweeperActor {
         _: ActorRef<Self::Msg>,
         services: SweeperArguments,
     ) -> Result<SweeperState, ActorProcessingErr> {
-        Ok(SweeperState { services, remaining: VecDeque::new(), again: false })
+        let (remaining, begun_at) = (VecDeque::new(), Instant::now());
+        Ok(SweeperState { services, remaining, again: false, begun_at, aftermath: None })
     }
 
     async fn handle(
@@ -108,12 +125,16 @@ impl Actor for SweeperActor {
         state: &mut SweeperState,
     ) -> Result<(), ActorProcessingErr> {
         match letter.open() {
-            SweeperMessage::Sweep if !state.remaining.is_empty() => state.again = true,
-            SweeperMessage::Sweep => state.begin(&myself),
+            SweeperMessage::Sweep => state.sweep(&myself),
+            SweeperMessage::SweepTwice => {
+                state.aftermath = Some(Instant::now() + AFTERMATH);
+                state.sweep(&myself);
+            }
             SweeperMessage::Poll => {
+                let is_due = state.aftermath.take_if(|at| *at <= Instant::now()).is_some();
                 let is_away = !*state.services.health.borrow();
-                if is_away && state.remaining.is_empty() {
-                    state.begin(&myself);
+                if is_due || is_away || state.begun_at.elapsed() >= SLOW_INTERVAL {
+                    state.sweep(&myself);
                 }
             }
             SweeperMessage::Step => state.step(&myself),
@@ -123,9 +144,17 @@ impl Actor for SweeperActor {
 }
 
 impl SweeperState {
+    fn sweep(&mut self, myself: &ActorRef<Letter<SweeperMessage>>) {
+        if self.remaining.is_empty() {
+            self.begin(myself);
+        } else {
+            self.again = true;
+        }
+    }
+
     fn begin(&mut self, myself: &ActorRef<Letter<SweeperMessage>>) {
         self.services.metrics.sweeps.inc();
-        self.again = false;
+        (self.again, self.begun_at) = (false, Instant::now());
         let remaining = &mut self.remaining;
         self.services.sessions.for_each(|session| remaining.push_back(Arc::clone(session)));
         self.step(myself);
@@ -150,7 +179,6 @@ impl SweeperState {
 mod tests {
     use prometheus_client::registry::Registry;
     use ractor::Actor;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::cluster::tests::stage::{Quiet, Session, pass, user};
@@ -217,5 +245,30 @@ mod tests {
         healthy.send_replace(true);
         pass(2 * POLL_PAUSE).await;
         sessions[0].hears_nothing().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pod_has_ended_sessions_look_at_once_and_a_while_later() {
+        let (_healthy, health) = watch::channel(true);
+        let (sweeper, mut sessions) = sweeper_over(3, health).await;
+        all_look(&mut sessions).await;
+        let ended = Instant::now();
+        sweeper.sweep_after_an_end();
+        all_look(&mut sessions).await;
+        assert_eq!(ended.elapsed(), Duration::ZERO);
+        all_look(&mut sessions).await;
+        assert!((AFTERMATH..AFTERMATH + 2 * POLL_PAUSE).contains(&ended.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_any_cause_sessions_look_seldom_but_for_ever() {
+        let (_healthy, health) = watch::channel(true);
+        let (_sweeper, mut sessions) = sweeper_over(3, health).await;
+        all_look(&mut sessions).await;
+        for _ in 0..3 {
+            pass(SLOW_INTERVAL - POLL_PAUSE).await;
+            sessions[0].hears_nothing().await;
+            all_look(&mut sessions).await;
+        }
     }
 }

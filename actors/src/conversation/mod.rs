@@ -309,7 +309,11 @@ impl ConversationState {
             return refusal;
         }
         match self.services.log.find_by_key(message.sender_id, message.idempotency_key).await {
-            Ok(Some(first)) if first.same_body(message) => Answer::Acked(ack_of(&first)),
+            Ok(Some(first)) if first.same_body(message) => {
+                // Whoever stored it may not have known that it did, and have told nobody (NOLOSS).
+                self.tell_where_the_log_ends(first.sequence_number);
+                Answer::Acked(ack_of(&first))
+            }
             Ok(Some(_)) => Answer::Refused(ErrorCode::IdempotencyConflict),
             Ok(None) => refusal,
             Err(_) => Answer::Refused(ErrorCode::Unavailable),
@@ -378,6 +382,11 @@ impl ConversationState {
             metrics.owner_seconds.observe(oldest.elapsed().as_secs_f64());
         }
         metrics.duplicates.inc_by(settled.duplicates);
+        if let Some(first) = settled.unheard_of {
+            // An owner before or beside this one stored it, and may not have lived to know (NOLOSS).
+            self.last_sequence = self.last_sequence.max(first);
+            self.tell_where_the_log_ends(first);
+        }
         metrics.messages_appended.inc_by(settled.fresh.len() as u64);
         Reply::give_all(settled.answers);
         self.fan_out(settled.fresh);

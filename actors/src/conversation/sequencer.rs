@@ -59,6 +59,9 @@ pub struct Settled {
     pub duplicates: u64,
     /// Longest time a message of the batch spent here.
     pub oldest: Option<Instant>,
+    /// The greatest number of a retry's first message that lies beyond what this owner knew of: an earlier owner stored it,
+    /// or one beside this one, and may have told nobody.
+    pub unheard_of: Option<u64>,
     /// The log's answer broke ORDER: numbers were not contiguous.
     pub order_broken: bool,
 }
@@ -198,11 +201,20 @@ impl Sequencer {
                 }
                 Placed::Duplicate { first, same_body: true } => {
                     settled.duplicates += 1;
+                    let is_here = first.conversation_id == self.conversation_id;
+                    let known = self.ownership.map_or(u64::MAX, |ownership| ownership.last_sequence);
+                    if is_here && first.sequence_number > known {
+                        settled.unheard_of = settled.unheard_of.max(Some(first.sequence_number));
+                    }
                     Answer::Acked(ack_of(&first))
                 }
                 Placed::Duplicate { same_body: false, .. } => Answer::Refused(ErrorCode::IdempotencyConflict),
             };
             settled.answers.push((reply, answer));
+        }
+        if settled.unheard_of.is_some() {
+            // The log does not end where it seemed to.
+            self.ownership = None;
         }
         settled
     }

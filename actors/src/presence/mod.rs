@@ -24,11 +24,13 @@ pub use roster::{Notice, Roster};
 use crate::cluster::Sighting;
 
 use crate::metrics::Metrics;
-use crate::session::{LiveSessions, SessionHandle, SessionMessage};
+use crate::session::{Drain, LiveSessions, SessionHandle, SessionMessage};
 use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
 
 /// Letters that may wait at one tracker. A session that wants to watch somebody and is refused has to ask again.
 const MAILBOX_CAPACITY: usize = 65_536;
+/// Of how many comings and goings "last seen" is kept while the store is away.
+const SEEN_MAX: usize = 65_536;
 /// How often "last seen" goes to the store, in bulk.
 const SEEN_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,10 @@ pub enum TrackerMessage {
     LookElsewhere,
     /// Write when users were last seen.
     FlushSeen,
-    /// Note that those who are here were seen now, so that a crash of the node forgets no more than a minute.
+    /// That has been done; this could not be written.
+    Flushed(Vec<(UserId, UnixMillis)>),
+    /// Note that those who are here were seen now, so that a crash of the node forgets no more than a minute; and look who
+    /// is elsewhere.
     NoteOnline,
 }
 
@@ -139,6 +144,8 @@ pub struct TrackerArguments {
     pub accounts: Arc<dyn Accounts>,
     /// Who is connected to other pods.
     pub elsewhere: Option<Elsewhere>,
+    /// Whether clients are on their way elsewhere.
+    pub drain: Drain,
     /// What time it is.
     pub clock: Clock,
     /// Counts.
@@ -149,6 +156,7 @@ pub struct TrackerArguments {
 pub struct TrackerState {
     roster: Roster,
     seen: Vec<(UserId, UnixMillis)>,
+    flushing: bool,
     services: TrackerArguments,
 }
 
@@ -190,12 +198,12 @@ impl Actor for PresenceTracker {
         _: ActorRef<Self::Msg>,
         services: TrackerArguments,
     ) -> Result<TrackerState, ActorProcessingErr> {
-        Ok(TrackerState { roster: Roster::default(), seen: Vec::new(), services })
+        Ok(TrackerState { roster: Roster::default(), seen: Vec::new(), flushing: false, services })
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         letter: Self::Msg,
         state: &mut TrackerState,
     ) -> Result<(), ActorProcessingErr> {
@@ -213,7 +221,11 @@ impl Actor for PresenceTracker {
             }
             TrackerMessage::Leave(user_id, session_id) => {
                 let was_here = state.roster.is_here(user_id);
-                send(state.roster.leave(user_id, session_id, now));
+                let notices = state.roster.leave(user_id, session_id, now);
+                // Those who leave a pod that drains are expected on another one (no flapping).
+                if !state.services.drain.has_begun() {
+                    send(notices);
+                }
                 if was_here && !state.roster.is_here(user_id) {
                     state.seen.push((user_id, now));
                     if let Some(elsewhere) = &state.services.elsewhere {
@@ -235,8 +247,13 @@ impl Actor for PresenceTracker {
             TrackerMessage::LookElsewhere => {
                 state.look_elsewhere(state.roster.watched().collect(), now).await;
             }
-            TrackerMessage::FlushSeen => state.flush_seen().await,
-            TrackerMessage::NoteOnline => state.seen.extend(state.roster.online().map(|user| (user, now))),
+            TrackerMessage::FlushSeen => state.flush_seen(&myself),
+            TrackerMessage::Flushed(unwritten) => state.flushed(unwritten),
+            TrackerMessage::NoteOnline => {
+                state.seen.extend(state.roster.online().map(|user| (user, now)));
+                // What was heard of other pods may have been wrong, or lost, for whatever reason.
+                state.look_elsewhere(state.roster.watched().collect(), now).await;
+            }
         }
         Ok(())
     }
@@ -246,7 +263,12 @@ impl Actor for PresenceTracker {
         _: ActorRef<Self::Msg>,
         state: &mut TrackerState,
     ) -> Result<(), ActorProcessingErr> {
-        state.flush_seen().await;
+        let seen = std::mem::take(&mut state.seen);
+        if !seen.is_empty()
+            && let Err(error) = state.services.accounts.seen(seen).await
+        {
+            tracing::warn!(%error, "last seen not written");
+        }
         Ok(())
     }
 }
@@ -263,11 +285,15 @@ impl TrackerState {
         }
         // Heard from before it is looked: who comes in between is not missed.
         self.look_elsewhere(fresh, now).await;
+        let mut is_away = false;
         for user_id in users {
-            if self.roster.last_seen_unknown(user_id)
-                && let Ok(Some(user)) = self.services.accounts.get(user_id).await
-            {
-                self.roster.know_last_seen(user_id, user.last_seen);
+            // A store that does not answer is not waited for again and again: others wait here too.
+            if !is_away && self.roster.last_seen_unknown(user_id) {
+                match self.services.accounts.get(user_id).await {
+                    Ok(Some(user)) => self.roster.know_last_seen(user_id, user.last_seen),
+                    Ok(None) => {}
+                    Err(_) => is_away = true,
+                }
             }
             let notice = self.roster.watch(Arc::clone(session), user_id, now);
             send(vec![notice]);
@@ -294,13 +320,33 @@ impl TrackerState {
         }
     }
 
-    async fn flush_seen(&mut self) {
-        if self.seen.is_empty() {
+    /// Writes what was seen, not waited for: a store that is away must not hold up who comes and goes.
+    fn flush_seen(&mut self, myself: &ActorRef<Letter<TrackerMessage>>) {
+        if self.seen.is_empty() || std::mem::replace(&mut self.flushing, true) {
             return;
         }
-        if let Err(error) = self.services.accounts.seen(std::mem::take(&mut self.seen)).await {
-            tracing::warn!(%error, "last seen not written");
-        }
+        let seen = std::mem::take(&mut self.seen);
+        let (accounts, myself) = (Arc::clone(&self.services.accounts), myself.clone());
+        // At most one such task (`flushing`).
+        tokio::spawn(async move {
+            let unwritten = match accounts.seen(seen.clone()).await {
+                Ok(()) => Vec::new(),
+                Err(error) => {
+                    tracing::warn!(%error, "last seen not written");
+                    seen
+                }
+            };
+            // One that has died is replaced by one that notes who is here.
+            let _ = myself.cast(Letter::uncounted(TrackerMessage::Flushed(unwritten)));
+        });
+    }
+
+    fn flushed(&mut self, unwritten: Vec<(UserId, UnixMillis)>) {
+        self.flushing = false;
+        // Older than what came since, so in front; of each user the newest counts. Beyond the bound it is let go.
+        let newer = std::mem::replace(&mut self.seen, unwritten);
+        self.seen.extend(newer);
+        self.seen.truncate(SEEN_MAX);
     }
 }
 
