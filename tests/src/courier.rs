@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::http::HeaderMap;
 
 use crate::device::Device;
 use crate::lane::{Lane, WINDOW};
-use crate::ledger::{Ledger, Reconnect, Why, index_of};
+use crate::ledger::{Event, Ledger, Reconnect, Why, index_of};
 use crate::raw_client::{Incoming, RawClient, auth};
 
 /// A courier acknowledges what it holds after this many messages, and with every heartbeat.
@@ -183,6 +183,7 @@ impl Courier {
                 locked(&self.ledger).reconnected(Reconnect { why, took });
             }
             self.at = Some(next);
+            locked(&self.ledger).note(Instant::now(), Event::Connected(next));
             let ended = self.converse(line).await;
             self.at = None;
             match ended {
@@ -191,6 +192,7 @@ impl Courier {
                     return;
                 }
                 Ended::Left(why, since) => {
+                    locked(&self.ledger).note(Instant::now(), Event::Left(why));
                     lost = Some((why, since));
                     next = if why == Why::Home { 0 } else { (next + 1) % self.addresses.len() };
                 }
@@ -298,7 +300,7 @@ impl Courier {
     fn next_message(&self, lane: &mut Lane, now: Instant) -> Option<ClientFrame> {
         let mut ledger = locked(&self.ledger);
         let (index, number) = lane.next(ledger.unacked(), now)?;
-        ledger.message(index, number).map(|message| ClientFrame::Message(Box::new(message)))
+        ledger.message(index, number, now).map(|message| ClientFrame::Message(Box::new(message)))
     }
 
     /// When there is something to do though nothing comes.
@@ -339,7 +341,11 @@ impl Courier {
                 line.leave_at = Some(now + Duration::from_millis(payload.reconnect_after_ms));
             }
             ServerFrame::Error { client_message_id, payload } => {
-                refused(&mut line.lane, client_message_id.as_deref(), &payload, now);
+                let index = client_message_id.as_deref().map(index_of);
+                refused(&mut line.lane, index, &payload, now);
+                if let Some(index) = index {
+                    ledger.note(now, Event::Refused { index, code: payload.code });
+                }
             }
             ServerFrame::DeviceListStale { payload, .. } => {
                 panic!("the device lists never change: {payload:?}")
@@ -416,11 +422,11 @@ impl Courier {
 }
 
 /// What became of a refused frame: a message that may be taken later goes again.
-fn refused(lane: &mut Lane, client_message_id: Option<&str>, error: &ErrorPayload, now: Instant) {
+fn refused(lane: &mut Lane, index: Option<u64>, error: &ErrorPayload, now: Instant) {
     assert!(error.retryable, "refused with {}: {}", error.code, error.message);
-    if let Some(name) = client_message_id {
+    if let Some(index) = index {
         let pause = error.retry_after_ms.map_or(RETRY_PAUSE, Duration::from_millis);
-        lane.refused(index_of(name), now + pause.max(RETRY_PAUSE));
+        lane.refused(index, now + pause.max(RETRY_PAUSE));
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval_at, timeout_at};
 
 use crate::DEADLINE;
 use crate::account::Account;
-use crate::checker::{DeviceRecord, Logged, check_all};
+use crate::checker::{Acked, DeviceRecord, Logged, Shown, Violation, check_all};
 use crate::courier::{Call, Courier, Orders, Pace, Standing, Surroundings, locked};
 use crate::device::Device;
 use crate::ledger::Ledger;
@@ -155,8 +155,12 @@ impl Fleet {
         );
     }
 
-    /// ORDER, ONCE, NOLOSS and FENCE over everything since the beginning, against the log as `rest` shows it.
-    pub async fn check(&self, rest: &Rest) {
+    /// ORDER, ONCE, NOLOSS and FENCE over everything since the beginning, against the log as `rest` shows it. Returns how many
+    /// messages that holds.
+    ///
+    /// # Panics
+    /// If one of them does not hold.
+    pub async fn check(&self, rest: &Rest) -> u64 {
         let reading = self.pairs.iter().map(|pair| async move {
             let reader = Arc::clone(locked(&pair.sides[0].ledger).device());
             let history = rest.whole_history(&reader, pair.conversation).await;
@@ -167,14 +171,19 @@ impl Fleet {
             });
             (pair, log.collect::<Vec<_>>())
         });
+        let mut logged = 0;
         let mut logs = stream::iter(reading).buffered(REQUESTS_AT_ONCE);
         while let Some((pair, log)) = logs.next().await {
             let records: Vec<DeviceRecord> = pair.sides.iter().map(Member::record).collect();
             let checked = check_all(&records, &log);
-            assert_eq!(checked, Ok(()), "conversation {}", pair.conversation);
+            if let Err(violation) = checked {
+                panic!("conversation {}: {violation:?}\n{}", pair.conversation, pair.around(&violation));
+            }
             let sent: usize = records.iter().map(|record| record.sent.len()).sum();
             assert_eq!(log.len(), sent, "ONCE: conversation {}", pair.conversation);
+            logged += log.len() as u64;
         }
+        logged
     }
 
     /// What has happened since the last account.
@@ -245,6 +254,23 @@ impl Pair {
 
     fn total(&self) -> u64 {
         self.sides.iter().map(|side| locked(&side.ledger).sent()).sum()
+    }
+
+    /// What happened to both sides around the number that a violation names.
+    fn around(&self, violation: &Violation) -> String {
+        let number = match *violation {
+            Violation::ShownLate { sequence_number, .. }
+            | Violation::SenderOvertaken { sequence_number }
+            | Violation::NeverShown { sequence_number, .. }
+            | Violation::AckedButLost(Acked { sequence_number, .. })
+            | Violation::ShownButNotLogged(Shown { sequence_number, .. })
+            | Violation::HoleOrRepeat { expected: sequence_number, .. } => sequence_number,
+            Violation::TwoMessages(_) | Violation::SharedMessage(_) | Violation::MoreThanSent(_) => {
+                return String::new();
+            }
+        };
+        let sides = self.sides.iter().map(|side| locked(&side.ledger).around(number));
+        sides.collect::<Vec<_>>().join("\n")
     }
 
     fn lacks(&self) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! What one courier has sent, been answered, been shown and holds, and how long things took. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{DeliveryAck, MessagePosition, ResumeCursor, SendMessage};
 use colloquy_protocol::frame::server::{DeliveredMessage, MessageAck};
 use colloquy_protocol::ids::ConversationId;
@@ -37,6 +39,53 @@ pub struct Reconnect {
     pub took: Duration,
 }
 
+/// Something that happened to a courier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Authenticated at the address with this index.
+    Connected(usize),
+    /// The connection is over.
+    Left(Why),
+    /// A message went out.
+    Sent {
+        /// Its place among the sender's.
+        index: u64,
+        /// Its number on this connection.
+        client_sequence: u64,
+    },
+    /// It was not taken, and may be later.
+    Refused {
+        /// Its place.
+        index: u64,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// It was acked.
+    Acked {
+        /// Its place.
+        index: u64,
+        /// Its number in the conversation.
+        sequence_number: u64,
+    },
+}
+
+impl Event {
+    /// Is it about one of these messages, or about the connection?
+    fn concerns(self, indexes: &RangeInclusive<u64>) -> bool {
+        match self {
+            Self::Connected(_) | Self::Left(_) => true,
+            Self::Sent { index, .. } | Self::Refused { index, .. } | Self::Acked { index, .. } => {
+                indexes.contains(&index)
+            }
+        }
+    }
+}
+
+/// Messages on either side of one whose events are shown with its own.
+const NEIGHBOURS: u64 = 4;
+/// The last events that are kept, of each courier.
+const EVENTS_KEPT: usize = 8192;
+
 /// A message that has no ack yet.
 #[derive(Clone)]
 struct Unacked {
@@ -56,6 +105,8 @@ pub struct Ledger {
     sendings: u64,
     delays: Vec<Duration>,
     reconnects: Vec<Reconnect>,
+    began: Instant,
+    events: VecDeque<(Duration, Event)>,
 }
 
 impl Ledger {
@@ -75,7 +126,32 @@ impl Ledger {
             sendings: 0,
             delays: Vec::new(),
             reconnects: Vec::new(),
+            began: Instant::now(),
+            events: VecDeque::new(),
         }
+    }
+
+    /// Notes what happened.
+    pub fn note(&mut self, now: Instant, event: Event) {
+        if self.events.len() == EVENTS_KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back((now.duration_since(self.began), event));
+    }
+
+    /// What happened to the messages around the one with this number, as far as it is kept: for a failure's text.
+    #[must_use]
+    pub fn around(&self, sequence_number: u64) -> String {
+        let acked = self.record.acked.iter().find(|acked| acked.sequence_number == sequence_number);
+        let index = acked.and_then(|acked| self.record.sent.iter().position(|key| *key == acked.key));
+        let Some(index) = index.and_then(|index| u64::try_from(index).ok()) else {
+            return format!("{} of {}: not its sender", self.device.device_id, self.device.user_id);
+        };
+        let indexes = index.saturating_sub(NEIGHBOURS)..=index + NEIGHBOURS;
+        let lines = self.events.iter().filter(|(_, event)| event.concerns(&indexes));
+        let lines: Vec<String> =
+            lines.map(|(at, event)| format!("{:9.3} s {event:?}", at.as_secs_f64())).collect();
+        format!("message {index} of {}:\n{}", self.device.user_id, lines.join("\n"))
     }
 
     /// Whose it is.
@@ -159,9 +235,10 @@ impl Ledger {
     }
 
     /// One of them, to be sent as `client_sequence`.
-    pub fn message(&mut self, index: u64, client_sequence: u64) -> Option<SendMessage> {
+    pub fn message(&mut self, index: u64, client_sequence: u64, now: Instant) -> Option<SendMessage> {
         let mut message = self.unacked.get(&index)?.message.clone();
         self.sendings += 1;
+        self.note(now, Event::Sent { index, client_sequence });
         message.client_sequence = Some(client_sequence);
         Some(message)
     }
@@ -176,6 +253,7 @@ impl Ledger {
             sequence_number: ack.sequence_number,
         });
         self.holdings.add(ack.sequence_number);
+        self.note(now, Event::Acked { index, sequence_number: ack.sequence_number });
         let first = self.unacked.remove(&index);
         if let Some(first) = &first {
             self.delays.push(now.duration_since(first.due));
