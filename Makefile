@@ -73,6 +73,11 @@ bench: ## Measure a message's way to its durable ack, and the memory of an idle 
 	$(TARGET)/release/colloquy-simulations load --pairs 200 --window 16 --seconds 15
 	$(TARGET)/release/colloquy-simulations idle --connections 5000
 
+.PHONY: rolling
+rolling: test-services ## Restart each of three pods under traffic, and say what clients notice of it
+	cargo build --release -p colloquy -p colloquy-simulations
+	$(TARGET)/release/colloquy-simulations rolling --clients 200 --rate 500
+
 .PHONY: deny
 deny: deny-offline ## Licences, bans and advisories of every dependency
 	cargo deny check advisories

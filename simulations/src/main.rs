@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
+//! | [`rolling`] | every pod of three restarted under traffic: what is lost, and how long clients wait |
 //! | [`traffic`] | one socket of a pair: sends, acknowledges, notes latencies |
 //! | [`tally`] | what was counted and timed |
 //! | [`socket`] | a WebSocket client that costs next to nothing |
@@ -21,6 +22,7 @@ mod load;
 mod population;
 mod process;
 mod report;
+mod rolling;
 mod scan;
 mod socket;
 mod stages;
@@ -50,6 +52,8 @@ enum Command {
     Load(load::LoadOptions),
     /// Authenticated sockets that only send heartbeats.
     Idle(idle::IdleOptions),
+    /// Three pods under steady traffic, each restarted in turn.
+    Rolling(rolling::RollingOptions),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -57,6 +61,7 @@ async fn main() -> ExitCode {
     let measured = match Arguments::parse().command {
         Command::Load(options) => Box::pin(load::run(options)).await,
         Command::Idle(options) => Box::pin(idle::run(options)).await,
+        Command::Rolling(options) => Box::pin(rolling::run(options)).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

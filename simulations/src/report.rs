@@ -54,7 +54,8 @@ pub(crate) struct IdleReport {
     pub(crate) still_open: usize,
 }
 
-fn row(name: &str, value: impl std::fmt::Display) {
+/// One line of a table.
+pub(crate) fn row(name: &str, value: impl std::fmt::Display) {
     println!("  {name:<28} {value}");
 }
 

@@ -3,13 +3,20 @@
 //! | module | noun |
 //! |---|---|
 //! | [`server`] | the server process: start, kill -9, restart, terminate, and its log |
+//! | [`cluster`] | pods over one MongoDB and one Redis: killed, frozen, cut off, restarted |
+//! | [`proxy`] | a TCP proxy that can be cut |
 //! | [`options`] | the configuration a test's server runs with |
 //! | [`secrets`] | what must never stand in a log (PRIVATE) |
 //! | [`rest`] | the REST interface: accounts, devices, conversations, history |
 //! | [`device`] | a registered device with real keys, and the envelopes it makes |
 //! | [`raw_client`] | one WebSocket, frame by frame |
-//! | [`courier`] | a client that sends much, loses its socket often, and resends by idempotency key |
+//! | [`courier`] | a client that sends much, loses its socket often, goes elsewhere, and resends by idempotency key |
+//! | [`lane`] | which of its messages are on their way over one connection |
+//! | [`ledger`] | what it has sent, been answered, been shown and holds |
+//! | [`dialogue`] | two couriers that send each other so many messages |
+//! | [`fleet`] | couriers in pairs over several pods, and whether they have got everything |
 //! | [`checker`] | ORDER, ONCE and NOLOSS over a record of what was sent, acked and shown |
+//! | [`account`] | what they have done and had to wait for, added up |
 //! | [`forgery`] | access tokens that must not be believed |
 //! | [`pair`] | two registered people on a fresh server |
 //! | [`metrics`] | the text a scrape gives |
@@ -19,17 +26,24 @@
 //!
 //! Nothing here waits by sleeping: a test waits for a frame, a line or an exit, and a deadline is a failure.
 
+pub mod account;
 pub mod ambient;
 pub mod checker;
+pub mod cluster;
 pub mod courier;
 pub mod device;
+pub mod dialogue;
 pub mod edges;
+pub mod fleet;
 pub mod forgery;
 pub mod habits;
 pub mod kosoku;
+pub mod lane;
+pub mod ledger;
 pub mod metrics;
 pub mod options;
 pub mod pair;
+pub mod proxy;
 pub mod raw_client;
 pub mod rest;
 pub mod secrets;

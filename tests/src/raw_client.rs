@@ -197,7 +197,8 @@ impl RawClient {
         timeout(DEADLINE, self.read()).await.expect("the server says something in time")
     }
 
-    async fn read(&mut self) -> Incoming {
+    /// The same, however long it takes. What was begun is not lost when it is dropped.
+    pub async fn read(&mut self) -> Incoming {
         loop {
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
@@ -242,6 +243,22 @@ impl RawClient {
         match waited {
             Ok(picked) => picked,
             Err(_) => panic!("no {kind} within {DEADLINE:?}; instead: {:?}", self.passed_over),
+        }
+    }
+
+    /// The same with no deadline, which the test has to set; what was kept before is not looked at, nothing is kept.
+    ///
+    /// # Panics
+    /// If the socket is closed.
+    pub async fn awaits<T>(&mut self, pick: impl Fn(&ServerFrame) -> Option<T>) -> T {
+        loop {
+            match self.read().await {
+                Incoming::Frame(frame) => match pick(&frame) {
+                    Some(picked) => return picked,
+                    None => continue,
+                },
+                Incoming::Closed(code) => panic!("closed with {code:?} while waiting"),
+            }
         }
     }
 
@@ -387,10 +404,15 @@ impl RawClient {
         assert_eq!(got, Some(code.number()), "expected {code:?}; before: {:?}", self.passed_over);
     }
 
-    /// Closes the socket as a client does that goes away in good order.
-    pub async fn close(mut self) {
+    /// Says that the socket is to be closed; what the server has sent before it agrees still comes.
+    pub async fn begin_close(&mut self) {
         // The server may have closed it first.
         let _ = self.socket.close(None).await;
+    }
+
+    /// Closes the socket as a client does that goes away in good order.
+    pub async fn close(mut self) {
+        self.begin_close().await;
         while let Incoming::Frame(_) = self.next().await {}
     }
 }

@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::DEADLINE;
 use crate::device::CIPHERTEXT_MARK;
@@ -21,6 +22,9 @@ use crate::secrets::Secrets;
 
 /// Lines of the log that are printed when a test fails.
 const LOG_LINES_SHOWN: usize = 200;
+
+/// How often a starting server is asked whether it is ready.
+const READINESS_TICK: Duration = Duration::from_millis(20);
 
 /// A server process. Dropping it kills it, by its own process id, and searches its log for secrets.
 pub struct Server {
@@ -47,14 +51,18 @@ enum State {
 }
 
 impl Server {
-    /// Starts a server on a fresh data directory and free ports, and waits for its ready line.
+    /// Starts a server on a fresh data directory and free ports, and waits until it is ready.
     pub async fn start(options: ServerOptions) -> Self {
+        Self::start_sharing(options, Secrets::default()).await
+    }
+
+    /// The same, as one of several that keep the same `secrets`.
+    pub async fn start_sharing(options: ServerOptions, secrets: Secrets) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("colloquy-test-")
             .tempdir()
             .expect("a temporary directory can be made");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let secrets = Secrets::default();
         secrets.add("ciphertext", CIPHERTEXT_MARK);
         let addresses = Addresses { gateway: any, operations: any };
         let mut server = Self { options, directory, addresses, state: State::Stopped, secrets };
@@ -77,11 +85,7 @@ impl Server {
             .append(true)
             .open(self.log_path())
             .expect("the log file can be opened");
-        let mut command = Command::new(binary("colloquy"));
-        // The server reads `COLLOQUY_*` as configuration: a test's server gets what its test gives it, no more.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COLLOQUY_")) {
-            command.env_remove(name);
-        }
+        let mut command = colloquy(&self.options);
         let mut child = command
             .arg("serve")
             .arg("--config")
@@ -90,7 +94,6 @@ impl Server {
             .arg(self.data_dir())
             .arg("--listen")
             .arg(self.addresses.gateway.to_string())
-            .envs(self.options.environment().iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -106,6 +109,22 @@ impl Server {
             Ok(None) => panic!("the server ended before it was ready"),
             Err(_) => panic!("the server was not ready within {DEADLINE:?}"),
         }
+        self.readiness().await;
+    }
+
+    /// Waits until `/readyz` says that traffic may come.
+    async fn readiness(&self) {
+        let (http, url) = (http_client(), format!("http://{}/readyz", self.operations()));
+        let ready = timeout(DEADLINE, async {
+            let mut tick = interval(READINESS_TICK);
+            loop {
+                tick.tick().await;
+                if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                    return;
+                }
+            }
+        });
+        ready.await.expect("a server that listens is ready soon");
     }
 
     /// The REST interface.
@@ -166,8 +185,22 @@ impl Server {
 
     /// Sends SIGTERM; [`Server::exit_code`] waits for the end.
     pub fn ask_to_stop(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Stops the process where it stands (SIGSTOP): its sockets stay open and nobody answers.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).expect("a process id fits");
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the server's process is there");
+        kill(Pid::from_raw(pid), signal).expect("the server's process is there");
     }
 
     /// Waits until the process has ended by itself.
@@ -232,6 +265,27 @@ impl Drop for Server {
             self.assert_log_is_private();
         }
     }
+}
+
+/// The binary, with no other environment than `options` give it: it reads `COLLOQUY_*` as configuration.
+fn colloquy(options: &ServerOptions) -> Command {
+    let mut command = Command::new(binary("colloquy"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("COLLOQUY_")) {
+        command.env_remove(name);
+    }
+    command.envs(options.environment().iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// Runs `colloquy admin migrate` with `options` to its end; `folder` is where its configuration file goes.
+#[must_use]
+pub fn migrate(options: &ServerOptions, folder: &Path) -> Output {
+    let config = folder.join("migrate.toml");
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    std::fs::write(&config, options.to_toml(nowhere)).expect("the configuration file can be written");
+    let mut command = colloquy(options);
+    command.args(["admin", "migrate", "--config"]).arg(config).stdin(Stdio::null());
+    command.output().expect("the binary can be started")
 }
 
 async fn ready_addresses(output: &mut Lines<BufReader<ChildStdout>>) -> Option<Addresses> {

@@ -1,15 +1,13 @@
 //! Killing the server at any moment loses nothing that was acked and doubles nothing (DURABLE, ONCE, ORDER, NOLOSS).
 
-use std::sync::Arc;
-
 use colloquy_tests::ambient::{count_from_env, seed};
-use colloquy_tests::checker::check_all;
-use colloquy_tests::courier::{Courier, Surroundings};
+use colloquy_tests::checker::{DeviceRecord, check_all};
+use colloquy_tests::courier::Pace;
+use colloquy_tests::dialogue::{Dialogue, Side};
 use colloquy_tests::metrics::sum;
 use colloquy_tests::pair::Pair;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
 
 /// `COLLOQUY_CRASH_MESSAGES`: messages each client sends.
 const MESSAGES: u64 = 10_000;
@@ -28,33 +26,23 @@ async fn every_acked_message_is_there_once_in_order_and_without_a_hole_after_fiv
     moments.sort_unstable();
 
     let mut pair = Pair::start().await;
-    let (generation, generations) = watch::channel(0);
-    let (acked, mut acks) = watch::channel(0);
-    let around = Surroundings { generation: generations, acked };
-    let address = pair.server.address();
-    let mut couriers = Vec::new();
-    for (device, peer) in [(&pair.left, &pair.right), (&pair.right, &pair.left)] {
-        let courier = Courier::new(Arc::clone(device), Arc::clone(peer), messages, messages);
-        couriers.push(tokio::spawn(courier.run(address, around.clone())));
-    }
+    let addresses = [vec![pair.server.address()], vec![pair.server.address()]];
+    let mut dialogue = Dialogue::begin([&pair.left, &pair.right], addresses, Pace::Window, messages);
     for moment in moments {
-        acks.wait_for(|count| *count >= moment).await.unwrap();
-        println!("killed after {} acks", *acks.borrow());
+        println!("killed after {} acks", dialogue.acks(moment).await);
         pair.server.kill_9();
         pair.server.restart().await;
-        generation.send_modify(|generation| *generation += 1);
     }
-    let mut records = Vec::new();
-    for courier in couriers {
-        let (record, reconnects) = courier.await.unwrap();
+    let sides = dialogue.end().await;
+    for Side { record, reconnects } in &sides {
         println!(
             "sent {}, answers {}, shown {}, reconnects {reconnects}",
             record.sent.len(),
             record.acked.len(),
             record.shown.len()
         );
-        records.push(record);
     }
+    let records: Vec<DeviceRecord> = sides.into_iter().map(|side| side.record).collect();
 
     let scraped = pair.server.scrape().await;
     let duplicates = sum(&scraped, "colloquy_duplicates_total", &[]);

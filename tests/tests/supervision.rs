@@ -12,14 +12,14 @@ use colloquy_protocol::frame::client::{ClientFrame, SendMessage};
 use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_runtime::config::Config;
 use colloquy_runtime::service::Service;
-use colloquy_tests::checker::{Logged, check_all};
-use colloquy_tests::courier::{Courier, Surroundings};
+use colloquy_tests::checker::{DeviceRecord, Logged, check_all};
+use colloquy_tests::courier::Pace;
 use colloquy_tests::device::Device;
+use colloquy_tests::dialogue::Dialogue;
 use colloquy_tests::raw_client::{Incoming, RawClient};
 use colloquy_tests::rest::Rest;
 use colloquy_tests::secrets::Secrets;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 /// Messages each side sends while actors die.
 const MESSAGES: u64 = 600;
@@ -69,23 +69,14 @@ impl Stage {
 async fn survives_the_death_of(kind: ActorKind) {
     let stage = Stage::set().await;
     let address = stage.service.public_address();
-    let (_generation, generations) = watch::channel(0);
-    let (acked, mut acks) = watch::channel(0);
-    let around = Surroundings { generation: generations, acked };
-    let mut couriers = Vec::new();
-    for (device, peer) in [(&stage.left, &stage.right), (&stage.right, &stage.left)] {
-        let courier = Courier::new(Arc::clone(device), Arc::clone(peer), MESSAGES, MESSAGES);
-        couriers.push(tokio::spawn(courier.run(address, around.clone())));
-    }
+    let addresses = [vec![address], vec![address]];
+    let mut dialogue = Dialogue::begin([&stage.left, &stage.right], addresses, Pace::Window, MESSAGES);
     let mut killed = 0;
     for moment in KILL_AT {
-        acks.wait_for(|count| *count >= moment).await.expect("couriers go on");
+        dialogue.acks(moment).await;
         killed += u64::from(stage.service.node().kill_one(kind).await);
     }
-    let mut records = Vec::new();
-    for courier in couriers {
-        records.push(courier.await.expect("a courier does not panic").0);
-    }
+    let records: Vec<DeviceRecord> = dialogue.end().await.into_iter().map(|side| side.record).collect();
     let log = stage.log().await;
     assert_eq!(log.len() as u64, 2 * MESSAGES);
     assert_eq!(check_all(&records, &log), Ok(()));
