@@ -45,8 +45,7 @@ check: test-runner ## Format, clippy and the tests that start no server
 
 .PHONY: test
 test: test-tools ## Every test, with what the tests need
-	cargo build --workspace --bins
-	cargo build -p colloquy-gateway-http --example echo
+	cargo build --workspace --all-targets
 	cargo nextest run --workspace
 
 .PHONY: test-tools

@@ -2,6 +2,7 @@
 //!
 //! | module | noun |
 //! |---|---|
+//! | [`cluster`] | three pods and a load balancer, to try things on |
 //! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
 //! | [`rolling`] | every pod of three restarted under traffic: what is lost, and how long clients wait |
@@ -17,6 +18,7 @@
 //! | [`report`] | the figures, as a table and as JSON |
 #![allow(clippy::print_stdout, reason = "a command line tool prints its results")]
 
+mod cluster;
 mod idle;
 mod load;
 mod population;
@@ -48,6 +50,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Three pods, Redis, MongoDB and a load balancer, until they are told to stop.
+    Cluster(cluster::ClusterArguments),
     /// Pairs of users send each other messages as fast as a window allows.
     Load(load::LoadOptions),
     /// Authenticated sockets that only send heartbeats.
@@ -59,6 +63,7 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().command {
+        Command::Cluster(arguments) => Box::pin(cluster::run(arguments)).await,
         Command::Load(options) => Box::pin(load::run(options)).await,
         Command::Idle(options) => Box::pin(idle::run(options)).await,
         Command::Rolling(options) => Box::pin(rolling::run(options)).await,

@@ -2,7 +2,7 @@
 //! absolute figures are noisy, the ratio less so.
 //!
 //! ```text
-//! cargo run --release -p colloquy-storage-remote --example append_bench [-- seconds per row]
+//! cargo run --release -p colloquy-storage-remote --example mongo_append_bench [-- seconds per row]
 //! ```
 //!
 //! On two shared and busy cores, against the stand-in that `tests/install-services` installs: one caller, 200
