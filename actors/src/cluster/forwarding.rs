@@ -187,7 +187,7 @@ mod tests {
             panic!("one message is sent");
         };
         assert_eq!((*request, *session_id, carried), (FIRST_REQUEST, session.id(), &message(7)));
-        assert_eq!(*order, Some(SenderOrder { client_sequence: 1, expected: 1 }));
+        assert_eq!(*order, Some(SenderOrder { client_sequence: 1, expected: 1, follows_unanswered: false }));
         forwarding.answered(vec![(*request, acked(7))]);
         assert_eq!(session.answer().await, (7, acked(7)));
         forwarding.answered(vec![(*request, refused(ErrorCode::Busy)), (99, acked(7))]);
@@ -282,7 +282,7 @@ mod tests {
         let ends = ["b", "c", "d", "e"].map(|name| FarEnd::of(&links, &pod(name)));
         forwarding.submit(&pod("b"), session.submission(1));
         forwarding.submit(&pod("b"), session.submission(2));
-        let order = SenderOrder { client_sequence: 1, expected: 1 };
+        let order = SenderOrder { client_sequence: 1, expected: 1, follows_unanswered: false };
         forwarding.skip(&pod("c"), (session.id(), user(1)), conversation(), order);
         forwarding.submit(&pod("d"), session.submission(3));
         // It has forgotten the session by itself.

@@ -231,7 +231,7 @@ mod tests {
         pod.reception.submit(Box::new(one.submission_in_order(1, 1)));
         answered(&mut one).await;
         pod.reception.submit(Box::new(one.submission_in_order(3, 3)));
-        let order = SenderOrder { client_sequence: 2, expected: 2 };
+        let order = SenderOrder { client_sequence: 2, expected: 2, follows_unanswered: false };
         let skip = ReceptionMessage::Skip(one.correspondent(), user(1), conversation(), order);
         pod.reception.tell(conversation(), skip);
         let asked = tokio::time::Instant::now();

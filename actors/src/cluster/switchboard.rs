@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn submit(request: u64) -> Frame {
-        let order = Some(SenderOrder { client_sequence: request, expected: 1 });
+        let order = Some(SenderOrder { client_sequence: request, expected: 1, follows_unanswered: false });
         Frame::Submit { request, session_id: session_id(), message: message(request.into()), order }
     }
 
@@ -196,7 +196,10 @@ mod tests {
         desk.hear(&submit(42));
         let (first, second) = (desk.submission().await, desk.submission().await);
         assert_eq!((&first.message, &second.message), (&message(41), &message(42)));
-        assert_eq!(second.order, Some(SenderOrder { client_sequence: 42, expected: 1 }));
+        assert_eq!(
+            second.order,
+            Some(SenderOrder { client_sequence: 42, expected: 1, follows_unanswered: false })
+        );
         assert!(first.reply.to().is(second.reply.to()), "both are of one session");
         second.reply.give(acked(42));
         drop(first);
@@ -218,7 +221,7 @@ mod tests {
     async fn everything_else_goes_to_the_shard_of_its_conversation_too() {
         let mut desk = Desk::new().await;
         let (conversation_id, user_id) = (conversation(), user(1));
-        let order = SenderOrder { client_sequence: 2, expected: 1 };
+        let order = SenderOrder { client_sequence: 2, expected: 1, follows_unanswered: false };
         let moved = Moved { kind: CursorKind::Read, through: 3, message_ids: Vec::new() };
         desk.hear(&Frame::Skip { session_id: session_id(), user_id, conversation_id, order });
         desk.hear(&Frame::Advance { conversation_id, user_id, moved: moved.clone() });

@@ -210,7 +210,7 @@ impl Actor for ConversationActor {
             }
             ConversationMessage::GiveUpGaps => {
                 state.gap_timer = None;
-                state.sequencer.give_up_gaps(Instant::now());
+                Reply::give_all(state.sequencer.give_up_gaps(Instant::now()));
                 state.pump(&myself).await?;
             }
             ConversationMessage::CheckIdle => state.check_idle(&myself),

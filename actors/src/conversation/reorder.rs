@@ -1,7 +1,8 @@
 //! The reorder buffer: puts one sender's messages back into the order they were composed in (ORDER). Pure.
 //!
 //! One buffer serves one connection of one sender in one conversation. A message ahead of its turn is held, at most
-//! [`REORDER_BUFFER_MAX`] of them and at most [`REORDER_TIMEOUT`]; then the gap is given up and what is held goes on.
+//! [`REORDER_BUFFER_MAX`] of them and at most [`REORDER_TIMEOUT`]; then the gap is given up and what is held goes on, or
+//! it is handed back.
 
 use std::collections::BTreeMap;
 
@@ -98,6 +99,24 @@ impl<T> ReorderBuffer<T> {
         std::mem::take(&mut self.held).into_values().flatten().collect()
     }
 
+    /// If the gap's time has come, hands back everything that is held, and goes on waiting for the number it waits for.
+    pub fn hand_back(&mut self, now: Instant) -> Vec<T> {
+        if self.give_up_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.give_up_at = None;
+        // What is done without a message stays done.
+        let (done, back) = std::mem::take(&mut self.held).into_iter().partition(|(_, item)| item.is_none());
+        self.held = done;
+        let back: BTreeMap<u64, Option<T>> = back;
+        back.into_values().flatten().collect()
+    }
+
+    /// What waits.
+    pub fn held(&self) -> impl Iterator<Item = &T> {
+        self.held.values().flatten()
+    }
+
     /// Ends the buffer and hands out what it held.
     pub fn into_held(self) -> impl Iterator<Item = T> {
         self.held.into_values().flatten()
@@ -142,6 +161,22 @@ mod tests {
         assert_eq!(buffer.give_up(start + REORDER_TIMEOUT), [2, 3]);
         assert_eq!(buffer.push(1, 1, start + REORDER_TIMEOUT), Pushed::Ready(vec![1]));
         assert_eq!(buffer.push(4, 4, start + REORDER_TIMEOUT), Pushed::Ready(vec![4]));
+    }
+
+    #[test]
+    fn what_is_handed_back_may_come_again_behind_the_number_that_is_waited_for() {
+        let (mut buffer, start) = (ReorderBuffer::expecting(1), Instant::now());
+        assert_eq!(buffer.push(2, 2, start), Pushed::Held);
+        assert!(buffer.skip(3, start).is_empty());
+        assert_eq!(buffer.push(4, 4, start), Pushed::Held);
+        assert!(buffer.hand_back(start + Duration::from_millis(4_999)).is_empty());
+        let later = start + REORDER_TIMEOUT;
+        assert_eq!(buffer.hand_back(later), [2, 4]);
+        assert_eq!((buffer.give_up_at(), buffer.held().count()), (None, 0));
+        assert_eq!(buffer.push(4, 4, later), Pushed::Held);
+        assert_eq!(buffer.push(2, 2, later), Pushed::Held);
+        assert_eq!(buffer.give_up_at(), Some(later + REORDER_TIMEOUT));
+        assert_eq!(buffer.push(1, 1, later), Pushed::Ready(vec![1, 2, 4]));
     }
 
     #[test]

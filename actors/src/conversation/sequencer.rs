@@ -118,12 +118,23 @@ impl Sequencer {
     }
 
     /// Lets go of what has waited too long for the message before it. What an ended connection left waiting is dropped:
-    /// its client sends it again on the next one, behind the message that is missing here (ORDER).
-    pub fn give_up_gaps(&mut self, now: Instant) {
+    /// its client sends it again on the next one, behind the message that is missing here (ORDER). What waits for a message
+    /// that is not missing, but on its way to another owner, is answered "try again": its turn comes when that one has its
+    /// answer.
+    #[must_use]
+    pub fn give_up_gaps(&mut self, now: Instant) -> Vec<(Reply, Answer)> {
         self.forget_ended();
+        let mut answers = Vec::new();
         for lane in self.lanes.values_mut() {
-            self.ready.extend(lane.buffer.give_up(now));
+            let follows = |held: &Submission| held.order.is_some_and(|order| order.follows_unanswered);
+            if lane.buffer.held().any(|held| follows(held)) {
+                let back = lane.buffer.hand_back(now).into_iter();
+                answers.extend(back.map(|held| (held.reply, Answer::Refused(ErrorCode::Unavailable))));
+            } else {
+                self.ready.extend(lane.buffer.give_up(now));
+            }
         }
+        answers
     }
 
     /// When [`Self::give_up_gaps`] next has something to do.

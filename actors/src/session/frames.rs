@@ -130,7 +130,7 @@ impl SessionState {
         {
             open.counting.done(conversation_id, client_sequence);
             let expected = open.counting.expected(conversation_id);
-            let order = SenderOrder { client_sequence, expected };
+            let order = SenderOrder { client_sequence, expected, follows_unanswered: false };
             let handle = &open.attendance.handle;
             let from = Correspondent::Here(Arc::clone(handle));
             self.services.doorway.skip(&from, handle.user_id, conversation_id, order);
@@ -305,10 +305,7 @@ impl OpenSession {
     fn submission(&mut self, frame: SendMessage, credit: Credit) -> Box<Submission> {
         let handle = &self.attendance.handle;
         let conversation_id = frame.payload.conversation_id;
-        let order = frame.client_sequence.map(|client_sequence| SenderOrder {
-            client_sequence,
-            expected: self.counting.expected(conversation_id),
-        });
+        let order = frame.client_sequence.map(|number| self.order(conversation_id, number));
         let token = self.next_token;
         self.next_token += 1;
         let message = Message {
@@ -337,6 +334,18 @@ impl OpenSession {
             },
         );
         Box::new(Submission { message, order, reply, arrived: Instant::now() })
+    }
+
+    /// A message's place among those of this connection.
+    fn order(&self, conversation_id: ConversationId, client_sequence: u64) -> SenderOrder {
+        let expected = self.counting.expected(conversation_id);
+        let precedes = |pending: &PendingSend| {
+            pending.conversation_id == conversation_id
+                && pending.client_sequence.is_some_and(|number| number < client_sequence)
+        };
+        // Most have nothing before them; the others are few (BOUND: a socket's window).
+        let follows_unanswered = expected < client_sequence && self.pending.values().any(precedes);
+        SenderOrder { client_sequence, expected, follows_unanswered }
     }
 
     /// The user, and whether the session knows by itself that they take part in a conversation.

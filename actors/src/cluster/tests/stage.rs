@@ -167,7 +167,10 @@ impl Session {
 
     /// Its message `n`, the `client_sequence`-th of its own order.
     pub(in crate::cluster) fn submission_in_order(&self, n: u128, client_sequence: u64) -> Submission {
-        Submission { order: Some(SenderOrder { client_sequence, expected: 1 }), ..self.submission(n) }
+        Submission {
+            order: Some(SenderOrder { client_sequence, expected: 1, follows_unanswered: false }),
+            ..self.submission(n)
+        }
     }
 
     /// The next letter.
