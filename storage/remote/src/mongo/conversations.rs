@@ -11,8 +11,8 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
 use super::engine::Engine;
 use super::error::{is_duplicate, unavailable};
+use super::index::{Index, index};
 use super::log_ends;
-use super::migrate::{Index, index};
 use super::row::{Fields, date, malformed, number, uuid};
 
 pub(in crate::mongo) const CONVERSATIONS: &str = "conversations";

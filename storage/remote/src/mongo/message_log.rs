@@ -17,9 +17,9 @@ use tokio::time::sleep;
 use super::conversations::hint;
 use super::engine::Engine;
 use super::error::{is_duplicate, refused_at, unavailable};
+use super::index::{Index, index};
 use super::log_ends;
 use super::message_row;
-use super::migrate::{Index, index};
 use super::placing::{Firsts, Placing};
 use super::row::{Fields, number, uuid};
 
