@@ -11,6 +11,7 @@
 //! | `row` | a document's fields |
 //! | `message_row` | a message as a document |
 //! | `placing` | one append on its way into the log (pure) |
+//! | `refusal` | why a message is refused, found out of many at once |
 //! | `log_ends` | where each log ends: hints, written lazily, and the search beyond them |
 //! | `one_time_keys` | the one-time keys of the key directory |
 //! | the rest | one file per port, named as the port |
@@ -35,6 +36,7 @@ mod one_time_keys;
 mod options;
 mod placing;
 mod planned;
+mod refusal;
 mod row;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod commands;
 mod migration;
 mod outage;
+mod refusal;
 mod retention;
 
 use std::sync::atomic::{AtomicU32, Ordering};
