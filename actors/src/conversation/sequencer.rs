@@ -177,6 +177,9 @@ impl Sequencer {
             return None;
         }
         let ownership = self.ownership?;
+        // An earlier owner's clock may be ahead of ours, and ours may be set back: dates rise with the numbers all the
+        // same, as retention takes the oldest (NOLOSS).
+        let now = ownership.last_message_at.map_or(now, |last| now.max(last));
         let take = self.ready.len().min(BATCH_MAX_MESSAGES);
         let mut messages = Vec::with_capacity(take);
         for submission in self.ready.drain(..take) {
@@ -205,6 +208,7 @@ impl Sequencer {
                     if let Some(ownership) = &mut self.ownership {
                         settled.order_broken |= message.sequence_number != ownership.last_sequence + 1;
                         ownership.last_sequence = message.sequence_number;
+                        ownership.last_message_at = Some(message.created_at);
                     }
                     let answer = Answer::Acked(ack_of(&message));
                     settled.fresh.push(message);

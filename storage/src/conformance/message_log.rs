@@ -43,7 +43,7 @@ pub(super) async fn all(store: &Store, id: ConversationId) -> Vec<Arc<Message>> 
 
 pub async fn numbers_are_contiguous_and_start_at_one(store: &Store) {
     let (id, mut own) = owned(store).await;
-    assert_eq!(own, Ownership { epoch: 1, last_sequence: 0 });
+    assert_eq!(own, Ownership { epoch: 1, last_sequence: 0, last_message_at: None });
     assert_eq!(store.log.oldest(id).await.unwrap(), None);
     for batch in 0..3_u128 {
         let messages = (0..5).map(|n| message(id, 1, batch * 5 + n, "text")).collect();
@@ -130,7 +130,7 @@ pub async fn a_stale_owner_is_fenced_or_the_new_one_is_told_what_it_stored(store
     let (id, first) = owned(store).await;
     append(store, id, first, vec![message(id, 1, 1, "text")]).await;
     let second = store.log.take_ownership(id).await.unwrap();
-    assert_eq!(second, Ownership { epoch: 2, last_sequence: 1 });
+    assert_eq!(second, Ownership { epoch: 2, last_sequence: 1, last_message_at: Some(1) });
     let stale = Ownership { last_sequence: 1, ..first };
     let own = match append(store, id, stale, vec![message(id, 1, 2, "late")]).await {
         Appended::Fenced { epoch, last_sequence } => {
@@ -153,6 +153,17 @@ pub async fn a_stale_owner_is_fenced_or_the_new_one_is_told_what_it_stored(store
     assert_eq!(fenced, Appended::Fenced { epoch: 2, last_sequence: number });
     let numbers: Vec<u64> = all(store, id).await.iter().map(|message| message.sequence_number).collect();
     assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
+}
+
+pub async fn an_owner_learns_when_the_newest_message_was_stored(store: &Store) {
+    let (id, own) = owned(store).await;
+    append(store, id, own, (5..8).map(|n| message(id, 1, n, "text")).collect()).await;
+    let own = store.log.take_ownership(id).await.unwrap();
+    assert_eq!(own, Ownership { epoch: 2, last_sequence: 3, last_message_at: Some(7) });
+    // By number, whatever the clocks of its owners say.
+    append(store, id, own, vec![message(id, 1, 2, "text")]).await;
+    let own = store.log.take_ownership(id).await.unwrap();
+    assert_eq!(own, Ownership { epoch: 3, last_sequence: 4, last_message_at: Some(2) });
 }
 
 pub async fn an_owner_that_missed_a_message_is_fenced(store: &Store) {

@@ -40,6 +40,7 @@ macro_rules! conformance_suite {
                 many_conversations_are_appended_to_at_once
                 a_stale_owner_is_fenced_or_the_new_one_is_told_what_it_stored
                 an_owner_that_missed_a_message_is_fenced
+                an_owner_learns_when_the_newest_message_was_stored
                 a_read_stops_at_its_bounds
                 messages_are_found_by_id_and_by_key
                 two_owners_that_race_leave_no_hole_and_no_repeat

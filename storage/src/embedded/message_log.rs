@@ -29,7 +29,8 @@ impl MessageLog for EmbeddedMessageLog {
             let mut end = group.log_end(conversation_id)?;
             end.epoch += 1;
             group.put_log_end(conversation_id, end);
-            Ok(Ownership { epoch: end.epoch, last_sequence: end.last_sequence })
+            let LogEnd { last_sequence, last_message_at } = end.end();
+            Ok(Ownership { epoch: end.epoch, last_sequence, last_message_at })
         };
         self.0.write(take).await
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
 use colloquy_protocol::window::SequenceWindow;
 
@@ -17,6 +18,9 @@ pub struct Ownership {
     pub epoch: u64,
     /// The newest message's number at the time.
     pub last_sequence: u64,
+    /// When it was stored, by its owner's clock; `None` if there never was one. What its successor stores
+    /// must not be dated before it: retention deletes by this date, and has to take the oldest numbers first (NOLOSS).
+    pub last_message_at: Option<UnixMillis>,
 }
 
 /// Messages for the end of one conversation, in order.
@@ -87,7 +91,7 @@ pub trait MessageLog: Send + Sync + 'static {
     /// end, after `max_messages`, or before the message that would go over `max_bytes` of
     /// [`Message::weight`] (the first is always read).
     ///
-    /// Retention takes the oldest: messages that are gone from the front are passed over, so the first one read may stand
+    /// Retention takes the oldest, by `created_at`, which owners let rise with the numbers: messages that are gone from the front are passed over, so the first one read may stand
     /// behind the window's start, but only if nothing that stood before it is left. A window of which nothing is left
     /// reads as empty, though messages may follow it: where they begin is for [`Self::oldest`] to say, and where the log
     /// ends for [`Self::end`]. Numbers go on where they were, also when every message is gone.

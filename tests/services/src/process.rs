@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// Lines of its output that are shown when a process ends before it is ready.
@@ -45,9 +46,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Stops it where it stands (SIGSTOP): its sockets stay open and nobody answers.
+    /// Stops it where it stands (SIGSTOP): its sockets stay open and nobody answers. Returns when it stands still.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        let stopped = waitpid(self.id(), Some(WaitPidFlag::WUNTRACED)).expect("it is a child of ours");
+        assert!(matches!(stopped, WaitStatus::Stopped(..)), "it ended: {stopped:?}");
     }
 
     /// Lets it go on (SIGCONT).
@@ -56,8 +59,11 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id fits in an i32");
-        kill(Pid::from_raw(id), signal).expect("the process is there");
+        kill(self.id(), signal).expect("the process is there");
+    }
+
+    fn id(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id fits in an i32"))
     }
 }
 

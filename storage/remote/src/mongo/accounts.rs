@@ -13,7 +13,7 @@ use mongodb::options::ReturnDocument;
 
 use super::engine::{Engine, majority};
 use super::error::{duplicate_index, is_duplicate, unavailable};
-use super::migrate::{Index, index};
+use super::index::{Index, index};
 use super::row::{Fields, date, uuid};
 
 const USERS: &str = "users";

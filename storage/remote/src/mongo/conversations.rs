@@ -1,5 +1,6 @@
 //! Conversations.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,8 +12,8 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 
 use super::engine::Engine;
 use super::error::{is_duplicate, unavailable};
+use super::index::{Index, index};
 use super::log_ends;
-use super::migrate::{Index, index};
 use super::row::{Fields, date, malformed, number, uuid};
 
 pub(in crate::mongo) const CONVERSATIONS: &str = "conversations";
@@ -146,6 +147,20 @@ async fn find(engine: &Engine, conversation_id: ConversationId) -> StoreResult<O
 /// What is written of where a log ends; nothing for a conversation that is not there.
 pub(in crate::mongo) async fn hint(engine: &Engine, conversation_id: ConversationId) -> StoreResult<LogEnd> {
     find(engine, conversation_id).await?.map_or(Ok(LogEnd::default()), |row| written_end(&row))
+}
+
+/// [`hint`] of each.
+pub(in crate::mongo) async fn hints(engine: &Engine, ids: &[ConversationId]) -> StoreResult<Vec<LogEnd>> {
+    let wanted: Vec<_> = ids.iter().map(|id| uuid(id.0)).collect();
+    let collection = engine.collection(CONVERSATIONS);
+    let find = || {
+        let find = collection.find(doc! { "_id": { "$in": wanted.clone() } });
+        find.projection(doc! { "_id": 1, "last_sequence_number": 1, "last_message_at": 1 })
+    };
+    let rows = engine.all(find).await?;
+    let hint = |row: &RawDocumentBuf| Ok((ConversationId(row.uuid("_id")?), written_end(row)?));
+    let hints: HashMap<_, _> = rows.iter().map(hint).collect::<StoreResult<_>>()?;
+    Ok(ids.iter().map(|id| hints.get(id).copied().unwrap_or_default()).collect())
 }
 
 fn new_row(conversation: &Conversation) -> Document {

@@ -9,7 +9,7 @@ use colloquy_storage::ports::{Cursors, StoreResult};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 
 use super::engine::{Engine, majority};
-use super::migrate::{Index, index};
+use super::index::{Index, index};
 use super::row::{Fields, malformed, number, uuid};
 
 const CURSORS: &str = "cursors";

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use colloquy_storage::ports::StoreResult;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::error::{Error, WriteConcernError, WriteError, WriteFailure};
+use mongodb::error::{Error, ErrorKind, WriteConcernError, WriteError, WriteFailure};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{deadline_elapsed, is_transient, unavailable};
 use super::log_ends::LogEnds;
@@ -20,6 +20,9 @@ use super::{OpenError, error};
 /// How long one operation may take, with everything that is repeated of it: a server that is frozen holds nobody up for
 /// longer.
 pub(in crate::mongo) const OPERATION_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the server waits for a majority to have what was written, before it says that it does not know: less than
+/// the operation's own deadline, so that nothing waits on at a server whose majority is away.
+pub(in crate::mongo) const MAJORITY_WITHIN: Duration = Duration::from_secs(9);
 /// How often an operation is tried. Each try is two: the driver repeats what it may once, by itself.
 const ATTEMPTS_MAX: u32 = 4;
 /// An operation that has failed after this long is not tried again: whoever waits for it is told that the store is away.
@@ -37,18 +40,14 @@ pub(in crate::mongo) struct Engine {
 
 impl Engine {
     pub(in crate::mongo) async fn connect(options: &MongoOptions) -> Result<Self, OpenError> {
-        let mut client = ClientOptions::parse(&options.uri).await.map_err(|_| OpenError::Address)?;
-        client.app_name.get_or_insert_with(|| "colloquy".to_owned());
-        client.max_pool_size = Some(options.pool_max);
-        client.server_selection_timeout = Some(options.server_selection_timeout);
-        client.connect_timeout = Some(options.connect_timeout);
-        client.retry_reads = Some(true);
-        client.retry_writes = Some(true);
-        client.read_concern = Some(ReadConcern::majority());
-        client.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
-        client.write_concern =
-            Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
-        let client = Client::with_options(client).map_err(|_| OpenError::Address)?;
+        Self::with_client(client_options(options).await?, options).await
+    }
+
+    pub(in crate::mongo) async fn with_client(
+        client: ClientOptions,
+        options: &MongoOptions,
+    ) -> Result<Self, OpenError> {
+        let client = Client::with_options(client).map_err(|error| unusable(&error))?;
         let engine = Self { db: client.database(&options.database), log_ends: LogEnds::default() };
         engine.ping().await?;
         Ok(engine)
@@ -69,10 +68,23 @@ impl Engine {
         A: IntoFuture<Output = Result<T, Error>>,
         A::IntoFuture: Send,
     {
+        self.run_within(OPERATION_DEADLINE, operation).await
+    }
+
+    /// [`Self::run`] for an operation that may take longer, or not as long.
+    pub(in crate::mongo) async fn run_within<T, A>(
+        &self,
+        deadline: Duration,
+        operation: impl Fn() -> A + Send,
+    ) -> Result<T, Error>
+    where
+        A: IntoFuture<Output = Result<T, Error>>,
+        A::IntoFuture: Send,
+    {
         let started = Instant::now();
         let mut pause = PAUSE;
         for attempt in 1.. {
-            let outcome = timeout_at(started + OPERATION_DEADLINE, operation().into_future()).await;
+            let outcome = timeout_at(started + deadline, operation().into_future()).await;
             let error = match outcome {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => error,
@@ -148,9 +160,36 @@ impl Engine {
     }
 }
 
-/// Written to the journals of a majority.
+/// What an address says, and how the database is used, whatever it says. An address may have to be looked up.
+pub(in crate::mongo) async fn client_options(options: &MongoOptions) -> Result<ClientOptions, OpenError> {
+    let parsing = timeout(OPERATION_DEADLINE, ClientOptions::parse(&options.uri)).await;
+    let parsed = parsing.unwrap_or_else(|_| Err(deadline_elapsed()));
+    let mut client = parsed.map_err(|error| unusable(&error))?;
+    client.app_name.get_or_insert_with(|| "colloquy".to_owned());
+    client.max_pool_size = Some(options.pool_max);
+    client.server_selection_timeout = Some(options.server_selection_timeout);
+    client.connect_timeout = Some(options.connect_timeout);
+    client.retry_reads = Some(true);
+    client.retry_writes = Some(true);
+    client.read_concern = Some(ReadConcern::majority());
+    client.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    let concern = WriteConcern::builder().w(Acknowledgment::Majority).journal(true);
+    client.write_concern = Some(concern.w_timeout(MAJORITY_WITHIN).build());
+    Ok(client)
+}
+
+/// Why a database cannot be used at an address: it is none, or what stands behind it is not there.
+fn unusable(error: &Error) -> OpenError {
+    match *error.kind {
+        ErrorKind::InvalidArgument { .. } => OpenError::Address,
+        _ => OpenError::Unavailable(unavailable(error)),
+    }
+}
+
+/// Written to the journals of a majority, as the client's own writes are.
 pub(in crate::mongo) fn majority() -> Document {
-    doc! { "w": "majority", "j": true }
+    let within = i64::try_from(MAJORITY_WITHIN.as_millis()).unwrap_or(i64::MAX);
+    doc! { "w": "majority", "j": true, "wtimeout": within }
 }
 
 /// What a command that succeeds as such says of the writes in it.
@@ -170,7 +209,7 @@ fn refusal(mut answer: Document) -> Result<(), Error> {
         _ => return Ok(()),
     };
     match failure {
-        Ok(failure) => Err(mongodb::error::ErrorKind::Write(failure).into()),
+        Ok(failure) => Err(ErrorKind::Write(failure).into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -108,6 +108,7 @@ fn describe(error: &Error) -> (&'static str, i32) {
         ErrorKind::ServerSelection { .. } => ("no primary answers", 0),
         ErrorKind::Authentication { .. } => ("authentication failed", 0),
         ErrorKind::DnsResolve { .. } => ("a name cannot be resolved", 0),
+        ErrorKind::InvalidTlsConfig { .. } => ("what tls needs cannot be used", 0),
         ErrorKind::InvalidResponse { .. } => ("an answer makes no sense", 0),
         ErrorKind::InvalidArgument { .. } => ("a request makes no sense", 0),
         ErrorKind::Custom(_) if error.get_custom::<DeadlineElapsed>().is_some() => ("no answer in time", 0),

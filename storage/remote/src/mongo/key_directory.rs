@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::error::{is_duplicate, unavailable};
-use super::migrate::Index;
+use super::index::Index;
 use super::one_time_keys::{Known, OneTimeKeys, is_other, new_keys, reuses_id};
 use super::row::{Fields, malformed, number, uuid};
 

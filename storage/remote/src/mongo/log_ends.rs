@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_storage::model::conversation::LogEnd;
 use colloquy_storage::model::message::Message;
@@ -16,16 +17,16 @@ use mongodb::bson::{Document, doc};
 
 use super::conversations::CONVERSATIONS;
 use super::engine::{Engine, majority};
-use super::message_log::MESSAGES;
+use super::message_log::{MESSAGES, by_position};
 use super::row::{Fields, date, number, uuid};
 
 /// Hints that wait to be written, at most; more are forgotten (BOUND).
 const PENDING_MAX: usize = 65_536;
 /// How long a hint waits to be written.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
-/// Numbers looked at beyond each of many hints.
+/// Numbers looked at beyond each of many hints ...
 const PROBE: u64 = 64;
-/// Numbers looked at beyond a hint that is further behind, at first; each further look is [`PROBE_GROWTH`] times as wide.
+/// ... and beyond a single one, or one that is further behind, at first. Each further look is [`PROBE_GROWTH`] times as wide.
 const PROBE_WIDE: u64 = 4096;
 const PROBE_GROWTH: u64 = 16;
 
@@ -126,36 +127,17 @@ pub(in crate::mongo) async fn exact(
     engine: &Engine,
     written: &[(ConversationId, LogEnd)],
 ) -> StoreResult<Vec<LogEnd>> {
-    let mut ends: Vec<LogEnd> = written
-        .iter()
-        .map(|(id, end)| match engine.log_ends.known(*id) {
-            Some(known) if known.last_sequence > end.last_sequence => known,
-            _ => *end,
-        })
-        .collect();
-    if ends.is_empty() {
-        return Ok(ends);
+    let known = |(id, written): &(ConversationId, LogEnd)| match engine.log_ends.known(*id) {
+        Some(known) if known.last_sequence > written.last_sequence => known,
+        _ => *written,
+    };
+    let mut ends: Vec<LogEnd> = written.iter().map(known).collect();
+    match (written, &mut ends[..]) {
+        ([], _) => {}
+        ([(id, _)], [end]) => *end = look_further(engine, *id, *end).await?,
+        _ => look_beyond(engine, written, &mut ends).await?,
     }
-    let hints: Vec<u64> = ends.iter().map(|end| end.last_sequence).collect();
-    let clauses: Vec<Document> =
-        written.iter().zip(&hints).map(|((id, _), hint)| beyond(*id, *hint, PROBE)).collect();
-    let messages = engine.collection(MESSAGES);
-    let rows = engine.all(|| messages.find(doc! { "$or": clauses.clone() }).projection(position())).await?;
-    let places: HashMap<ConversationId, usize> =
-        written.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
-    for row in &rows {
-        let place = places.get(&ConversationId(row.uuid("conversation_id")?));
-        if let Some(end) = place.and_then(|place| ends.get_mut(*place)) {
-            let found = end_at(row)?;
-            if found.last_sequence > end.last_sequence {
-                *end = found;
-            }
-        }
-    }
-    for (((id, written), end), hint) in written.iter().zip(&mut ends).zip(hints) {
-        if end.last_sequence >= hint.saturating_add(PROBE) {
-            *end = look_further(engine, *id, *end).await?;
-        }
+    for ((id, written), end) in written.iter().zip(&ends) {
         if end.last_sequence > written.last_sequence {
             engine.log_ends.put(*id, Advance { end: *end, participants: None });
         }
@@ -163,7 +145,63 @@ pub(in crate::mongo) async fn exact(
     Ok(ends)
 }
 
-/// The end of one log that lies far beyond its hint.
+/// Looks beyond the hints of many. What lies there is counted in the index; read is only the newest of each.
+async fn look_beyond(
+    engine: &Engine,
+    written: &[(ConversationId, LogEnd)],
+    ends: &mut [LogEnd],
+) -> StoreResult<()> {
+    let clauses = written.iter().zip(&*ends).map(|((id, _), end)| beyond(*id, end.last_sequence, PROBE));
+    let clauses: Vec<Document> = clauses.collect();
+    let messages = engine.collection(MESSAGES);
+    let find = || {
+        let find = messages.find(doc! { "$or": clauses.clone() }).hint(by_position());
+        find.projection(doc! { "_id": 0, "conversation_id": 1, "sequence_number": 1 })
+    };
+    let mut newest: HashMap<ConversationId, u64> = HashMap::new();
+    for row in engine.all(find).await? {
+        let number = row.number("sequence_number")?;
+        let known = newest.entry(ConversationId(row.uuid("conversation_id")?)).or_default();
+        *known = number.max(*known);
+    }
+    let read = newest_of(engine, &newest).await?;
+    for ((id, _), end) in written.iter().zip(ends) {
+        let Some(found) = newest.get(id).copied() else { continue };
+        let is_further = found >= end.last_sequence.saturating_add(PROBE);
+        // Retention may take it in between: then there is no time to tell.
+        let last_message_at = read.get(id).copied().or(end.last_message_at);
+        *end = LogEnd { last_sequence: found, last_message_at };
+        if is_further {
+            *end = look_further(engine, *id, *end).await?;
+        }
+    }
+    Ok(())
+}
+
+/// When messages were stored, one of each conversation.
+async fn newest_of(
+    engine: &Engine,
+    newest: &HashMap<ConversationId, u64>,
+) -> StoreResult<HashMap<ConversationId, UnixMillis>> {
+    if newest.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let clause = |(id, at): (&ConversationId, &u64)| {
+        doc! { "conversation_id": uuid(id.0), "sequence_number": number(*at) }
+    };
+    let clauses: Vec<Document> = newest.iter().map(clause).collect();
+    let messages = engine.collection(MESSAGES);
+    let find = || {
+        let find = messages.find(doc! { "$or": clauses.clone() }).hint(by_position());
+        find.projection(doc! { "_id": 0, "conversation_id": 1, "created_at": 1 })
+    };
+    let rows = engine.all(find).await?;
+    rows.iter()
+        .map(|row| Ok((ConversationId(row.uuid("conversation_id")?), row.date("created_at")?)))
+        .collect()
+}
+
+/// The end of one log, however far beyond its hint.
 async fn look_further(engine: &Engine, id: ConversationId, mut end: LogEnd) -> StoreResult<LogEnd> {
     let messages = engine.collection(MESSAGES);
     let mut width = PROBE_WIDE;
@@ -171,7 +209,7 @@ async fn look_further(engine: &Engine, id: ConversationId, mut end: LogEnd) -> S
         // A range without an upper bound is slow on some servers.
         let range = beyond(id, end.last_sequence, width);
         let newest = || {
-            let find = messages.find_one(range.clone()).projection(position());
+            let find = messages.find_one(range.clone()).projection(position()).hint(by_position());
             find.sort(doc! { "conversation_id": -1, "sequence_number": -1 })
         };
         let Some(row) = engine.ask(newest).await? else { return Ok(end) };
@@ -190,7 +228,7 @@ fn beyond(id: ConversationId, hint: u64, width: u64) -> Document {
 }
 
 fn position() -> Document {
-    doc! { "_id": 0, "conversation_id": 1, "sequence_number": 1, "created_at": 1 }
+    doc! { "_id": 0, "sequence_number": 1, "created_at": 1 }
 }
 
 fn end_at(row: &impl Fields) -> StoreResult<LogEnd> {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::engine::Engine;
 use super::error::{is_duplicate, unavailable};
-use super::migrate::{Index, index};
+use super::index::{Index, index};
 use super::row::{Fields, date, malformed, number, uuid};
 
 const LOGINS: &str = "logins";

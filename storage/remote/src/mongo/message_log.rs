@@ -11,20 +11,22 @@ use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended, Located, MessageLog, Ownership};
 use colloquy_storage::ports::{StoreError, StoreResult};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::ReturnDocument;
+use mongodb::options::{Hint, ReturnDocument};
 use tokio::time::sleep;
 
 use super::conversations::hint;
 use super::engine::Engine;
 use super::error::{is_duplicate, refused_at, unavailable};
+use super::index::{Index, index};
 use super::log_ends;
 use super::message_row;
-use super::migrate::{Index, index};
-use super::placing::{Firsts, Placing};
+use super::placing::Placing;
+use super::refusal;
 use super::row::{Fields, number, uuid};
 
 pub(in crate::mongo) const MESSAGES: &str = "messages";
-const SEQUENCE_NUMBERS: &str = "sequence_numbers";
+pub(in crate::mongo) const SEQUENCE_NUMBERS: &str = "sequence_numbers";
+const POSITION_UNIQUE: &str = "position_unique";
 /// Those without an index of ours.
 pub(in crate::mongo) const COLLECTIONS: [&str; 1] = [SEQUENCE_NUMBERS];
 
@@ -40,7 +42,7 @@ const READ_BATCH: u32 = 100;
 pub(in crate::mongo) fn indexes(keep: Duration) -> Vec<Index> {
     vec![
         // ORDER, FENCE.
-        index(MESSAGES, "position_unique", doc! { "conversation_id": 1, "sequence_number": 1 })
+        index(MESSAGES, POSITION_UNIQUE, doc! { "conversation_id": 1, "sequence_number": 1 })
             .unique()
             .build(),
         // ONCE.
@@ -57,8 +59,8 @@ impl MessageLog for MongoMessageLog {
     async fn take_ownership(&self, conversation_id: ConversationId) -> StoreResult<Ownership> {
         let epoch = self.raise_epoch(conversation_id).await?;
         // Only now: what an earlier owner stores later than this meets the new one's numbers (FENCE).
-        let last_sequence = self.end(conversation_id).await?.last_sequence;
-        Ok(Ownership { epoch, last_sequence })
+        let LogEnd { last_sequence, last_message_at } = self.end(conversation_id).await?;
+        Ok(Ownership { epoch, last_sequence, last_message_at })
     }
 
     async fn append(&self, appends: Vec<Append>) -> StoreResult<Vec<Appended>> {
@@ -75,16 +77,14 @@ impl MessageLog for MongoMessageLog {
                 placing.stored(owners[..stored].iter().filter(|owner| **owner == place).count());
             }
             let Some(refused) = refused else { break };
-            let refused = owners.get(refused).and_then(|place| placings.get(*place));
-            let refused = refused.map(|placing| placing.append.conversation_id);
-            if stored > 0 || self.explain(&mut placings, refused).await? {
+            if stored > 0 || refusal::explain(&self.0, &mut placings).await? {
                 unexplained = 0;
                 continue;
             }
             unexplained += 1;
             if unexplained >= EXPLAIN_ATTEMPTS_MAX {
-                let of_refused = placings.iter_mut().find(|it| Some(it.append.conversation_id) == refused);
-                of_refused.into_iter().for_each(|placing| placing.end(Appended::Unknown));
+                let of_refused = owners.get(refused).and_then(|place| placings.get_mut(*place));
+                of_refused.into_iter().for_each(|placing| placing.refuse(Appended::Unknown));
                 unexplained = 0;
             } else {
                 sleep(EXPLAIN_PAUSE).await;
@@ -119,8 +119,9 @@ impl MessageLog for MongoMessageLog {
         let messages = self.0.collection(MESSAGES);
         let of_conversation = doc! { "conversation_id": uuid(conversation_id.0) };
         let find = || {
-            let find = messages.find_one(of_conversation.clone()).sort(doc! { "sequence_number": 1 });
-            find.projection(doc! { "_id": 0, "sequence_number": 1 })
+            let find = messages.find_one(of_conversation.clone()).hint(by_position());
+            let order = doc! { "conversation_id": 1, "sequence_number": 1 };
+            find.sort(order).projection(doc! { "_id": 0, "sequence_number": 1 })
         };
         self.0.ask(find).await?.map(|row| row.number("sequence_number")).transpose()
     }
@@ -179,12 +180,6 @@ impl MongoMessageLog {
         Err(StoreError::Busy)
     }
 
-    async fn epoch(&self, conversation_id: ConversationId) -> StoreResult<u64> {
-        let numbers = self.0.collection(SEQUENCE_NUMBERS);
-        let row = self.0.ask(|| numbers.find_one(doc! { "_id": uuid(conversation_id.0) })).await?;
-        row.map_or(Ok(0), |row| row.number("epoch"))
-    }
-
     /// Stores rows in order until one is refused by a unique index; which.
     async fn insert(&self, rows: &[RawDocumentBuf]) -> StoreResult<Option<usize>> {
         let messages = self.0.collection(MESSAGES);
@@ -195,51 +190,6 @@ impl MongoMessageLog {
         }
     }
 
-    /// Finds out why the first pending message of `refused` was; says whether that was found.
-    async fn explain(&self, placings: &mut [Placing], refused: Option<ConversationId>) -> StoreResult<bool> {
-        // All at once: where one is a retry, more often are.
-        let firsts = self.firsts(placings).await?;
-        let met: usize = placings.iter_mut().map(|placing| placing.meet(&firsts)).sum();
-        let placing = placings.iter_mut().find(|it| Some(it.append.conversation_id) == refused);
-        let (0, Some(placing)) = (met, placing) else { return Ok(true) };
-        let conversation_id = placing.append.conversation_id;
-        let Some(taken) = placing.pending().next().map(|(_, number, _)| number) else { return Ok(true) };
-        if !self.is_any(conversation_id, taken, taken + 1).await? {
-            return Ok(false);
-        }
-        let epoch = self.epoch(conversation_id).await?;
-        let last_sequence = self.end(conversation_id).await?.last_sequence;
-        placing.end(match placing.has_stored() {
-            // Part of it was stored before another owner came in between.
-            true => Appended::Unknown,
-            false => Appended::Fenced { epoch, last_sequence },
-        });
-        Ok(true)
-    }
-
-    /// The stored messages that have the keys of those that are pending.
-    async fn firsts(&self, placings: &[Placing]) -> StoreResult<Firsts> {
-        let mut keys: std::collections::BTreeMap<UserId, Vec<IdempotencyKey>> = Default::default();
-        for (_, _, message) in placings.iter().flat_map(Placing::pending) {
-            keys.entry(message.sender_id).or_default().push(message.idempotency_key);
-        }
-        let clause = |(sender_id, keys): (&UserId, &Vec<IdempotencyKey>)| {
-            let keys: Vec<_> = keys.iter().map(|key| uuid(key.uuid())).collect();
-            doc! { "sender_id": uuid(sender_id.0), "idempotency_key": { "$in": keys } }
-        };
-        let clauses: Vec<Document> = keys.iter().map(clause).collect();
-        if clauses.is_empty() {
-            return Ok(Firsts::new());
-        }
-        let messages = self.0.collection(MESSAGES);
-        let rows = self.0.all(|| messages.find(doc! { "$or": clauses.clone() })).await?;
-        let first = |row: &RawDocumentBuf| {
-            let message = message_row::read(row)?;
-            Ok(((message.sender_id, message.idempotency_key), message))
-        };
-        rows.iter().map(first).collect()
-    }
-
     async fn read_range(
         &self,
         range: Document,
@@ -248,7 +198,8 @@ impl MongoMessageLog {
     ) -> Result<StoreResult<Vec<Arc<Message>>>, mongodb::error::Error> {
         let limit = i64::try_from(max_messages).unwrap_or(i64::MAX);
         let messages = self.0.collection(MESSAGES);
-        let find = messages.find(range).sort(doc! { "conversation_id": 1, "sequence_number": 1 });
+        let order = doc! { "conversation_id": 1, "sequence_number": 1 };
+        let find = messages.find(range).sort(order).hint(by_position());
         let mut cursor = find.limit(limit).batch_size(READ_BATCH).await?;
         let (mut read, mut bytes) = (Vec::<Arc<Message>>::new(), 0);
         while cursor.advance().await? {
@@ -273,8 +224,11 @@ impl MongoMessageLog {
         };
         let messages = self.0.collection(MESSAGES);
         let range = range(conversation_id, from, through);
-        let found = self.0.ask(|| messages.find_one(range.clone()).projection(doc! { "_id": 1 })).await?;
-        Ok(found.is_some())
+        let find = || {
+            let find = messages.find_one(range.clone()).hint(by_position());
+            find.projection(doc! { "_id": 0, "sequence_number": 1 })
+        };
+        Ok(self.0.ask(find).await?.is_some())
     }
 }
 
@@ -288,6 +242,11 @@ fn rows(placings: &[Placing]) -> StoreResult<(Vec<RawDocumentBuf>, Vec<usize>)> 
         }
     }
     Ok((rows, owners))
+}
+
+/// Messages are looked for by number: another index of the conversation would be searched in another order.
+pub(in crate::mongo) fn by_position() -> Hint {
+    Hint::Name(POSITION_UNIQUE.to_owned())
 }
 
 fn range(conversation_id: ConversationId, from: u64, through: u64) -> Document {

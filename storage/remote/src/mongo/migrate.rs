@@ -1,16 +1,19 @@
 //! The collections and their indexes: what ORDER, ONCE and FENCE rest on, what look-ups need, and what deletes by age.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
 use colloquy_storage::ports::StoreResult;
 use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::IndexOptions;
+use mongodb::options::WriteConcern;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::engine::Engine;
 use super::error::{has_code, is_duplicate, unavailable};
+use super::index::{Index, age_of, flaw, name_of};
 use super::options::MongoOptions;
 use super::{OpenError, accounts, conversations, cursors, key_directory, logins, message_log, planned};
 
@@ -22,45 +25,10 @@ const SCHEMA_VERSION: i32 = 2;
 const NAMESPACE_NOT_FOUND: i32 = 26;
 /// The server's code for a collection that exists.
 const NAMESPACE_EXISTS: i32 = 48;
-
-/// An index and the collection it belongs to.
-pub(in crate::mongo) type Index = (&'static str, IndexModel);
-
-/// An index in the making.
-pub(in crate::mongo) struct IndexBuilder {
-    collection: &'static str,
-    keys: Document,
-    options: IndexOptions,
-}
-
-/// An index called `name`.
-pub(in crate::mongo) fn index(collection: &'static str, name: &str, keys: Document) -> IndexBuilder {
-    IndexBuilder { collection, keys, options: IndexOptions::builder().name(name.to_owned()).build() }
-}
-
-impl IndexBuilder {
-    /// Refuses a second document with the same keys.
-    pub(in crate::mongo) fn unique(mut self) -> Self {
-        self.options.unique = Some(true);
-        self
-    }
-
-    /// Holds only documents that have this field.
-    pub(in crate::mongo) fn only_with(mut self, field: &'static str) -> Self {
-        self.options.partial_filter_expression = Some(doc! { field: { "$exists": true } });
-        self
-    }
-
-    /// Deletes what is older.
-    pub(in crate::mongo) fn expires_after(mut self, age: Duration) -> Self {
-        self.options.expire_after = Some(age);
-        self
-    }
-
-    pub(in crate::mongo) fn build(self) -> Index {
-        (self.collection, IndexModel::builder().keys(self.keys).options(self.options).build())
-    }
-}
+/// How long the indexes of one collection may take to be built: a large one takes hours.
+const BUILD_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is said that they are still being built.
+const BUILD_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What a migration has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,23 +67,40 @@ fn plain_collections() -> Vec<&'static str> {
     [message_log::COLLECTIONS.as_slice(), key_directory::COLLECTIONS.as_slice()].concat()
 }
 
-/// Makes what is missing. May be run again, and by several at once.
+/// Makes what is missing, and returns when it is there. May be run again, and by several at once. Says in the log that
+/// indexes are being built, for as long as they are.
 ///
 /// # Errors
 /// See [`OpenError`]. What was made until then stays.
 pub async fn migrate(options: &MongoOptions) -> Result<Migration, OpenError> {
-    let engine = Engine::connect(options).await?;
+    migrate_on(&Engine::connect(options).await?, options).await
+}
+
+pub(in crate::mongo) async fn migrate_on(
+    engine: &Engine,
+    options: &MongoOptions,
+) -> Result<Migration, OpenError> {
     let mut done = Migration::default();
+    let mut plans = Vec::new();
+    // All of it before anything is built: what is built may take long, and be in vain.
+    for (collection, models) in by_collection(indexes(options)) {
+        plans.push(plan(engine, collection, models, &mut done).await?);
+    }
+    make_collections(engine, &mut done).await?;
+    for plan in plans {
+        plan.carry_out(engine).await?;
+    }
+    // Only now: an index that is still being built is shown among the others.
+    mark(engine).await?;
+    Ok(done)
+}
+
+fn by_collection(indexes: Vec<Index>) -> BTreeMap<&'static str, Vec<IndexModel>> {
     let mut by_collection: BTreeMap<&'static str, Vec<IndexModel>> = BTreeMap::new();
-    for (collection, model) in indexes(options) {
+    for (collection, model) in indexes {
         by_collection.entry(collection).or_default().push(model);
     }
-    make_collections(&engine, &mut done).await?;
-    for (collection, models) in by_collection {
-        migrate_collection(&engine, collection, models, &mut done).await?;
-    }
-    mark(&engine).await?;
-    Ok(done)
+    by_collection
 }
 
 async fn make_collections(engine: &Engine, done: &mut Migration) -> StoreResult<()> {
@@ -134,46 +119,83 @@ async fn make_collections(engine: &Engine, done: &mut Migration) -> StoreResult<
     Ok(())
 }
 
-async fn migrate_collection(
-    engine: &Engine,
-    collection: &str,
+/// What is to be done to the indexes of one collection.
+struct Plan {
+    collection: &'static str,
+    /// Every index, those that are there with the age that they have.
     models: Vec<IndexModel>,
-    done: &mut Migration,
-) -> StoreResult<()> {
-    let existing = existing(engine, collection).await?;
-    let mut missing = Vec::new();
-    for model in models {
-        let options = model.options.clone().unwrap_or_default();
-        let name = options.name.unwrap_or_default();
-        let full_name = format!("{collection}.{name}");
-        match (existing.get(&name), options.expire_after) {
-            (None, _) => {
-                done.made.push(full_name);
-                missing.push(model);
-            }
-            (Some(there), Some(wanted)) if *there != Some(wanted) => {
-                set_age(engine, collection, &name, wanted).await?;
-                done.changed.push(full_name);
-            }
-            _ => {}
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let target = engine.collection(collection);
-    engine.ask(|| target.create_indexes(missing.clone())).await.map(drop)
+    /// Names and ages of those that are to delete at another age.
+    ages: Vec<(String, Duration)>,
 }
 
-/// The indexes of a collection by name, with the age at which they delete.
-async fn existing(engine: &Engine, collection: &str) -> StoreResult<BTreeMap<String, Option<Duration>>> {
+async fn plan(
+    engine: &Engine,
+    collection: &'static str,
+    mut models: Vec<IndexModel>,
+    done: &mut Migration,
+) -> Result<Plan, OpenError> {
+    let existing = existing(engine, collection).await?;
+    let mut ages = Vec::new();
+    for model in &mut models {
+        let name = name_of(model).to_owned();
+        let full_name = format!("{collection}.{name}");
+        let Some(there) = existing.get(&name) else {
+            done.made.push(full_name);
+            continue;
+        };
+        refuse_flawed(collection, model, there)?;
+        let Some(wanted) = age_of(model).filter(|wanted| age_of(there) != Some(*wanted)) else { continue };
+        if let Some(options) = &mut model.options {
+            options.expire_after = age_of(there);
+        }
+        done.changed.push(full_name);
+        ages.push((name, wanted));
+    }
+    Ok(Plan { collection, models, ages })
+}
+
+impl Plan {
+    async fn carry_out(self, engine: &Engine) -> StoreResult<()> {
+        let Self { collection, models, ages } = self;
+        // Those that are there, too: whoever asks for an index that is being built waits for it.
+        tokio::select! {
+            built = build(engine, collection, models) => built?,
+            never = tell_of_building(collection) => match never {},
+        }
+        for (name, age) in ages {
+            set_age(engine, collection, &name, age).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn build(engine: &Engine, collection: &str, models: Vec<IndexModel>) -> StoreResult<()> {
+    let target = engine.collection(collection);
+    let build = || target.create_indexes(models.clone()).write_concern(WriteConcern::majority());
+    engine.run_within(BUILD_DEADLINE, build).await.map(drop).map_err(|error| unavailable(&error))
+}
+
+/// Says every while that it takes a while.
+async fn tell_of_building(collection: &str) -> Infallible {
+    let mut ticks = interval(BUILD_TOLD_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first comes at once.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        tracing::info!(collection, "indexes are being built");
+    }
+}
+
+/// The indexes of a collection by name, also those that are still being built.
+async fn existing(engine: &Engine, collection: &str) -> StoreResult<BTreeMap<String, IndexModel>> {
     let target = engine.collection(collection);
     let list = || async {
         let mut cursor = target.list_indexes().await?;
         let mut indexes = BTreeMap::new();
         while cursor.advance().await? {
-            let options = cursor.deserialize_current()?.options.unwrap_or_default();
-            indexes.insert(options.name.unwrap_or_default(), options.expire_after);
+            let model = cursor.deserialize_current()?;
+            indexes.insert(name_of(&model).to_owned(), model);
         }
         Ok(indexes)
     };
@@ -181,6 +203,11 @@ async fn existing(engine: &Engine, collection: &str) -> StoreResult<BTreeMap<Str
         Err(error) if has_code(&error, NAMESPACE_NOT_FOUND) => Ok(BTreeMap::new()),
         listed => listed.map_err(|error| unavailable(&error)),
     }
+}
+
+fn refuse_flawed(collection: &'static str, wanted: &IndexModel, there: &IndexModel) -> Result<(), OpenError> {
+    let name = || name_of(wanted).to_owned();
+    flaw(wanted, there).map_or(Ok(()), |flaw| Err(OpenError::WrongIndex { collection, name: name(), flaw }))
 }
 
 async fn set_age(engine: &Engine, collection: &str, name: &str, age: Duration) -> StoreResult<()> {
@@ -202,8 +229,30 @@ async fn mark(engine: &Engine) -> StoreResult<()> {
     }
 }
 
-/// Has [`migrate`] been here?
-pub(in crate::mongo) async fn is_migrated(engine: &Engine) -> StoreResult<bool> {
+/// Is everything there that this program cannot do without (ORDER, ONCE, FENCE)? The mark says that indexes were made; that
+/// the unique ones are there is looked up, as anybody may have dropped them since.
+pub(in crate::mongo) async fn require_migrated(
+    engine: &Engine,
+    options: &MongoOptions,
+) -> Result<(), OpenError> {
+    if !is_marked(engine).await? {
+        return Err(OpenError::NotMigrated { database: options.database.clone() });
+    }
+    let mut required = indexes(options);
+    required.retain(|(_, model)| model.options.as_ref().is_some_and(|options| options.unique == Some(true)));
+    for (collection, models) in by_collection(required) {
+        let existing = existing(engine, collection).await?;
+        for wanted in models {
+            let name = name_of(&wanted);
+            let there = existing.get(name);
+            let missing = || OpenError::MissingIndex { collection, name: name.to_owned() };
+            refuse_flawed(collection, &wanted, there.ok_or_else(missing)?)?;
+        }
+    }
+    Ok(())
+}
+
+async fn is_marked(engine: &Engine) -> StoreResult<bool> {
     let schema = engine.db.collection::<Document>(SCHEMA);
     let mark = engine.ask(|| schema.find_one(doc! { "_id": SCHEMA })).await?;
     let version = mark.and_then(|mark| mark.get("version").and_then(Bson::as_i32));

@@ -5,11 +5,13 @@
 //! | `options` | where the database is, and how long things are kept |
 //! | `engine` | the client: how an operation is run, repeated and given up |
 //! | `error` | the driver's errors without what stands in them (PRIVATE) |
-//! | `migrate` | collections' indexes, made by `colloquy admin migrate` |
+//! | `migrate` | collections' indexes, made by `colloquy admin migrate`, and looked for by every server |
+//! | `index` | what an index has to be (pure) |
 //! | `planned` | collections of features that are still to come |
 //! | `row` | a document's fields |
 //! | `message_row` | a message as a document |
 //! | `placing` | one append on its way into the log (pure) |
+//! | `refusal` | why a message is refused, found out of many at once |
 //! | `log_ends` | where each log ends: hints, written lazily, and the search beyond them |
 //! | `one_time_keys` | the one-time keys of the key directory |
 //! | the rest | one file per port, named as the port |
@@ -23,6 +25,7 @@ mod conversations;
 mod cursors;
 mod engine;
 mod error;
+mod index;
 mod key_directory;
 mod log_ends;
 mod logins;
@@ -33,6 +36,7 @@ mod one_time_keys;
 mod options;
 mod placing;
 mod planned;
+mod refusal;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -42,6 +46,7 @@ use std::sync::Arc;
 use colloquy_storage::ports::{Store, StoreError};
 
 pub use error::MongoFailure;
+pub use index::Flaw;
 pub use migrate::{Migration, migrate};
 pub use options::MongoOptions;
 
@@ -56,7 +61,7 @@ use message_log::MongoMessageLog;
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The address is not one of MongoDB.
+    /// The address is not one of MongoDB. It is not shown: there may be a password in it (PRIVATE).
     #[error("not a mongodb address")]
     Address,
     /// Its indexes are missing, and with them everything that rests on them (ONCE, FENCE).
@@ -65,7 +70,28 @@ pub enum OpenError {
         /// The database's name.
         database: String,
     },
-    /// It does not answer.
+    /// One of them has gone since.
+    #[error("the index {name} of the collection {collection} is missing: run `colloquy admin migrate`")]
+    MissingIndex {
+        /// Where it should be.
+        collection: &'static str,
+        /// The index's name.
+        name: String,
+    },
+    /// One of them is not what it has to be. A migration drops nothing, so somebody has to.
+    #[error(
+        "the index {name} of the collection {collection} {flaw}: \
+         drop it, with `db.{collection}.dropIndex(\"{name}\")`, and run `colloquy admin migrate`"
+    )]
+    WrongIndex {
+        /// Where it is.
+        collection: &'static str,
+        /// The index's name.
+        name: String,
+        /// What is wrong with it.
+        flaw: Flaw,
+    },
+    /// It does not answer, its name cannot be resolved, or what TLS needs is not there.
     #[error("mongodb cannot be used: {0}")]
     Unavailable(#[from] StoreError),
 }
@@ -80,9 +106,7 @@ impl MongoStore {
     /// See [`OpenError`].
     pub async fn open(options: &MongoOptions) -> Result<Self, OpenError> {
         let engine = Arc::new(Engine::connect(options).await?);
-        if !migrate::is_migrated(&engine).await? {
-            return Err(OpenError::NotMigrated { database: options.database.clone() });
-        }
+        migrate::require_migrated(&engine, options).await?;
         log_ends::start_writing(&engine);
         Ok(Self(engine))
     }

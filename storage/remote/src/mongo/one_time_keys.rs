@@ -12,7 +12,7 @@ use mongodb::bson::{Binary, Bson, Document, RawDocument, doc};
 
 use super::engine::Engine;
 use super::error::{is_duplicates_alone, unavailable};
-use super::migrate::{Index, index};
+use super::index::{Index, index};
 use super::row::{Fields, number};
 
 const ONE_TIME_KEYS: &str = "one_time_keys";

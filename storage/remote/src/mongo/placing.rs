@@ -8,8 +8,8 @@ use colloquy_protocol::ids::{IdempotencyKey, UserId};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended, Placed};
 
-/// First messages by what makes them first (ONCE).
-pub(in crate::mongo) type Firsts = HashMap<(UserId, IdempotencyKey), Arc<Message>>;
+/// First messages by what makes them first (ONCE); `None` for one that cannot be read back.
+pub(in crate::mongo) type Firsts = HashMap<(UserId, IdempotencyKey), Option<Arc<Message>>>;
 
 /// One append.
 pub(in crate::mongo) struct Placing {
@@ -48,7 +48,8 @@ impl Placing {
         self.fates[place] = Some(Placed::New(Arc::new(message)));
     }
 
-    /// Takes note of messages that are in the log already; how many of the pending ones are.
+    /// Takes note of messages that are in the log already; how many of the pending ones are. One that cannot be read back
+    /// ends this append, and no other (ISOLATE).
     pub(in crate::mongo) fn meet(&mut self, firsts: &Firsts) -> usize {
         let mut met = 0;
         for place in 0..self.fates.len() {
@@ -56,6 +57,10 @@ impl Placing {
             let first = firsts.get(&(message.sender_id, message.idempotency_key));
             let (None, None, Some(first)) = (&self.ended, &self.fates[place], first) else { continue };
             met += 1;
+            let Some(first) = first else {
+                self.refuse(Appended::Unreadable);
+                continue;
+            };
             let is_first_pending = self.fates[..place].iter().all(Option::is_some);
             let is_itself = first.message_id == message.message_id
                 && first.conversation_id == message.conversation_id
@@ -71,14 +76,10 @@ impl Placing {
         met
     }
 
-    /// Has anything been stored?
-    pub(in crate::mongo) fn has_stored(&self) -> bool {
-        self.fates.iter().any(|fate| matches!(fate, Some(Placed::New(_))))
-    }
-
-    /// Nothing more is stored.
-    pub(in crate::mongo) fn end(&mut self, appended: Appended) {
-        self.ended = Some(appended);
+    /// Nothing more is stored, for this reason; which is not all that is to be told if part of it was.
+    pub(in crate::mongo) fn refuse(&mut self, why: Appended) {
+        let has_stored = self.fates.iter().any(|fate| matches!(fate, Some(Placed::New(_))));
+        self.ended = Some(if has_stored { Appended::Unknown } else { why });
     }
 
     /// What came of it: to be asked when nothing is pending.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mongodb::bson::doc;
 
 use super::conversations::CONVERSATIONS;
-use super::migrate::{Index, index};
+use super::index::{Index, index};
 
 /// Groups of people.
 const GROUPS: &str = "groups";

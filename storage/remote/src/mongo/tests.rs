@@ -1,6 +1,9 @@
 //! The suite, and what only a server that can go away can show.
 
+mod commands;
+mod migration;
 mod outage;
+mod refusal;
 mod retention;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +16,7 @@ use mongodb::bson::{DateTime, Document, doc};
 use super::engine::Engine;
 use super::error::unavailable;
 use super::one_time_keys::{CLAIMED_KEYS_REMEMBERED, OneTimeKeys};
-use super::{MongoOptions, MongoStore, OpenError, migrate};
+use super::{MongoOptions, MongoStore, migrate};
 
 fn options(mongo: &MongoProcess) -> MongoOptions {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -39,61 +42,6 @@ async fn an_address_that_is_given_up_is_free_for_new_accounts() {
         colloquy_storage::conformance::accounts::an_address_that_is_given_up_is_free_for_new_accounts(&store)
             .await;
     }
-}
-
-#[tokio::test]
-async fn a_database_that_was_never_migrated_is_refused_with_what_to_do() {
-    let mongo = start_mongo();
-    let refused = MongoStore::open(&options(&mongo)).await.err().unwrap();
-    assert!(matches!(refused, OpenError::NotMigrated { .. }));
-    assert!(refused.to_string().contains("colloquy admin migrate"));
-}
-
-#[tokio::test]
-async fn two_migrations_at_once_make_everything_and_another_finds_nothing_to_do() {
-    let mongo = start_mongo();
-    let options = options(&mongo);
-    let (one, two) = tokio::join!(migrate(&options), migrate(&options));
-    let made = [one.unwrap().made, two.unwrap().made].concat();
-    for name in [
-        "messages.position_unique",
-        "messages.key_unique",
-        "users.phone_unique",
-        "users.email_unique",
-        "sequence_numbers",
-        "device_lists",
-        "groups.of_participant",
-        "agents.capability",
-        "media.of_owner",
-        "outbox.due",
-        "idempotency_keys.retention",
-    ] {
-        assert!(made.iter().any(|made| made == name), "{name}: {made:?}");
-    }
-    assert_eq!(migrate(&options).await.unwrap().to_string(), "nothing to do");
-    MongoStore::open(&options).await.unwrap().close().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_migration_applies_a_changed_age_to_what_deletes_by_age() {
-    let mongo = start_mongo();
-    let mut options = options(&mongo);
-    migrate(&options).await.unwrap();
-    options.keep_messages /= 2;
-    assert_eq!(migrate(&options).await.unwrap().to_string(), "changed messages.retention");
-    options.keep_idempotency_keys *= 3;
-    let (one, two) = tokio::join!(migrate(&options), migrate(&options));
-    let told = [one.unwrap().to_string(), two.unwrap().to_string()];
-    assert!(told.contains(&"changed idempotency_keys.retention".to_owned()), "{told:?}");
-    assert_eq!(migrate(&options).await.unwrap().to_string(), "nothing to do");
-    let engine = Engine::connect(&options).await.unwrap();
-    let mut indexes = engine.collection("messages").list_indexes().await.unwrap();
-    let mut ages = Vec::new();
-    while indexes.advance().await.unwrap() {
-        let index = indexes.deserialize_current().unwrap().options.unwrap();
-        ages.extend(index.expire_after);
-    }
-    assert_eq!(ages, [options.keep_messages]);
 }
 
 #[tokio::test]
