@@ -96,7 +96,7 @@ impl Bus {
 
 /// Returns when the server has confirmed it.
 async fn say(line: &Line, batch: &Batch) -> Result<(), RedisFailure> {
-    let Wire::Single(connection) = &line.wire else { return Err(RedisFailure::Nonsense) };
+    let Some(connection) = line.wire.to_one() else { return Err(RedisFailure::Nonsense) };
     let saying = async {
         for names in batch.subscribe.chunks(SUBSCRIBE_MAX_CHANNELS) {
             line.attempt(connection.clone().subscribe(names)).await?;
@@ -157,7 +157,7 @@ impl Keeping for BusKeeping {
     }
 
     async fn dial(&self, lost: &Arc<Notify>) -> RedisResult<Wire> {
-        self.dialer.dial_server(lost, self.listener()).await.map(Wire::Single)
+        self.dialer.dial_server(lost, self.listener()).await
     }
 
     async fn put_to_use(

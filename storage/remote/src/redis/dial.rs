@@ -86,30 +86,27 @@ impl Dialer {
             // Its own connections break and come back behind it; pings tell whether all primaries answer.
             return cluster.whole.get_async_connection().await.map(Wire::Cluster);
         }
-        self.dial_server(lost, Box::new(drop)).await.map(Wire::Single)
+        self.dial_server(lost, Box::new(drop)).await
     }
 
-    /// A connection to one server, for signals. `listener` hears them.
-    pub(super) async fn dial_server(
-        &self,
-        lost: &Arc<Notify>,
-        listener: Listener,
-    ) -> RedisResult<MultiplexedConnection> {
+    /// A connection to one server, for signals. `listener` hears them. Whoever makes it asks what the server is: a
+    /// Sentinel may not have heard yet that its primary is none any more.
+    pub(super) async fn dial_server(&self, lost: &Arc<Notify>, listener: Listener) -> RedisResult<Wire> {
         match self {
-            Self::Standalone(client) => connect(client, lost, listener).await,
+            Self::Standalone(client) => connect(client, lost, listener).await.map(Wire::Primary),
             Self::Sentinel(sentinels) => {
                 let primary = sentinels.primary().await?;
-                let connection = connect(&primary, lost, listener).await?;
-                require_primary(connection).await
+                connect(&primary, lost, listener).await.map(Wire::Primary)
             }
             Self::Cluster(cluster) => {
                 let index = cluster.signals_over.load(Ordering::Relaxed);
                 let node = &cluster.nodes[index % cluster.nodes.len()];
-                let connected = connect(node, lost, listener).await;
-                if connected.is_err() {
-                    cluster.signals_over.store(index.wrapping_add(1), Ordering::Relaxed);
-                }
-                connected
+                // The next attempt is made with another one, unless this one is found good.
+                cluster.signals_over.store(index.wrapping_add(1), Ordering::Relaxed);
+                let wire = Wire::Node(connect(node, lost, listener).await?);
+                wire.ping().await?;
+                cluster.signals_over.store(index, Ordering::Relaxed);
+                Ok(wire)
             }
         }
     }
@@ -171,16 +168,6 @@ async fn connect(
         .set_pipeline_buffer_size(REQUESTS_MAX_WAITING)
         .set_push_sender(hear);
     client.get_multiplexed_async_connection_with_config(&config).await
-}
-
-/// A Sentinel may not have heard yet that its primary is none any more.
-async fn require_primary(mut connection: MultiplexedConnection) -> RedisResult<MultiplexedConnection> {
-    let role: redis::Value = cmd("ROLE").query_async(&mut connection).await?;
-    let first = role.as_sequence().and_then(|role| role.first().cloned());
-    match first.map(redis::from_redis_value::<String>) {
-        Some(Ok(role)) if role == "master" => Ok(connection),
-        _ => Err(RedisError::from((ErrorKind::Client, "the server is no primary"))),
-    }
 }
 
 fn tcp_settings() -> TcpSettings {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, Pipeline, RedisResult, Script, Value, cmd};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, Value, cmd, from_redis_value};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -22,8 +22,10 @@ const CLUSTER_MAX_UNDER_WAY: usize = 256;
 /// What is at the other end.
 #[derive(Clone)]
 pub(super) enum Wire {
-    /// One server.
-    Single(MultiplexedConnection),
+    /// The primary.
+    Primary(MultiplexedConnection),
+    /// One node of a Cluster.
+    Node(MultiplexedConnection),
     /// All of a Cluster.
     Cluster(ClusterConnection),
 }
@@ -38,7 +40,7 @@ pub(super) struct Line {
 impl Wire {
     async fn run(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
         let answers = match self {
-            Self::Single(connection) => {
+            Self::Primary(connection) | Self::Node(connection) => {
                 let mut pipeline = Pipeline::with_capacity(commands.len());
                 for command in commands {
                     pipeline.add_command(command.clone());
@@ -56,10 +58,46 @@ impl Wire {
         answers.into_iter().map(Value::extract_error).collect()
     }
 
-    /// Does the other end answer? In a Cluster, every primary.
+    /// Does the other end answer, as one that others are connected to as well? In a Cluster, every primary.
     pub(super) async fn ping(&self) -> RedisResult<()> {
-        self.run(&[cmd("PING")]).await.map(drop)
+        match self {
+            Self::Primary(connection) => {
+                let role: Value = cmd("ROLE").query_async(&mut connection.clone()).await?;
+                let role = role.as_sequence().and_then(|role| role.first().cloned());
+                let is_primary = role.is_some_and(|role| is_text(role, "master"));
+                require(is_primary, "the server is no primary")
+            }
+            Self::Node(connection) => {
+                let info: String = cmd("CLUSTER").arg("INFO").query_async(&mut connection.clone()).await?;
+                require(is_among_majority(&info), "the node is cut off from most others")
+            }
+            Self::Cluster(_) => self.run(&[cmd("PING")]).await.map(drop),
+        }
     }
+
+    /// The connection, if it is to one server.
+    pub(super) fn to_one(&self) -> Option<MultiplexedConnection> {
+        match self {
+            Self::Primary(connection) | Self::Node(connection) => Some(connection.clone()),
+            Self::Cluster(_) => None,
+        }
+    }
+}
+
+fn is_text(value: Value, text: &str) -> bool {
+    from_redis_value::<String>(value).is_ok_and(|value| value == text)
+}
+
+fn require(is_met: bool, otherwise: &'static str) -> RedisResult<()> {
+    if is_met { Ok(()) } else { Err(RedisError::from((ErrorKind::Client, otherwise))) }
+}
+
+/// Is a node of a Cluster, which has said how it sees it, connected to most of the primaries? What is published at one that
+/// is not is heard by few. In a Cluster that has lost a part for good, or for a while, the others have agreed on what
+/// failed, and signals still reach everybody; whoever is cut off from most can only suspect them.
+fn is_among_majority(info: &str) -> bool {
+    let said = |line: &str| info.lines().any(|it| it.trim_end() == line);
+    said("cluster_state:ok") || said("cluster_slots_pfail:0")
 }
 
 impl Line {
@@ -70,7 +108,11 @@ impl Line {
     }
 
     /// As [`run`](Self::run), for calls of a script that the server may not know yet.
-    pub(super) async fn run_script(&self, script: &Script, calls: &[Cmd]) -> Result<(), RedisFailure> {
+    pub(super) async fn run_script(
+        &self,
+        script: &Script,
+        calls: &[Cmd],
+    ) -> Result<Vec<Value>, RedisFailure> {
         let running = async {
             match self.wire.run(calls).await {
                 Err(error) if is_no_script(&error) => {
@@ -80,12 +122,14 @@ impl Line {
                 answers => answers,
             }
         };
-        self.attempt(running).await.map(drop)
+        self.attempt(running).await
     }
 
     async fn load(&self, script: &Script) -> RedisResult<()> {
         match &self.wire {
-            Wire::Single(connection) => script.load_async(&mut connection.clone()).await?,
+            Wire::Primary(connection) | Wire::Node(connection) => {
+                script.load_async(&mut connection.clone()).await?
+            }
             Wire::Cluster(connection) => script.load_async(&mut connection.clone()).await?,
         };
         Ok(())
@@ -106,5 +150,22 @@ impl Line {
             // Whether the line is dead is found out by its own pings.
             Err(_) => Err(RedisFailure::NoAnswer),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_most_others_are_silent_for_is_not_among_the_majority() {
+        let info = |state: &str, pfail: u32| {
+            format!("cluster_state:{state}\r\ncluster_slots_pfail:{pfail}\r\ncluster_slots_fail:0\r\n")
+        };
+        assert!(is_among_majority(&info("ok", 0)));
+        assert!(is_among_majority(&info("ok", 5461)), "one is suspected");
+        assert!(is_among_majority(&info("fail", 0)), "it is agreed on, and its slots are nobody's");
+        assert!(!is_among_majority(&info("fail", 10922)), "two of three are silent");
+        assert!(!is_among_majority(""));
     }
 }

@@ -14,7 +14,7 @@ use super::dial::Dialer;
 use super::error::RedisFailure;
 use super::line::{COMMAND_DEADLINE, Line, Wire};
 
-/// How often it is asked whether the other end is still there.
+/// How often it is asked whether the other end is still there, and still what it was.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long making a connection may take, with all who are asked on the way.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -142,7 +142,7 @@ async fn connect(keeping: &dyn Keeping, current: &watch::Sender<Option<Line>>) -
     Ok(line)
 }
 
-/// Returns when the line is broken, or a ping is not answered in time.
+/// Returns when the line is broken, or a ping is not answered in time, or not as by one that others talk to.
 async fn break_of(line: &Line) {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

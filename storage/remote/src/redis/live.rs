@@ -20,7 +20,7 @@ use super::interest::Change;
 use super::line::PIPELINE_MAX_COMMANDS;
 use super::link::Link;
 use super::names::Names;
-use super::scripts::{ANNOUNCE, ENTER, LEAVE, WITHDRAW, call};
+use super::scripts::{ANNOUNCE, ENTER, LEAVE, READ, WITHDRAW, call};
 
 struct RedisDirectory {
     names: Names,
@@ -31,9 +31,6 @@ struct RedisDirectory {
 pub(super) fn redis_live(names: Names, keys: Link, bus: Bus) -> Arc<dyn LiveDirectory> {
     Arc::new(RedisDirectory { names, keys, bus })
 }
-
-/// The fields of a hash and their values.
-type Fields = BTreeMap<String, String>;
 
 impl RedisDirectory {
     /// A call of a script for each item, in pipelines of at most [`PIPELINE_MAX_COMMANDS`].
@@ -50,31 +47,28 @@ impl RedisDirectory {
         Ok(())
     }
 
-    /// The server's time, and its answer to a question about each user, in pipelines of at most
-    /// [`PIPELINE_MAX_COMMANDS`] and the one for the time.
-    async fn ask_of_each(
-        &self,
-        users: &[UserId],
-        question: impl Fn(UserId) -> Cmd,
-        mut answered: impl FnMut(UnixMillis, Value) -> Result<(), RedisFailure>,
-    ) -> StoreResult<()> {
-        for users in users.chunks(PIPELINE_MAX_COMMANDS - 1) {
-            let mut commands = vec![cmd("TIME")];
-            commands.extend(users.iter().map(|user_id| question(*user_id)));
-            let mut answers = self.keys.line()?.run(&commands).await?.into_iter();
-            let now = time(answers.next())?;
-            for answer in answers {
-                answered(now, answer)?;
+    /// The hashes under these keys, in pipelines of at most [`PIPELINE_MAX_COMMANDS`].
+    async fn read_each(&self, keys: &[String]) -> Result<Vec<Hash>, RedisFailure> {
+        let mut hashes = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PIPELINE_MAX_COMMANDS) {
+            let calls: Vec<Cmd> = keys.iter().map(|key| call(&READ, key.clone(), &[])).collect();
+            for answer in self.keys.line()?.run_script(&READ, &calls).await? {
+                hashes.push(hash(answer)?);
             }
         }
-        Ok(())
+        Ok(hashes)
     }
 }
 
-/// What the server's clock shows: seconds and microseconds.
-fn time(answer: Option<Value>) -> Result<UnixMillis, RedisFailure> {
-    let (seconds, micros): (u64, u64) = read(answer.ok_or(RedisFailure::Nonsense)?)?;
-    Ok(seconds * 1000 + micros / 1000)
+/// A hash, and what the clock of its server shows.
+struct Hash {
+    now: UnixMillis,
+    fields: BTreeMap<String, String>,
+}
+
+fn hash(answer: Value) -> Result<Hash, RedisFailure> {
+    let ((seconds, micros), fields): ((u64, u64), _) = read(answer)?;
+    Ok(Hash { now: seconds * 1000 + micros / 1000, fields })
 }
 
 fn read<T: FromRedisValue>(answer: Value) -> Result<T, RedisFailure> {
@@ -84,12 +78,6 @@ fn read<T: FromRedisValue>(answer: Value) -> Result<T, RedisFailure> {
 /// A time to live as Redis takes it: whole milliseconds, and not none.
 fn milliseconds(ttl: Duration) -> String {
     ttl.as_millis().max(1).to_string()
-}
-
-fn hash_of(key: String) -> Cmd {
-    let mut question = cmd("HGETALL");
-    question.arg(key);
-    question
 }
 
 #[async_trait]
@@ -108,11 +96,10 @@ impl LiveDirectory for RedisDirectory {
     }
 
     async fn members(&self) -> StoreResult<Vec<Member>> {
-        let commands = [cmd("TIME"), hash_of(self.names.members())];
-        let mut answers = self.keys.line()?.run(&commands).await?.into_iter();
-        let now = time(answers.next())?;
-        let fields: Fields = read(answers.next().ok_or(RedisFailure::Nonsense)?)?;
-        Ok(fields.values().filter_map(|value| member(value, now)).collect())
+        let hashes = self.read_each(&[self.names.members()]).await?;
+        let members =
+            |Hash { now, fields }: Hash| fields.into_values().filter_map(move |value| member(&value, now));
+        Ok(hashes.into_iter().flat_map(members).collect())
     }
 
     async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
@@ -133,17 +120,12 @@ impl LiveDirectory for RedisDirectory {
     }
 
     async fn pods_of(&self, users: &[UserId]) -> StoreResult<Vec<Vec<PodId>>> {
-        let mut found = Vec::with_capacity(users.len());
-        let question = |user_id| hash_of(self.names.connections(user_id));
-        self.ask_of_each(users, question, |now, answer| {
-            let fields: Fields = read(answer)?;
-            let pods: BTreeSet<PodId> =
-                fields.iter().filter_map(|(field, value)| pod_of(field, value, now)).collect();
-            found.push(pods.into_iter().collect());
-            Ok(())
-        })
-        .await?;
-        Ok(found)
+        let keys: Vec<String> = users.iter().map(|user_id| self.names.connections(*user_id)).collect();
+        let pods = |Hash { now, fields }: Hash| {
+            let pods = fields.iter().filter_map(|(field, value)| pod_of(field, value, now));
+            pods.collect::<BTreeSet<PodId>>().into_iter().collect()
+        };
+        Ok(self.read_each(&keys).await?.into_iter().map(pods).collect())
     }
 
     async fn set_presence(&self, presences: &[(UserId, Presence)], ttl: Duration) -> StoreResult<()> {
@@ -163,17 +145,18 @@ impl LiveDirectory for RedisDirectory {
 
     async fn presence_of(&self, users: &[UserId]) -> StoreResult<Vec<Option<Presence>>> {
         let mut found = Vec::with_capacity(users.len());
-        let question = |user_id| {
+        let question = |user_id: &UserId| {
             let mut question = cmd("GET");
-            question.arg(self.names.presence(user_id));
+            question.arg(self.names.presence(*user_id));
             question
         };
-        self.ask_of_each(users, question, |_, answer| {
-            let json: Option<String> = read(answer)?;
-            found.push(json.and_then(|json| serde_json::from_str(&json).ok()));
-            Ok(())
-        })
-        .await?;
+        for users in users.chunks(PIPELINE_MAX_COMMANDS) {
+            let questions: Vec<Cmd> = users.iter().map(question).collect();
+            for answer in self.keys.line()?.run(&questions).await? {
+                let json: Option<String> = read(answer)?;
+                found.push(json.and_then(|json| serde_json::from_str(&json).ok()));
+            }
+        }
         Ok(found)
     }
 

@@ -2,7 +2,9 @@
 
 use colloquy_storage::ports::signals::SIGNALS_MAX_WAITING;
 
-/// How Redis runs. Addresses are `redis://` or, with TLS, `rediss://`, with user and password if there are any.
+/// How Redis runs. Addresses are `redis://` or, with TLS, `rediss://`, with user and password if there are any. The
+/// user has to be allowed `ROLE`, in a Cluster `CLUSTER INFO` and what the library asks: a server that does not say what it
+/// is, is not used.
 #[derive(Clone)]
 pub enum RedisMode {
     /// One server.

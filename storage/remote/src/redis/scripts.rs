@@ -57,6 +57,11 @@ pub(super) static WITHDRAW: LazyLock<Script> = with_prelude!(
      return 0"
 );
 
+/// Nothing: the server's time, and the fields of the hash. Together, as in a Cluster another node's clock may tell another
+/// time than the one that the ends were written under.
+pub(super) static READ: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return { redis.call('TIME'), redis.call('HGETALL', KEYS[1]) }"));
+
 /// A call of a script that the server knows already.
 pub(super) fn call(script: &Script, key: String, arguments: &[&str]) -> Cmd {
     let mut call = cmd("EVALSHA");

@@ -63,3 +63,21 @@ async fn pods_hear_each_other_over_different_nodes() {
         assert_eq!(next(&mut heard_by_two).await, heard(body));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_from_most_others_carries_no_signals() {
+    let mut nodes = start_redis_cluster();
+    let (live, mut signals, mut health) = join(&options(&nodes)).await;
+    live.subscribe(vec![Channel::Pods]).await.unwrap();
+    // The one that signals go over is left.
+    nodes[1].kill();
+    nodes[2].kill();
+    until(&mut health, false).await;
+    eventually(async || live.publish(to_pods("to nobody")).await.is_err()).await;
+    while signals.try_next().is_some() {}
+    nodes[1].restart();
+    nodes[2].restart();
+    assert_eq!(next(&mut signals).await, Signal::Gap);
+    live.publish(to_pods("again")).await.unwrap();
+    assert_eq!(next(&mut signals).await, heard("again"));
+}
