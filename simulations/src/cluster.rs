@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use colloquy_tests::cluster::{Cluster, ClusterOptions, pod_name};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::http_client;
 use colloquy_tests::server::binary;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, timeout};
 
@@ -33,17 +34,6 @@ pub(crate) struct ClusterArguments {
     chat: bool,
 }
 
-/// The load balancer's process, ended with this value.
-struct Balancer(Child);
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Runs it.
 pub(crate) async fn run(arguments: ClusterArguments) -> Result<(), Failure> {
     let (mut interrupted, mut terminated) =
@@ -63,8 +53,8 @@ pub(crate) async fn run(arguments: ClusterArguments) -> Result<(), Failure> {
     }
     if arguments.chat {
         let [one, other] = [0, 1].map(|index| format!("http://{}", cluster.pod(index).address()));
-        chat(&["--server", &one, "--other-server", &other])?;
-        chat(&["--server", &format!("http://{}", arguments.front)])?;
+        chat(&["--server", &one, "--other-server", &other]).await?;
+        chat(&["--server", &format!("http://{}", arguments.front)]).await?;
     } else {
         println!(
             "kill and stop pods as you like; everything here is gone once this is told to stop (Ctrl-C)"
@@ -78,15 +68,16 @@ pub(crate) async fn run(arguments: ClusterArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn balance(front: SocketAddr, cluster: &Cluster) -> Result<Balancer, Failure> {
+/// Starts the load balancer; it ends with the value.
+async fn balance(front: SocketAddr, cluster: &Cluster) -> Result<Child, Failure> {
     let mut command = Command::new("haproxy");
     command.arg("-f").arg(Path::new(BALANCER_CONFIG)).env("FRONT", front.to_string());
     for (number, pod) in (1..).zip(cluster.pods()) {
         command.env(format!("POD_{number}"), pod.address().to_string());
         command.env(format!("HEALTH_{number}"), pod.operations().port().to_string());
     }
-    let started = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let mut balancer = Balancer(started.map_err(|error| format!("haproxy does not start: {error}"))?);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut balancer = command.spawn().map_err(|error| format!("haproxy does not start: {error}"))?;
     let url = format!("http://{front}/openapi.json");
     let found = timeout(BALANCER_PATIENCE, async {
         let mut tick = interval(BALANCER_TICK);
@@ -99,15 +90,15 @@ async fn balance(front: SocketAddr, cluster: &Cluster) -> Result<Balancer, Failu
         }
     });
     if found.await.is_err() {
-        let ended = balancer.0.try_wait()?.is_some();
+        let ended = balancer.try_wait()?.is_some();
         let why = if ended { "it has ended: is the address taken?" } else { "it finds no pod" };
         return Err(format!("the load balancer on {front} does not work: {why}").into());
     }
     Ok(balancer)
 }
 
-fn chat(arguments: &[&str]) -> Result<(), Failure> {
+async fn chat(arguments: &[&str]) -> Result<(), Failure> {
     println!("\ncolloquy demo {}", arguments.join(" "));
-    let chatted = Command::new(binary("colloquy")).arg("demo").args(arguments).status()?;
+    let chatted = Command::new(binary("colloquy")).arg("demo").args(arguments).status().await?;
     if chatted.success() { Ok(()) } else { Err("the chat failed".into()) }
 }

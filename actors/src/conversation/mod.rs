@@ -201,6 +201,9 @@ impl Actor for ConversationActor {
             }
             ConversationMessage::Advance(user_id, moved) => {
                 state.last_active = Instant::now();
+                if moved.through > state.last_sequence {
+                    state.look_where_the_log_ends().await;
+                }
                 state.advance(user_id, moved);
             }
             ConversationMessage::Typing(user_id, typing) => state.typing(user_id, typing),
@@ -408,6 +411,14 @@ impl ConversationState {
         self.services.writers.of(self.conversation_id).advance(moved);
         let fresh: Arc<[Arc<Message>]> = fresh.into();
         self.services.reach.show(&self.members.audience(), &fresh);
+    }
+
+    /// Another owner may have stored what somebody holds already. What cannot be looked up is made up for by the next
+    /// advance.
+    async fn look_where_the_log_ends(&mut self) {
+        if let Ok(end) = self.services.log.end(self.conversation_id).await {
+            self.last_sequence = self.last_sequence.max(end.last_sequence);
+        }
     }
 
     fn advance(&mut self, user_id: UserId, moved: Moved) {
