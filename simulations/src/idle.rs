@@ -48,7 +48,8 @@ pub(crate) async fn run(options: IdleOptions) -> Result<(), Failure> {
         return Err(format!("the limit of open files is {files}: raise it with ulimit -n").into());
     }
     let target = Target::reach(&options.target).await;
-    let pid = target.pid.ok_or("memory is read from a process: name it with --server-pid")?;
+    let pid =
+        target.pids.first().copied().ok_or("memory is read from a process: name it with --server-pid")?;
     let connections = usize::try_from(options.connections)?;
     let users = connections.div_ceil(DEVICES_PER_USER_MAX);
     let devices = register(&target.rest, users, DEVICES_PER_USER_MAX).await;
@@ -56,9 +57,10 @@ pub(crate) async fn run(options: IdleOptions) -> Result<(), Failure> {
     sleep(SETTLE).await;
     let resident_before_kib = resident_kib(pid)?;
     let progress = ProgressBar::new(connections as u64).with_message("connections");
+    let address = target.addresses[0];
     let opening = devices.iter().take(connections).map(|device| {
         let device = Arc::clone(device);
-        async move { authenticate(target.address, &device, READ_SIZE).await }
+        async move { authenticate(address, &device, READ_SIZE).await }
     });
     let mut open = JoinSet::new();
     for socket in in_order(opening, &progress).await {

@@ -94,9 +94,9 @@ pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
     let threads: Vec<JoinHandle<Result<Tally, Failure>>> = pairs
         .chunks(share)
         .map(|pairs| {
-            let (pairs, address, options) = (pairs.to_vec(), target.address, options.clone());
+            let (pairs, addresses, options) = (pairs.to_vec(), target.addresses.clone(), options.clone());
             let (course, connected) = (Arc::clone(&course), connected.clone());
-            std::thread::spawn(move || generate(&pairs, address, &options, &course, &connected))
+            std::thread::spawn(move || generate(&pairs, &addresses, &options, &course, &connected))
         })
         .collect();
     for _ in &threads {
@@ -137,7 +137,7 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
         Some(operations) => scrape(operations).await?,
         None => Vec::new(),
     };
-    let server_before = target.pid.map(cpu_seconds).transpose()?;
+    let server_before = cpu_seconds_of(&target.pids)?;
     let client_before = cpu_seconds(own)?;
     let acked_before = course.acked.load(Ordering::Acquire);
     let started = Instant::now();
@@ -146,13 +146,13 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     let seconds = started.elapsed().as_secs_f64();
     let messages = course.acked.load(Ordering::Acquire) - acked_before;
     let client_cpu_seconds = cpu_seconds(own)? - client_before;
-    let server = match (target.pid, server_before) {
-        (Some(pid), Some(before)) => {
-            let cpu_seconds = cpu_seconds(pid)? - before;
-            let messages_per_cpu_second = messages as f64 / cpu_seconds.max(0.01);
-            Some(ProcessFigures { cpu_seconds, messages_per_cpu_second, resident_kib: resident_kib(pid)? })
-        }
-        _ => None,
+    let server = if target.pids.is_empty() {
+        None
+    } else {
+        let cpu_seconds = cpu_seconds_of(&target.pids)? - server_before;
+        let messages_per_cpu_second = messages as f64 / cpu_seconds.max(0.01);
+        let resident: Result<Vec<u64>, Failure> = target.pids.iter().map(|pid| resident_kib(*pid)).collect();
+        Some(ProcessFigures { cpu_seconds, messages_per_cpu_second, resident_kib: resident?.iter().sum() })
     };
     let stages = match target.operations {
         Some(operations) => between(&stages_before, &scrape(operations).await?),
@@ -179,6 +179,11 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     })
 }
 
+/// CPU seconds of all of them.
+fn cpu_seconds_of(pids: &[u32]) -> Result<f64, Failure> {
+    pids.iter().map(|pid| cpu_seconds(*pid)).sum()
+}
+
 /// Waits the measured seconds, and shows how fast it goes.
 async fn show_progress(seconds: u64, course: &Course) {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} s  {msg}");
@@ -199,7 +204,7 @@ async fn show_progress(seconds: u64, course: &Course) {
 /// One thread of the load generator: a runtime of its own, and nothing shared on the hot path but a few counters.
 fn generate(
     pairs: &[NumberedPair],
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     options: &LoadOptions,
     course: &Arc<Course>,
     connected: &mpsc::Sender<Result<(), Failure>>,
@@ -211,6 +216,8 @@ fn generate(
         let mut traffic = Vec::new();
         let sides = pairs.iter().flat_map(|(a, b, number)| [(a, b, 2 * number), (b, a, 2 * number + 1)]);
         let opening = sides.map(|(device, peer, number)| {
+            // The two of a pair are on different pods, if there are several.
+            let address = addresses[number as usize % addresses.len()];
             let sends = number % 2 == 0 || options.both_ways;
             let template = sends.then(|| Template::new(device, peer, options.payload, number));
             let shared = (Arc::clone(course), Rc::clone(&tally));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use colloquy_tests::cluster::{Cluster, ClusterOptions};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::Rest;
 use colloquy_tests::secrets::Secrets;
@@ -20,20 +21,29 @@ pub(crate) struct TargetOptions {
     /// The running server's process id, for its CPU time and memory.
     #[arg(long, requires = "url")]
     server_pid: Option<u32>,
+    /// So many pods are started instead, on a MongoDB and a Redis of their own.
+    #[arg(long, value_name = "PODS", conflicts_with = "url", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pods: Option<u8>,
 }
 
-/// The server, and what is known of it.
+/// The server, or the pods, and what is known of them.
 pub(crate) struct Target {
-    /// Where REST and WebSocket are served.
-    pub(crate) address: SocketAddr,
-    /// Where metrics are served.
+    /// Where REST and WebSocket are served, pod by pod.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Where metrics are served, if it is one.
     pub(crate) operations: Option<SocketAddr>,
-    /// Its process.
-    pub(crate) pid: Option<u32>,
-    /// Its REST interface.
+    /// The processes.
+    pub(crate) pids: Vec<u32>,
+    /// The REST interface of the first.
     pub(crate) rest: Rest,
-    /// Ends with this value, if it was spawned.
-    _server: Option<Server>,
+    /// What was spawned ends with this value.
+    _spawned: Spawned,
+}
+
+enum Spawned {
+    Nothing,
+    Server(#[expect(dead_code, reason = "held for its drop")] Box<Server>),
+    Cluster(#[expect(dead_code, reason = "held for its drop")] Box<Cluster>),
 }
 
 impl Target {
@@ -41,20 +51,34 @@ impl Target {
     pub(crate) async fn reach(options: &TargetOptions) -> Self {
         if let Some(address) = options.url {
             return Self {
-                address,
+                addresses: vec![address],
                 operations: options.operations,
-                pid: options.server_pid,
+                pids: options.server_pid.into_iter().collect(),
                 rest: Rest::new(address, Secrets::default()),
-                _server: None,
+                _spawned: Spawned::Nothing,
             };
+        }
+        if let Some(pods) = options.pods {
+            let options = ClusterOptions { pods: pods.into(), ..ClusterOptions::default() };
+            return Self::cluster(Cluster::start(options).await);
         }
         let server = Server::start(ServerOptions::default()).await;
         Self {
-            address: server.address(),
+            addresses: vec![server.address()],
             operations: Some(server.operations()),
-            pid: Some(server.pid()),
+            pids: vec![server.pid()],
             rest: server.rest(),
-            _server: Some(server),
+            _spawned: Spawned::Server(Box::new(server)),
+        }
+    }
+
+    fn cluster(cluster: Cluster) -> Self {
+        Self {
+            addresses: cluster.addresses(),
+            operations: None,
+            pids: cluster.pods().iter().map(Server::pid).collect(),
+            rest: cluster.rest(0),
+            _spawned: Spawned::Cluster(Box::new(cluster)),
         }
     }
 }
