@@ -282,3 +282,89 @@ pub fn ack_of(message: &Message) -> MessageAck {
         timestamp: message.created_at,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colloquy_protocol::envelope::{Algorithm, Envelope};
+    use colloquy_protocol::frame::MessageType;
+    use colloquy_protocol::ids::{DeviceId, IdempotencyKey, UserId};
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use rand::SeedableRng;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::session::{SessionHandle, SessionMessage};
+    use crate::supervision::{Depth, Letter, Mailbox};
+
+    /// A session that reads nothing.
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Msg = Letter<SessionMessage>;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    fn phone() -> DeviceId {
+        DeviceId::new("phone").unwrap()
+    }
+
+    async fn correspondent() -> Correspondent {
+        let (actor, _) = Actor::spawn(None, Deaf, ()).await.unwrap();
+        let mailbox = Mailbox::new(actor, Depth::default(), 1);
+        let owner = (UserId(Uuid::from_u128(1)), phone());
+        let session_id = SessionId(Uuid::from_u128(1));
+        Correspondent::Here(Arc::new(SessionHandle::read_by(mailbox, session_id, owner)))
+    }
+
+    fn submission(from: &Correspondent) -> Box<Submission> {
+        let content =
+            Envelope { algorithm: Algorithm::OlmV1, sender_key: "A".repeat(43), ciphertexts: Vec::new() };
+        let message = Message {
+            message_id: MessageId(Uuid::nil()),
+            sequence_number: 0,
+            conversation_id: ConversationId(Uuid::nil()),
+            sender_id: UserId(Uuid::from_u128(1)),
+            sender_device_id: phone(),
+            receiver_id: UserId(Uuid::from_u128(2)),
+            idempotency_key: IdempotencyKey::new(uuid::Builder::from_random_bytes([1; 16]).into_uuid())
+                .unwrap(),
+            r#type: MessageType::Text,
+            content,
+            media_url: None,
+            reply_to_message_id: None,
+            sent_at: 1,
+            created_at: 0,
+        };
+        let reply = Reply::owed_to(from.clone(), 1);
+        Box::new(Submission { message, order: None, reply, arrived: Instant::now() })
+    }
+
+    #[tokio::test]
+    async fn dates_rise_with_the_numbers_whatever_the_clocks_of_owners_say() {
+        let (from, mut rng) = (correspondent().await, StdRng::seed_from_u64(1));
+        let mut sequencer = Sequencer::new(ConversationId(Uuid::nil()));
+        let mut stored_at = |sequencer: &mut Sequencer, now: UnixMillis| {
+            sequencer.accept(submission(&from), Instant::now()).map_err(|(_, code)| code).unwrap();
+            let append = sequencer.next_batch(now, &mut rng).unwrap();
+            let mut message = append.messages[0].clone();
+            message.sequence_number = append.after_sequence + 1;
+            let at = message.created_at;
+            assert!(!sequencer.settle(vec![Placed::New(Arc::new(message))]).order_broken);
+            at
+        };
+        // The one before us was ahead.
+        sequencer.own(Ownership { epoch: 2, last_sequence: 7, last_message_at: Some(5_000) });
+        assert_eq!(stored_at(&mut sequencer, 4_000), 5_000);
+        assert_eq!(stored_at(&mut sequencer, 6_000), 6_000);
+        // Our own clock is set back.
+        assert_eq!(stored_at(&mut sequencer, 3_000), 6_000);
+        // Nobody was before us.
+        sequencer.own(Ownership { epoch: 1, last_sequence: 0, last_message_at: None });
+        assert_eq!(stored_at(&mut sequencer, 4_000), 4_000);
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use colloquy_storage_remote::mongo::MongoOptions;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{ConfigError, refuse_if};
 
@@ -47,8 +47,7 @@ pub enum Backend {
 }
 
 /// A value that is shown nowhere (PRIVATE).
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -78,6 +77,53 @@ impl fmt::Debug for Secret {
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.shown())
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_string(SecretText)
+    }
+}
+
+/// Takes text alone. What is usually said of anything else names the value, and a number in the environment has lost its
+/// leading zeros by now.
+struct SecretText;
+
+/// Implements visits that refuse their value without a word of it.
+macro_rules! refuse_unseen {
+    ($($visit:ident($value:ty))*) => {
+        $(fn $visit<E: de::Error>(self, _: $value) -> Result<Secret, E> {
+            Err(E::custom(NO_TEXT))
+        })*
+    };
+}
+
+const NO_TEXT: &str = "must be text: one that looks like a number, a list or `true` has to be in quotes, in the \
+                       environment as '\"...\"'";
+
+impl<'de> de::Visitor<'de> for SecretText {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret(text.to_owned()))
+    }
+
+    refuse_unseen! {
+        visit_bool(bool) visit_i64(i64) visit_i128(i128) visit_u64(u64) visit_u128(u128) visit_f64(f64)
+        visit_bytes(&[u8])
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<Secret, A::Error> {
+        Err(de::Error::custom(NO_TEXT))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<Secret, A::Error> {
+        Err(de::Error::custom(NO_TEXT))
     }
 }
 
@@ -159,6 +205,9 @@ pub(super) fn without_passwords(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use figment::Figment;
+    use figment::providers::Serialized;
+
     use super::*;
 
     #[test]
@@ -168,6 +217,25 @@ mod tests {
         assert!(!format!("{store:?} {:?}", store.mongo_options()).contains("secret"));
         assert!(!toml::to_string(&store).unwrap().contains("secret"));
         assert!(store.mongo_options().uri.contains("secret"), "but it is used");
+    }
+
+    #[test]
+    fn a_secret_that_was_taken_for_something_else_is_refused_without_a_word_of_it() {
+        for value in ["12345678", "-12345678", "1234.5678", "true", "[\"12345678\"]", "{ a = 12345678 }"] {
+            let store: Result<Store, _> = Figment::from(Serialized::defaults(Store::default()))
+                .merge(("mongodb_uri", value.parse::<figment::value::Value>().unwrap()))
+                .extract();
+            let error = store.unwrap_err().to_string();
+            assert!(error.contains("must be text") && error.contains("mongodb_uri"), "{error}");
+            assert!(!error.contains("1234") && !error.contains("5678"), "{error}");
+            let read = toml::from_str::<Store>(&format!("mongodb_uri = {value}")).unwrap_err();
+            assert!(read.message().contains("must be text") && !read.message().contains("5678"), "{read}");
+        }
+        let store: Store = Figment::from(Serialized::defaults(Store::default()))
+            .merge(("mongodb_uri", "\"0012345678\"".parse::<figment::value::Value>().unwrap()))
+            .extract()
+            .unwrap();
+        assert_eq!(store.mongodb_uri.expose(), "0012345678");
     }
 
     #[test]
