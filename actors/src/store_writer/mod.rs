@@ -32,7 +32,7 @@ const DIRTY_CURSORS_MAX: usize = 100_000;
 /// How long the store may take over one group. Then it is answered as unknown: senders try again, under the same keys.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a cursor may wait to be written.
-const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a writer is told.
 pub enum StoreWriterMessage {

@@ -23,7 +23,7 @@ use super::row::{Fields, date, number, uuid};
 /// Hints that wait to be written, at most; more are forgotten (BOUND).
 const PENDING_MAX: usize = 65_536;
 /// How long a hint waits to be written.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// Numbers looked at beyond each of many hints ...
 const PROBE: u64 = 64;
 /// ... and beyond a single one, or one that is further behind, at first. Each further look is [`PROBE_GROWTH`] times as wide.
