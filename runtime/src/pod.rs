@@ -27,7 +27,7 @@ pub async fn open(cluster: &Cluster, entropy: &Entropy) -> Result<Option<PodArgu
         return Ok(None);
     }
     let bridge = cluster.bridge_options(entropy.fork().random())?;
-    let (live, signals, health) = RedisLive::open(&redis_options(cluster)).await?;
+    let RedisLive { live, signals, health, .. } = RedisLive::open(&redis_options(cluster)).await?;
     if !*health.borrow() {
         tracing::warn!(
             "Redis does not answer: going on without, messages between pods are slow until it does"

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a behaviour fails by panicking, as a test does")]
 
 pub mod accounts;
+pub mod cache;
 pub mod conversations;
 pub mod cursors;
 pub mod key_directory;

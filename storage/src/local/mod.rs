@@ -1,11 +1,14 @@
-//! What is only true now, in this process: the live directory and the bus of pods that run side by side in it.
+//! What is only true now, in this process: the live directory and the bus of pods that run side by side in it, and a
+//! cache.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `tables` | who is alive and where, with the ends of their times (pure) |
 //! | `channels` | who hears which channel |
 //! | `live` | the port, as one pod sees it |
+//! | `cache` | values that end by themselves |
 
+mod cache;
 mod channels;
 mod live;
 mod tables;
@@ -17,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::ports::LiveDirectory;
 use crate::ports::live::{Signal, SignalReceiver};
 use crate::ports::signals::{SIGNALS_MAX_WAITING, signals};
+
+pub use cache::{CACHE_MAX_ENTRIES, LocalCache};
 
 use channels::Channels;
 use live::LocalLive;

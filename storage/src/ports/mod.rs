@@ -6,6 +6,7 @@
 //! that doing it again is safe.
 
 pub mod accounts;
+pub mod cache;
 pub mod conversations;
 pub mod cursors;
 pub mod key_directory;
@@ -17,6 +18,7 @@ pub mod signals;
 use std::sync::Arc;
 
 pub use accounts::Accounts;
+pub use cache::Cache;
 pub use conversations::Conversations;
 pub use cursors::Cursors;
 pub use key_directory::KeyDirectory;

@@ -1,4 +1,4 @@
-//! The live directory and the signal bus on Redis: one server, Sentinel, or Cluster.
+//! The live directory, the signal bus and the cache on Redis: one server, Sentinel, or Cluster.
 //!
 //! | module | holds |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | `link` | a line that is made again whenever it is lost |
 //! | `interest` | what is to be heard, and what of it the server has not been told yet (pure) |
 //! | `bus` | subscriptions, kept over outages, and publishing |
-//! | `live` | the port |
+//! | `live` | the port of the live directory and the bus |
+//! | `cache` | that of the cache |
 //! | `error` | the library's errors without what stands in them (PRIVATE) |
 //!
 //! Nothing here is truth: a Redis that comes back empty is filled again by those who say things for a time. Entries end
@@ -22,6 +23,7 @@
 //! few attempts, and does not say where signals may be missing.
 
 mod bus;
+mod cache;
 mod dial;
 mod entry;
 mod error;
@@ -38,9 +40,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use colloquy_storage::ports::LiveDirectory;
 use colloquy_storage::ports::live::SignalReceiver;
 use colloquy_storage::ports::signals::signals;
+use colloquy_storage::ports::{Cache, LiveDirectory};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -73,27 +75,35 @@ pub enum OpenError {
     Refused,
 }
 
-/// The live directory on Redis.
-pub struct RedisLive;
+/// What one pod has of Redis. The link that signals go over ends with `live`, and the one for keys with `live` and
+/// `cache`.
+pub struct RedisLive {
+    /// The pod's handle.
+    pub live: Arc<dyn LiveDirectory>,
+    /// Where it hears what it subscribes to.
+    pub signals: SignalReceiver,
+    /// Whether Redis answers.
+    pub health: Health,
+    /// What the pods of an installation keep for a while.
+    pub cache: Arc<dyn Cache>,
+}
 
 impl RedisLive {
-    /// A pod's handle, where it hears what it subscribes to, and whether Redis answers. Waits a moment for Redis, and
-    /// opens without it then: while it is away every method fails, and losing it loses nothing. The connections end
-    /// with the handle.
+    /// Waits a moment for Redis, and opens without it then: while it is away every method fails, and losing it loses
+    /// nothing.
     ///
     /// # Errors
     /// See [`OpenError`]. Not that Redis is away.
-    pub async fn open(
-        options: &RedisOptions,
-    ) -> Result<(Arc<dyn LiveDirectory>, SignalReceiver, Health), OpenError> {
+    pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {
         let dialer = Arc::new(Dialer::new(&options.mode)?);
         let names = Names::new(&options.key_prefix);
-        let (sender, receiver) = signals(options.signals_max_waiting);
+        let (sender, signals) = signals(options.signals_max_waiting);
         let (pulse, mut health) = Pulse::new();
         let keys = Link::keep(KeysKeeping::boxed(Arc::clone(&dialer)), Arc::clone(&pulse));
         let bus = Bus::start(dialer, names.clone(), sender, pulse);
         // Without an answer it is opened all the same.
         let _ = timeout(OPEN_PATIENCE, health.wait_for(|is_up| *is_up)).await;
-        Ok((live::redis_live(names, keys, bus), receiver, health))
+        let cache = cache::redis_cache(names.clone(), keys.clone());
+        Ok(Self { live: live::redis_live(names, keys, bus), signals, health, cache })
     }
 }

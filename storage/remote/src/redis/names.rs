@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use colloquy_protocol::ids::UserId;
 use colloquy_storage::model::live::PodId;
+use colloquy_storage::ports::cache::CacheKey;
 use colloquy_storage::ports::live::Channel;
 
 /// The names within one installation.
@@ -30,6 +31,16 @@ impl Names {
     /// Whether a user is here. It shares its name with the channel; keys and channels do not meet.
     pub(super) fn presence(&self, user_id: UserId) -> String {
         format!("{}presence:{user_id}", self.prefix)
+    }
+
+    /// What is kept for a while.
+    pub(super) fn cached(&self, key: &CacheKey) -> String {
+        let prefix = &self.prefix;
+        match key {
+            CacheKey::Agent(agent_id) => format!("{prefix}agent:{agent_id}"),
+            CacheKey::Intent(message_hash) => format!("{prefix}intent:{message_hash}"),
+            CacheKey::Session(user_id) => format!("{prefix}session:{user_id}"),
+        }
     }
 
     pub(super) fn channel(&self, channel: &Channel) -> String {

@@ -23,6 +23,7 @@ async fn the_suite_is_passed_by_a_cluster() {
         At { options: RedisOptions { key_prefix, ..options.clone() }, _alive: () }
     };
     colloquy_storage::live_conformance_suite!(in_turn meeting());
+    colloquy_storage::cache_conformance_suite!(in_turn meeting().cache().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! The suite, and what only a server that can go away can show.
 
+mod cache;
 mod cluster;
 mod outage;
 mod sentinel;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use colloquy_storage::conformance::live::{Joined, Meeting, connection, member, next, pod, user};
-use colloquy_storage::ports::LiveDirectory;
 use colloquy_storage::ports::live::{Channel, Signal, SignalReceiver};
+use colloquy_storage::ports::{Cache, LiveDirectory};
 use colloquy_test_services::{RedisProcess, start_redis};
 use tokio::time::timeout;
 
@@ -35,6 +36,12 @@ impl<T: Send + Sync> Meeting for At<T> {
     }
 }
 
+impl<T> At<T> {
+    async fn cache(&self) -> Arc<dyn Cache> {
+        RedisLive::open(&self.options).await.unwrap().cache
+    }
+}
+
 async fn open() -> At<RedisProcess> {
     let redis = start_redis();
     At { options: RedisOptions::standalone(&redis.url), _alive: redis }
@@ -44,7 +51,7 @@ colloquy_storage::live_conformance_suite!(crate::redis::tests::open);
 
 /// Opens a Redis that answers.
 async fn join(options: &RedisOptions) -> (Arc<dyn LiveDirectory>, SignalReceiver, Health) {
-    let (live, signals, health) = RedisLive::open(options).await.unwrap();
+    let RedisLive { live, signals, health, .. } = RedisLive::open(options).await.unwrap();
     assert!(*health.borrow(), "it answers");
     (live, signals, health)
 }

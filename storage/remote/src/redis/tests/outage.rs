@@ -24,7 +24,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// Channels that are to be heard again.
 const CHANNELS: usize = 5000;
 
-async fn fails_fast<T: std::fmt::Debug>(asked: impl Future<Output = StoreResult<T>>) {
+pub(super) async fn fails_fast<T: std::fmt::Debug>(asked: impl Future<Output = StoreResult<T>>) {
     let start = Instant::now();
     let answer = asked.await;
     assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
@@ -152,7 +152,7 @@ async fn a_pod_that_starts_before_redis_works_once_it_is_there() {
     let mut redis = start_redis();
     redis.kill();
     let opened = RedisLive::open(&RedisOptions::standalone(&redis.url)).await.unwrap();
-    let (live, mut signals, mut health) = opened;
+    let RedisLive { live, mut signals, mut health, .. } = opened;
     assert!(!*health.borrow());
     everything_fails_fast(&*live).await;
     redis.restart();

@@ -26,6 +26,7 @@ async fn the_suite_is_passed_by_a_primary_that_a_sentinel_names() {
         At { options: RedisOptions { key_prefix, ..options.clone() }, _alive: () }
     };
     colloquy_storage::live_conformance_suite!(in_turn meeting());
+    colloquy_storage::cache_conformance_suite!(in_turn meeting().cache().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
