@@ -144,6 +144,8 @@ pub struct HeraldState {
     /// another one, so that it cannot take the next number for the one it waits for.
     numbers: HashMap<PodId, (u64, u64)>,
     next_series: u64,
+    /// The last round has failed, and the next beat has not come.
+    pausing: bool,
     /// A round trip.
     under_way: Option<JoinHandle<()>>,
 }
@@ -185,6 +187,7 @@ impl Actor for HeraldActor {
             waiting_bytes: 0,
             notices: VecDeque::new(),
             numbers: HashMap::new(),
+            pausing: false,
             under_way: None,
         })
     }
@@ -214,8 +217,9 @@ impl Actor for HeraldActor {
             }
             HeraldMessage::Published(is_heard) => {
                 state.under_way = None;
-                // Otherwise the bus is away: told with the next beat, and not at once.
-                if is_heard && !state.has_told_all() {
+                // The bus is away: what waits is told with the next beat.
+                state.pausing = !is_heard;
+                if !state.has_told_all() {
                     state.publish(&myself, false);
                 }
             }
@@ -281,7 +285,8 @@ impl HeraldState {
 
     /// Starts the next round unless one is under way.
     fn publish(&mut self, myself: &ActorRef<Letter<HeraldMessage>>, is_beat: bool) {
-        if self.under_way.is_some() || (self.has_told_all() && !is_beat) {
+        let may_begin = is_beat || !(self.pausing || self.has_told_all());
+        if self.under_way.is_some() || !may_begin {
             return;
         }
         let (round, myself) = (self.round(), myself.clone());

@@ -318,10 +318,15 @@ impl MembershipState {
         let gone: BTreeSet<PodId> = before.difference(&pods).cloned().chain(ended.pods).collect();
         // Also when nothing has changed: a herald that has restarted knows of nobody.
         services.herald.pods_are(pods.iter().cloned().collect());
+        // One that was known before, and taken for dead, had its users taken for gone.
+        let are_new = pods.difference(&before).next().is_some();
         if self.pods.as_ref() != Some(&pods) {
             services.metrics.pods.set(1 + i64::try_from(pods.len()).unwrap_or(i64::MAX));
             services.cluster.pods_are(pods.clone());
             self.pods = Some(pods);
+        }
+        if are_new {
+            services.trackers.tell_all(|| TrackerMessage::LookElsewhere);
         }
         for pod_id in gone {
             tracing::info!(%pod_id, "a pod has ended");

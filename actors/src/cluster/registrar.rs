@@ -103,6 +103,8 @@ pub struct Round {
     sightings: HashMap<UserId, Sighted>,
     /// Everybody who is here is entered.
     renews: bool,
+    /// When it began; entries hold from then on at least.
+    began: Option<Instant>,
     /// A session has not waited until it was entered: it may have missed what was told meanwhile.
     outwaited: bool,
 }
@@ -147,6 +149,8 @@ pub struct RegistrarState {
     /// Sessions may have missed something since entries were last complete.
     incomplete: bool,
     renewals: u32,
+    /// Of the last round.
+    generation: u64,
 }
 
 /// An entry to be made or taken out.
@@ -197,6 +201,7 @@ impl Actor for RegistrarActor {
             renewed_at: Instant::now(),
             incomplete: false,
             renewals: 0,
+            generation: 0,
         })
     }
 
@@ -219,11 +224,7 @@ impl Actor for RegistrarActor {
             RegistrarMessage::Sighted(user_id, status, at) => {
                 state.sightings.insert(user_id, (status, at));
             }
-            RegistrarMessage::Renew => {
-                state.renew = true;
-                // A pod that was frozen: its entries have run out meanwhile.
-                state.incomplete |= state.renewed_at.elapsed() >= CONNECTION_TTL;
-            }
+            RegistrarMessage::Renew => state.renew = true,
             RegistrarMessage::EnterAll => (state.renew, state.incomplete) = (true, true),
             RegistrarMessage::Retry => state.pausing = false,
             RegistrarMessage::Done(round, done) => state.done(&myself, round, done),
@@ -251,7 +252,9 @@ impl RegistrarState {
         match done {
             Ok(()) => {
                 if round.renews {
-                    self.renewed_at = Instant::now();
+                    // This pod was frozen: what was entered has run out.
+                    self.incomplete |= self.renewed_at.elapsed() >= CONNECTION_TTL;
+                    self.renewed_at = round.began.unwrap_or_else(Instant::now);
                 }
                 // Everybody is entered: what they have missed before that, they can find now.
                 let is_complete = round.renews && !self.renew && std::mem::take(&mut self.incomplete);
@@ -298,17 +301,23 @@ impl RegistrarState {
 
     /// Everything that is wanted. What waits is bounded by the mailbox and the open sessions.
     fn next_round(&mut self) -> (Round, Vec<oneshot::Sender<()>>) {
-        let mut round = Round { renews: std::mem::take(&mut self.renew), ..Round::default() };
+        let mut round = Round {
+            renews: std::mem::take(&mut self.renew),
+            began: Some(Instant::now()),
+            ..Round::default()
+        };
         // Who is new comes first.
         let mut waiting = Vec::new();
         let now = self.services.clock.now();
+        // The entries are this pod's own, and its rounds follow each other: what is said later is newer, whatever becomes
+        // of the clock. Another process of this name said less, as far as clocks go.
+        self.generation = now.max(self.generation + 1);
         for ((user_id, device_id), wanted) in std::mem::take(&mut self.devices) {
-            // Rounds follow each other, and the entry is this pod's own: whatever is said later is newer.
-            let (pod_id, generation) = (self.services.pod_id.clone(), now);
-            let connection = Connection { user_id, device_id, pod_id, generation };
-            if wanted.is_open {
+            let pod_id = self.services.pod_id.clone();
+            let connection = Connection { user_id, device_id, pod_id, generation: self.generation };
+            if wanted.is_open || self.has_another(&connection) {
                 round.enter.push(connection);
-            } else if !self.has_another(&connection) {
+            } else {
                 round.leave.push(connection);
             }
             waiting.extend(wanted.waiting);
@@ -333,7 +342,7 @@ impl RegistrarState {
                 user_id: session.user_id,
                 device_id: session.device_id.clone(),
                 pod_id: pod_id.clone(),
-                generation: now,
+                generation: self.generation,
             });
             if presence_too {
                 round.sightings.insert(session.user_id, (PresenceStatus::Online, now));

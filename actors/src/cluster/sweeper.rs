@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::session::{LiveSessions, SessionHandle, SessionMessage};
+use crate::session::{LiveSessions, SessionHandle};
 use crate::supervision::{ActorKind, Address, Letter, Mailbox};
 
 /// Sessions told in one step ...
@@ -115,7 +115,9 @@ impl Actor for SweeperActor {
         services: SweeperArguments,
     ) -> Result<SweeperState, ActorProcessingErr> {
         let (remaining, begun_at) = (VecDeque::new(), Instant::now());
-        Ok(SweeperState { services, remaining, again: false, begun_at, aftermath: None })
+        // A predecessor may have owed one.
+        let aftermath = Some(Instant::now() + AFTERMATH);
+        Ok(SweeperState { services, remaining, again: false, begun_at, aftermath })
     }
 
     async fn handle(
@@ -163,8 +165,7 @@ impl SweeperState {
     fn step(&mut self, myself: &ActorRef<Letter<SweeperMessage>>) {
         let share = STEP_SESSIONS.min(self.remaining.len());
         for session in self.remaining.drain(..share) {
-            // One for each session and sweep.
-            session.answer(SessionMessage::Resync);
+            session.resync();
         }
         if !self.remaining.is_empty() {
             myself.send_after(STEP_INTERVAL, || Letter::uncounted(SweeperMessage::Step));
@@ -182,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::tests::stage::{Quiet, Session, pass, user};
+    use crate::session::SessionMessage;
 
     /// A sweeper over so many sessions.
     async fn sweeper_over(count: u128, health: watch::Receiver<bool>) -> (Sweeper, Vec<Session>) {
@@ -239,7 +241,8 @@ mod tests {
     async fn while_the_directory_is_away_sessions_look_again_and_again() {
         let (healthy, health) = watch::channel(false);
         let (_sweeper, mut sessions) = sweeper_over(3, health).await;
-        for _ in 0..4 {
+        // Beyond the second one that a new sweeper owes.
+        for _ in 0..8 {
             all_look(&mut sessions).await;
         }
         healthy.send_replace(true);
@@ -264,6 +267,8 @@ mod tests {
     async fn without_any_cause_sessions_look_seldom_but_for_ever() {
         let (_healthy, health) = watch::channel(true);
         let (_sweeper, mut sessions) = sweeper_over(3, health).await;
+        // A new sweeper begins with one, and owes another.
+        all_look(&mut sessions).await;
         all_look(&mut sessions).await;
         for _ in 0..3 {
             pass(SLOW_INTERVAL - POLL_PAUSE).await;

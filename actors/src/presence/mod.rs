@@ -6,6 +6,7 @@
 mod elsewhere;
 mod roster;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::ports::Accounts;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use tokio::time::{Instant, timeout};
 
 pub use elsewhere::Elsewhere;
 pub use roster::{Notice, Roster};
@@ -34,6 +36,10 @@ const SEEN_MAX: usize = 65_536;
 /// How often "last seen" goes to the store, in bulk.
 const SEEN_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the look-up of when somebody was here last may take.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(1);
+/// A store that has not answered is asked again after this long.
+const LOOK_UP_PAUSE: Duration = Duration::from_secs(10);
 /// Users looked up at once in the live directory.
 const LOOK_MAX_USERS: usize = 1000;
 
@@ -157,6 +163,8 @@ pub struct TrackerState {
     roster: Roster,
     seen: Vec<(UserId, UnixMillis)>,
     flushing: bool,
+    /// The store did not answer; it is not asked before then.
+    store_away_until: Option<Instant>,
     services: TrackerArguments,
 }
 
@@ -198,7 +206,13 @@ impl Actor for PresenceTracker {
         _: ActorRef<Self::Msg>,
         services: TrackerArguments,
     ) -> Result<TrackerState, ActorProcessingErr> {
-        Ok(TrackerState { roster: Roster::default(), seen: Vec::new(), flushing: false, services })
+        Ok(TrackerState {
+            roster: Roster::default(),
+            seen: Vec::new(),
+            flushing: false,
+            store_away_until: None,
+            services,
+        })
     }
 
     async fn handle(
@@ -285,18 +299,25 @@ impl TrackerState {
         }
         // Heard from before it is looked: who comes in between is not missed.
         self.look_elsewhere(fresh, now).await;
-        let mut is_away = false;
         for user_id in users {
-            // A store that does not answer is not waited for again and again: others wait here too.
-            if !is_away && self.roster.last_seen_unknown(user_id) {
-                match self.services.accounts.get(user_id).await {
-                    Ok(Some(user)) => self.roster.know_last_seen(user_id, user.last_seen),
-                    Ok(None) => {}
-                    Err(_) => is_away = true,
-                }
+            if self.roster.last_seen_unknown(user_id) {
+                self.look_up_last_seen(user_id).await;
             }
             let notice = self.roster.watch(Arc::clone(session), user_id, now);
             send(vec![notice]);
+        }
+    }
+
+    /// A store that does not answer is not asked again for a while: others wait here, too.
+    async fn look_up_last_seen(&mut self, user_id: UserId) {
+        if self.store_away_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.store_away_until = None;
+        match timeout(LOOK_UP_TIMEOUT, self.services.accounts.get(user_id)).await {
+            Ok(Ok(Some(user))) => self.roster.know_last_seen(user_id, user.last_seen),
+            Ok(Ok(None)) => {}
+            Ok(Err(_)) | Err(_) => self.store_away_until = Some(Instant::now() + LOOK_UP_PAUSE),
         }
     }
 
@@ -343,10 +364,16 @@ impl TrackerState {
 
     fn flushed(&mut self, unwritten: Vec<(UserId, UnixMillis)>) {
         self.flushing = false;
-        // Older than what came since, so in front; of each user the newest counts. Beyond the bound it is let go.
+        // Of each user the newest counts. Beyond the bound it is let go.
         let newer = std::mem::replace(&mut self.seen, unwritten);
         self.seen.extend(newer);
-        self.seen.truncate(SEEN_MAX);
+        // What is known of somebody who is here is noted again within the minute.
+        let mut newest: HashMap<UserId, UnixMillis> = HashMap::new();
+        for (user_id, at) in self.seen.drain(..) {
+            let known = newest.entry(user_id).or_default();
+            *known = at.max(*known);
+        }
+        self.seen.extend(newest.into_iter().take(SEEN_MAX));
     }
 }
 

@@ -24,6 +24,8 @@ pub struct SessionHandle {
     pub(super) mailbox: Mailbox<SessionMessage>,
     pub(crate) closing: Closing,
     pub(super) ended: AtomicBool,
+    /// A `Resync` waits in the mailbox.
+    pub(super) resyncs: AtomicBool,
 }
 
 impl SessionHandle {
@@ -35,7 +37,16 @@ impl SessionHandle {
         (user_id, device_id): (UserId, DeviceId),
     ) -> Self {
         let (login_id, closing) = (LoginId(session_id.0), Closing::default());
-        Self { session_id, user_id, device_id, login_id, mailbox, closing, ended: AtomicBool::new(false) }
+        Self {
+            session_id,
+            user_id,
+            device_id,
+            login_id,
+            mailbox,
+            closing,
+            ended: AtomicBool::new(false),
+            resyncs: AtomicBool::new(false),
+        }
     }
 
     /// Hands the session something that it can catch up on later by itself. A session whose mailbox is full is
@@ -55,6 +66,18 @@ impl SessionHandle {
     /// Hands the session something that may be lost: it is dropped if the mailbox is full.
     pub fn whisper(&self, message: SessionMessage) {
         let _ = self.mailbox.try_cast(message);
+    }
+
+    /// Has the session look for what was lost. One such letter waits at a time.
+    pub fn resync(&self) {
+        if !self.resyncs.swap(true, Ordering::SeqCst) {
+            self.answer(SessionMessage::Resync);
+        }
+    }
+
+    /// It looks now: the next such letter is another one.
+    pub(crate) fn resyncing(&self) {
+        self.resyncs.store(false, Ordering::SeqCst);
     }
 
     /// Has the session ended, by whatever end? Then nothing more comes from it.

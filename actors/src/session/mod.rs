@@ -150,6 +150,8 @@ pub enum SessionMessage {
     Migrate,
     /// Something may have been lost on its way here: look for what was missed, and whether the log-in still stands.
     Resync,
+    /// As [`Self::Resync`], after the store did not answer.
+    ResyncAgain,
 }
 
 /// A token that came with the handshake instead of an `auth` frame.
@@ -206,7 +208,7 @@ struct OpenSession {
     typing: TypingThrottle,
     /// Presence that the socket has no room for yet; bounded by what the session watches.
     notices: BTreeMap<UserId, Arc<str>>,
-    /// A `Resync` is on its way to ourselves, because the store did not answer the last one.
+    /// A `ResyncAgain` is on its way to ourselves, because the store did not answer the last one.
     resyncing: bool,
 }
 
@@ -361,7 +363,13 @@ impl Actor for SessionActor {
                 state.tell_notices();
             }
             SessionMessage::Announce(share) => state.announce(share),
-            SessionMessage::Resync => Box::pin(state.resync(&myself)).await,
+            SessionMessage::Resync => {
+                if let Phase::Open(open) = &state.phase {
+                    open.attendance.handle.resyncing();
+                }
+                Box::pin(state.resync(&myself)).await;
+            }
+            SessionMessage::ResyncAgain => Box::pin(state.resync_again(&myself)).await,
             SessionMessage::Migrate => {
                 if let Some((new_endpoint, reconnect_after)) = state.services.drain.slot() {
                     state.migrate(&new_endpoint, reconnect_after);

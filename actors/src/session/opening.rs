@@ -166,6 +166,7 @@ impl SessionState {
             mailbox: Mailbox::new(myself.clone(), depth, MAILBOX_CAPACITY),
             closing: self.outlet.line().closing().clone(),
             ended: AtomicBool::new(false),
+            resyncs: AtomicBool::new(false),
         })
     }
 

@@ -19,16 +19,25 @@ impl SessionState {
     pub(super) async fn resync(&mut self, myself: &ActorRef<Letter<SessionMessage>>) {
         // One that is not yet open has not yet looked for the first time.
         let Phase::Open(open) = &mut self.phase else { return };
-        open.resyncing = false;
+        // It is looked again soon anyway.
+        if open.resyncing {
+            return;
+        }
         if let Err(error) = self.look_for_what_was_lost().await {
             tracing::debug!(%error, "what was missed cannot be looked for");
             let Phase::Open(open) = &mut self.phase else { return };
-            // At most one on its way.
-            if !std::mem::replace(&mut open.resyncing, true) {
-                myself.send_after(RETRY_PAUSE, || Letter::uncounted(SessionMessage::Resync));
-            }
+            open.resyncing = true;
+            myself.send_after(RETRY_PAUSE, || Letter::uncounted(SessionMessage::ResyncAgain));
         }
         self.keep_reading(myself);
+    }
+
+    /// The pause after a failure is over.
+    pub(super) async fn resync_again(&mut self, myself: &ActorRef<Letter<SessionMessage>>) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.resyncing = false;
+        }
+        self.resync(myself).await;
     }
 
     async fn look_for_what_was_lost(&mut self) -> StoreResult<()> {

@@ -176,7 +176,11 @@ impl Session {
     /// The next letter.
     pub(in crate::cluster) async fn next(&mut self) -> SessionMessage {
         let letter = timeout(DEADLINE, self.letters.recv()).await.expect("it hears something in time");
-        letter.expect("its reader is there")
+        let letter = letter.expect("its reader is there");
+        if matches!(letter, SessionMessage::Resync) {
+            self.handle.resyncing();
+        }
+        letter
     }
 
     /// The next answers.
