@@ -5,9 +5,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-use colloquy_storage::ports::StoreResult;
+use colloquy_storage::ports::{StoreError, StoreResult};
 use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::Error;
 use mongodb::options::WriteConcern;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -25,6 +26,10 @@ const SCHEMA_VERSION: i32 = 2;
 const NAMESPACE_NOT_FOUND: i32 = 26;
 /// The server's code for a collection that exists.
 const NAMESPACE_EXISTS: i32 = 48;
+/// The server's code for an index that exists with another age.
+const INDEX_OPTIONS_CONFLICT: i32 = 85;
+/// Others may migrate at the same time, to another age: how often it is looked what is there.
+const PLANS_MAX: usize = 5;
 /// How long the indexes of one collection may take to be built: a large one takes hours.
 const BUILD_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often it is said that they are still being built.
@@ -87,12 +92,25 @@ pub(in crate::mongo) async fn migrate_on(
         plans.push(plan(engine, collection, models, &mut done).await?);
     }
     make_collections(engine, &mut done).await?;
-    for plan in plans {
-        plan.carry_out(engine).await?;
+    for mut wanted in plans {
+        let mut attempts = 1;
+        while !wanted.carry_out(engine).await? {
+            // Somebody else has changed an age since it was looked at: what is there has it now.
+            if attempts >= PLANS_MAX {
+                return Err(StoreError::Busy.into());
+            }
+            attempts += 1;
+            let models = indexes_of(options, wanted.collection);
+            wanted = plan(engine, wanted.collection, models, &mut Migration::default()).await?;
+        }
     }
     // Only now: an index that is still being built is shown among the others.
     mark(engine).await?;
     Ok(done)
+}
+
+fn indexes_of(options: &MongoOptions, collection: &str) -> Vec<IndexModel> {
+    indexes(options).into_iter().filter(|(of, _)| *of == collection).map(|(_, model)| model).collect()
 }
 
 fn by_collection(indexes: Vec<Index>) -> BTreeMap<&'static str, Vec<IndexModel>> {
@@ -155,24 +173,28 @@ async fn plan(
 }
 
 impl Plan {
-    async fn carry_out(self, engine: &Engine) -> StoreResult<()> {
+    /// Says whether it could be done: not if what is there is no longer what was planned for.
+    async fn carry_out(&self, engine: &Engine) -> StoreResult<bool> {
         let Self { collection, models, ages } = self;
         // Those that are there, too: whoever asks for an index that is being built waits for it.
         tokio::select! {
-            built = build(engine, collection, models) => built?,
+            built = build(engine, collection, models) => match built {
+                Err(error) if has_code(&error, INDEX_OPTIONS_CONFLICT) => return Ok(false),
+                built => built.map_err(|error| unavailable(&error))?,
+            },
             never = tell_of_building(collection) => match never {},
         }
         for (name, age) in ages {
-            set_age(engine, collection, &name, age).await?;
+            set_age(engine, collection, name, *age).await?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
-async fn build(engine: &Engine, collection: &str, models: Vec<IndexModel>) -> StoreResult<()> {
+async fn build(engine: &Engine, collection: &str, models: &[IndexModel]) -> Result<(), Error> {
     let target = engine.collection(collection);
-    let build = || target.create_indexes(models.clone()).write_concern(WriteConcern::majority());
-    engine.run_within(BUILD_DEADLINE, build).await.map(drop).map_err(|error| unavailable(&error))
+    let build = || target.create_indexes(models.to_vec()).write_concern(WriteConcern::majority());
+    engine.run_within(BUILD_DEADLINE, build).await.map(drop)
 }
 
 /// Says every while that it takes a while.
