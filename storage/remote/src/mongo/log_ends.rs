@@ -17,7 +17,7 @@ use mongodb::bson::{Document, doc};
 
 use super::conversations::CONVERSATIONS;
 use super::engine::{Engine, majority};
-use super::message_log::{MESSAGES, by_position};
+use super::message_log::MESSAGES;
 use super::row::{Fields, date, number, uuid};
 
 /// Hints that wait to be written, at most; more are forgotten (BOUND).
@@ -155,7 +155,7 @@ async fn look_beyond(
     let clauses: Vec<Document> = clauses.collect();
     let messages = engine.collection(MESSAGES);
     let find = || {
-        let find = messages.find(doc! { "$or": clauses.clone() }).hint(by_position());
+        let find = messages.find(doc! { "$or": clauses.clone() });
         find.projection(doc! { "_id": 0, "conversation_id": 1, "sequence_number": 1 })
     };
     let mut newest: HashMap<ConversationId, u64> = HashMap::new();
@@ -192,7 +192,7 @@ async fn newest_of(
     let clauses: Vec<Document> = newest.iter().map(clause).collect();
     let messages = engine.collection(MESSAGES);
     let find = || {
-        let find = messages.find(doc! { "$or": clauses.clone() }).hint(by_position());
+        let find = messages.find(doc! { "$or": clauses.clone() });
         find.projection(doc! { "_id": 0, "conversation_id": 1, "created_at": 1 })
     };
     let rows = engine.all(find).await?;
@@ -209,8 +209,8 @@ async fn look_further(engine: &Engine, id: ConversationId, mut end: LogEnd) -> S
         // A range without an upper bound is slow on some servers.
         let range = beyond(id, end.last_sequence, width);
         let newest = || {
-            let find = messages.find_one(range.clone()).projection(position()).hint(by_position());
-            find.sort(doc! { "conversation_id": -1, "sequence_number": -1 })
+            let find = messages.find_one(range.clone()).projection(position());
+            find.sort(doc! { "sequence_number": -1 })
         };
         let Some(row) = engine.ask(newest).await? else { return Ok(end) };
         let found = end_at(&row)?;

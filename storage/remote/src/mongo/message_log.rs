@@ -11,7 +11,7 @@ use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended, Located, MessageLog, Ownership};
 use colloquy_storage::ports::{StoreError, StoreResult};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::{Hint, ReturnDocument};
+use mongodb::options::ReturnDocument;
 use tokio::time::sleep;
 
 use super::conversations::hint;
@@ -119,7 +119,7 @@ impl MessageLog for MongoMessageLog {
         let messages = self.0.collection(MESSAGES);
         let of_conversation = doc! { "conversation_id": uuid(conversation_id.0) };
         let find = || {
-            let find = messages.find_one(of_conversation.clone()).hint(by_position());
+            let find = messages.find_one(of_conversation.clone());
             let order = doc! { "conversation_id": 1, "sequence_number": 1 };
             find.sort(order).projection(doc! { "_id": 0, "sequence_number": 1 })
         };
@@ -199,7 +199,7 @@ impl MongoMessageLog {
         let limit = i64::try_from(max_messages).unwrap_or(i64::MAX);
         let messages = self.0.collection(MESSAGES);
         let order = doc! { "conversation_id": 1, "sequence_number": 1 };
-        let find = messages.find(range).sort(order).hint(by_position());
+        let find = messages.find(range).sort(order);
         let mut cursor = find.limit(limit).batch_size(READ_BATCH).await?;
         let (mut read, mut bytes) = (Vec::<Arc<Message>>::new(), 0);
         while cursor.advance().await? {
@@ -225,7 +225,7 @@ impl MongoMessageLog {
         let messages = self.0.collection(MESSAGES);
         let range = range(conversation_id, from, through);
         let find = || {
-            let find = messages.find_one(range.clone()).hint(by_position());
+            let find = messages.find_one(range.clone());
             find.projection(doc! { "_id": 0, "sequence_number": 1 })
         };
         Ok(self.0.ask(find).await?.is_some())
@@ -242,11 +242,6 @@ fn rows(placings: &[Placing]) -> StoreResult<(Vec<RawDocumentBuf>, Vec<usize>)> 
         }
     }
     Ok((rows, owners))
-}
-
-/// Messages are looked for by number: another index of the conversation would be searched in another order.
-pub(in crate::mongo) fn by_position() -> Hint {
-    Hint::Name(POSITION_UNIQUE.to_owned())
 }
 
 fn range(conversation_id: ConversationId, from: u64, through: u64) -> Document {

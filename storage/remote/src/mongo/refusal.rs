@@ -14,7 +14,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use super::conversations::hints;
 use super::engine::Engine;
 use super::log_ends;
-use super::message_log::{MESSAGES, SEQUENCE_NUMBERS, by_position};
+use super::message_log::{MESSAGES, SEQUENCE_NUMBERS};
 use super::message_row;
 use super::placing::{Firsts, Placing};
 use super::row::{Fields, number, uuid};
@@ -85,7 +85,7 @@ async fn taken(engine: &Engine, placings: &[Placing]) -> StoreResult<HashSet<Con
         };
         let clauses: Vec<Document> = next.iter().map(position).collect();
         let find = || {
-            let find = messages.find(doc! { "$or": clauses.clone() }).hint(by_position());
+            let find = messages.find(doc! { "$or": clauses.clone() });
             find.projection(doc! { "_id": 1, "conversation_id": 1 })
         };
         for row in engine.all(find).await? {
