@@ -299,6 +299,11 @@ impl RawClient {
         .await
     }
 
+    /// Waits for this message, live or on a page: who has missed the moment is shown it from the log.
+    pub async fn expect_shown(&mut self, id: MessageId) -> DeliveredMessage {
+        self.expect("the message", |frame| message_with_id(frame, id)).await
+    }
+
     /// Waits for a page of messages.
     pub async fn expect_page(&mut self) -> MessagesPage {
         self.expect("messages", |frame| match frame {

@@ -123,7 +123,7 @@ async fn while_the_database_is_away_a_message_is_refused_for_now_and_afterwards_
         }
     };
     assert_eq!(ack.sequence_number, 4);
-    while right.expect_message().await.sequence_number < 4 {}
+    right.expect_shown(ack.message_id).await;
     assert_eq!(pair.log().await.len(), 4);
 }
 

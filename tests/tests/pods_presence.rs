@@ -95,8 +95,8 @@ async fn who_moves_from_a_pod_that_drains_to_another_is_not_gone_in_between() {
     let mut after = RawClient::connect(watch.cluster.addresses()[2], &watch.watched).await;
     assert_eq!(watch.cluster.exit_code(0).await, Some(0));
     let hello = after.send_message(&watch.watched, &[&watch.watching], "I have moved").await;
-    after.expect_ack(&hello).await;
-    watch.watcher.expect_message().await;
+    let acked = after.expect_ack(&hello).await;
+    watch.watcher.expect_shown(acked.message_id).await;
     watch.watcher.heartbeat().await;
     let of = watch.watched.user_id;
     let was_gone = watch.watcher.has_seen(|frame| notice(frame, of, PresenceStatus::Offline).is_some());
