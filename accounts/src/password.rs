@@ -5,7 +5,7 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use colloquy_protocol::limits::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
-use colloquy_storage::ambient::Entropy;
+use colloquy_storage::ambient::{Entropy, Workers};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
@@ -92,6 +92,7 @@ pub struct Passwords {
     /// Checked against when there is no such user, so that the answer takes as long.
     nobody: String,
     entropy: Entropy,
+    workers: Workers,
 }
 
 impl Passwords {
@@ -99,7 +100,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Options`] if argon2 refuses the cost.
-    pub fn new(options: PasswordOptions, entropy: Entropy) -> Result<Self, PasswordError> {
+    pub fn new(options: PasswordOptions, entropy: Entropy, workers: Workers) -> Result<Self, PasswordError> {
         let params = Params::new(options.memory_kib, options.iterations, options.parallelism, None)
             .map_err(PasswordError::Options)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -114,6 +115,7 @@ impl Passwords {
             computing: Arc::new(Semaphore::new(concurrent)),
             nobody,
             entropy,
+            workers,
         })
     }
 
@@ -154,7 +156,7 @@ impl Passwords {
         let computing = Arc::clone(&self.computing).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
         // The permits go along: a caller that gives up does not free the thread that still computes.
         let permits: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (admitted, computing);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.workers.run(move || {
             let result = work();
             drop(permits);
             result
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     fn passwords(options: PasswordOptions) -> Passwords {
-        Passwords::new(options, Entropy::from_seed(1)).unwrap()
+        Passwords::new(options, Entropy::from_seed(1), Workers::Threads).unwrap()
     }
 
     fn password(text: &str) -> Password {
@@ -231,6 +233,7 @@ mod tests {
     #[test]
     fn a_cost_that_argon2_refuses_is_an_error() {
         let options = PasswordOptions { memory_kib: 0, ..PasswordOptions::default() };
-        assert!(matches!(Passwords::new(options, Entropy::from_seed(1)), Err(PasswordError::Options(_))));
+        let refused = Passwords::new(options, Entropy::from_seed(1), Workers::Threads);
+        assert!(matches!(refused, Err(PasswordError::Options(_))));
     }
 }

@@ -11,7 +11,7 @@ use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
 use colloquy_protocol::rest::accounts::{Register, Tokens};
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
-use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::ports::Store;
 
@@ -68,7 +68,9 @@ impl TestStore {
         Self {
             store,
             key: Arc::new(SigningKey::generate(&entropy).unwrap()),
-            passwords: Arc::new(Passwords::new(PasswordOptions::cheapest(), entropy.clone()).unwrap()),
+            passwords: Arc::new(
+                Passwords::new(PasswordOptions::cheapest(), entropy.clone(), Workers::Threads).unwrap(),
+            ),
             listener: Arc::default(),
             clock: Clock::starting_at(START),
             entropy,

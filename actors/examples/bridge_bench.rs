@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use colloquy_actors::cluster::PROTOCOL;
 use colloquy_actors::cluster::bridge::{
-    Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links, Unsent,
+    Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links, Tcp, Unsent,
 };
 use colloquy_actors::metrics::Metrics;
 use colloquy_actors::supervision::{
@@ -83,6 +83,7 @@ impl Pod {
                 cookie: Cookie::new("a benchmark's"),
                 tls: None,
                 protocol_version: PROTOCOL,
+                wires: Arc::new(Tcp),
             },
             links: links.clone(),
             events: Arc::clone(&events) as Arc<dyn LinkEvents>,

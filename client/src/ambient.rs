@@ -1,15 +1,69 @@
-//! The only place in the client that reads the clock or draws randomness. Pure parts take both as arguments.
+//! The only place in the client that reads the clock, draws randomness or goes to another thread. Pure parts take time and
+//! randomness as arguments.
+
+use std::fmt;
+use std::sync::Arc;
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::IdempotencyKey;
 use rand::Rng;
+use tokio::task::{JoinError, spawn_blocking};
 
-/// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
-pub(crate) fn now() -> UnixMillis {
-    #[allow(clippy::disallowed_methods, reason = "the client's shell runs on the machine's own clock")]
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+/// What time it is.
+#[derive(Clone)]
+pub enum Clock {
+    /// As the machine says.
+    System,
+    /// As a simulation says.
+    Simulated(Arc<dyn Fn() -> UnixMillis + Send + Sync>),
+}
+
+impl Clock {
+    /// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        match self {
+            Self::System => {
+                #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+                let now = std::time::SystemTime::now();
+                now.duration_since(std::time::UNIX_EPOCH)
+                    .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Self::Simulated(now) => now(),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::System) { "System" } else { "Simulated" })
+    }
+}
+
+/// Where work that waits for the disk is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// On tokio's threads for it.
+    Threads,
+    /// At once, where it is asked for. When a thread is done depends on the machine; a simulation must not.
+    InPlace,
+}
+
+impl Workers {
+    /// Does the work.
+    ///
+    /// # Errors
+    /// It panicked on its thread, or the runtime is going down.
+    pub(crate) async fn run<T, F>(self, work: F) -> Result<T, JoinError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self {
+            Self::Threads => spawn_blocking(work).await,
+            Self::InPlace => Ok(work()),
+        }
+    }
 }
 
 /// Fills `bytes` from the operating system's seeded generator.

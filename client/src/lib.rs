@@ -34,18 +34,21 @@
 //! | [`sync`] | order in, order out, backoff: pure machines | none |
 //! | [`store`] | the encrypted local database | disk |
 //! | [`api`] | the REST interface | network |
+//! | [`network`], [`surroundings`], [`ambient`] | what is around it: the machine's, or a simulation's | all of it |
 //! | [`terminal`] | the client in a terminal | terminal |
 //! | `connection` | the task that drives the machines | network |
 
-mod ambient;
+pub mod ambient;
 pub mod api;
 pub mod client;
 mod connection;
 pub mod crypto;
 pub mod event;
 pub mod message;
+pub mod network;
 pub mod profile;
 pub mod store;
+pub mod surroundings;
 pub mod sync;
 pub mod terminal;
 
@@ -58,3 +61,4 @@ pub use event::{DisconnectReason, Event, Events};
 pub use message::{ConversationSummary, Message, MessageState, ShownContent};
 pub use profile::{Identifier, ProfileOptions, Registration};
 pub use store::{LocalMessageId, SendFailure, StoreError, Unlock};
+pub use surroundings::Surroundings;

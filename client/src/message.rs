@@ -149,6 +149,8 @@ pub struct ConversationSummary {
     pub unread: u64,
     /// When something last happened.
     pub last_activity_at: UnixMillis,
+    /// Every message up to here is on this device.
+    pub held_through: u64,
     /// Does the server know it? Before its first message is stored there is nobody to watch or to tell there.
     pub is_at_server: bool,
 }

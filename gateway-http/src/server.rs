@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -96,11 +97,7 @@ impl HttpServer {
     /// flight finish until the deadline, and returns. Upgraded sockets go on: they belong to whoever upgraded them.
     pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) -> Stopped {
         let Self { listener, options } = self;
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(options.header_read_timeout_ms.max(1)))
-            .max_buf_size(HEAD_MAX_BYTES)
-            .keep_alive(true);
+        let http = http(&options);
         let free = Arc::new(Semaphore::new(options.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
         let mut connections = JoinSet::new();
         let mut stopping = pin!(stopped(stop.clone()));
@@ -123,6 +120,29 @@ impl HttpServer {
         drop(listener);
         finish(connections, Duration::from_millis(options.stop_deadline_ms)).await
     }
+}
+
+/// Serves one connection, over whatever carries it, until it ends or is upgraded; once `stop` turns true, until the
+/// request in flight is answered.
+pub async fn serve_connection<S>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    options: ServerOptions,
+    stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    speak(&http(&options), stream, peer, router, stop).await;
+}
+
+fn http(options: &ServerOptions) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(options.header_read_timeout_ms.max(1)))
+        .max_buf_size(HEAD_MAX_BYTES)
+        .keep_alive(true);
+    http
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
@@ -165,13 +185,15 @@ fn tune(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(SEND_TIMEOUT));
 }
 
-async fn speak(
+async fn speak<S>(
     http: &http1::Builder,
-    stream: TcpStream,
+    stream: S,
     peer: SocketAddr,
     router: Router,
     stop: watch::Receiver<bool>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         router.clone().oneshot(request)

@@ -12,14 +12,16 @@ use colloquy_accounts::password::{PasswordError, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
+use colloquy_actors::cluster::PodArguments;
 use colloquy_actors::metrics::Metrics;
 use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::readiness::Readiness;
 use colloquy_gateway_http::websocket::{WebSocketDependencies, websocket_router};
 use colloquy_gateway_http::{RestDependencies, Router, operations_router, router};
-use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::OpenError;
+use colloquy_storage::ports::Store;
 use colloquy_storage_remote::mongo;
 use prometheus_client::registry::Registry;
 
@@ -33,10 +35,32 @@ const SIGNING_KEY_FILE: &str = "token-signing.pem";
 
 /// Everything that runs, put together but not yet reachable.
 pub struct Composition {
-    /// The actors.
-    pub node: Node,
+    /// The parts that need nothing more.
+    pub assembly: Assembly,
     /// The store, to be closed last.
     pub store: OpenStore,
+}
+
+/// What a node is made of, whatever stands behind its ports.
+pub struct Parts {
+    /// Where truth is kept.
+    pub store: Store,
+    /// What tokens are signed with.
+    pub key: SigningKey,
+    /// What makes it one pod of several.
+    pub pod: Option<PodArguments>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Ids, salts and jitter.
+    pub entropy: Entropy,
+    /// Where passwords are checked.
+    pub workers: Workers,
+}
+
+/// Actors and routes.
+pub struct Assembly {
+    /// The actors.
+    pub node: Node,
     /// Whether traffic should come here.
     pub readiness: Readiness,
     /// REST and `/ws`.
@@ -86,15 +110,25 @@ pub enum ComposeError {
 pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
     let (clock, entropy) = (Clock::System, Entropy::from_os());
     let (store, key) = open(config, &entropy).await?;
-    let (ports, key) = (store.ports(), Arc::new(key));
+    let pod = pod::open(&config.cluster, &entropy).await?;
+    let parts = Parts { store: store.ports(), key, pod, clock, entropy, workers: Workers::Threads };
+    Ok(Composition { assembly: assemble(config, parts).await?, store })
+}
 
+/// Puts together what does not depend on where the parts come from, and starts the actors.
+///
+/// # Errors
+/// [`ComposeError::Passwords`], [`ComposeError::Actors`].
+pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, ComposeError> {
+    let Parts { store: ports, key, pod, clock, entropy, workers } = parts;
+    let key = Arc::new(key);
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
     let http_metrics = HttpMetrics::register(&mut registry);
 
     let node_hooks = NodeHooks::default();
     let hooks: Arc<dyn AccountHooks> = Arc::new(node_hooks.clone());
-    let passwords = Arc::new(Passwords::new(config.password_options(), entropy.clone())?);
+    let passwords = Arc::new(Passwords::new(config.password_options(), entropy.clone(), workers)?);
     let tokens = config.token_options();
     let verifier = TokenVerifier::new(&key, &tokens.issuer, clock);
     let authenticator = Authenticator::new(verifier, Arc::clone(&ports.logins));
@@ -118,7 +152,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
         entropy: entropy.clone(),
         options: config.node_options(),
         hooks: node_hooks,
-        pod: pod::open(&config.cluster, &entropy).await?,
+        pod,
     })
     .await?;
 
@@ -145,7 +179,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
         options: config.websocket_options(),
     });
     let operations = operations_router(Arc::new(registry), readiness.clone());
-    Ok(Composition { node, store, readiness, public: rest.merge(websocket), operations })
+    Ok(Assembly { node, readiness, public: rest.merge(websocket), operations })
 }
 
 /// The store, and the key that tokens are signed with.

@@ -6,11 +6,13 @@
 //! | [`composition`] | which adapter stands behind which port, and what is handed to whom |
 //! | [`pod`] | what makes the node one of several |
 //! | [`store`] | the store that is configured, and its migration |
-//! | [`service`] | start order, readiness, drain, stop order |
+//! | [`service`] | start order, readiness, stop order |
+//! | [`drain`] | clients and conversations sent elsewhere |
 //! | [`telemetry`] | logs |
 
 pub mod composition;
 pub mod config;
+pub mod drain;
 pub mod pod;
 pub mod service;
 pub mod store;

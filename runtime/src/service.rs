@@ -7,20 +7,13 @@ use std::time::Duration;
 use colloquy_actors::node::Node;
 use colloquy_gateway_http::readiness::{Phase, Readiness};
 use colloquy_gateway_http::server::{HttpServer, Stopped};
-use colloquy_protocol::close::CloseCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use crate::composition::{ComposeError, compose};
+use crate::composition::{Assembly, ComposeError, Composition, compose};
 use crate::config::Config;
+use crate::drain::drain;
 use crate::store::OpenStore;
-
-/// Clients are spread over this much time for each of them when they are asked to move, so that a node with few
-/// lets them go at once and one with many does not send them all in the same moment.
-const MIGRATION_SPREAD_PER_SESSION: Duration = Duration::from_millis(1);
-/// How often it is looked whether all clients have gone.
-const DRAIN_POLL: Duration = Duration::from_millis(25);
 
 /// A running node.
 pub struct Service {
@@ -72,19 +65,20 @@ impl Service {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let composition = compose(config).await?;
-        let operations = Listener::open(config.operations.listen, config, composition.operations)?;
-        let public = Listener::open(config.listen, config, composition.public)?;
-        composition.node.settled().await;
-        composition.readiness.advance(Phase::Ready);
+        let Composition { assembly, store } = compose(config).await?;
+        let Assembly { node, readiness, public, operations } = assembly;
+        let operations = Listener::open(config.operations.listen, config, operations)?;
+        let public = Listener::open(config.listen, config, public)?;
+        node.settled().await;
+        readiness.advance(Phase::Ready);
         let public_endpoint = match config.public_endpoint.as_str() {
             "" => format!("ws://{}/ws", public.address),
             endpoint => endpoint.to_owned(),
         };
         Ok(Self {
-            node: composition.node,
-            store: composition.store,
-            readiness: composition.readiness,
+            node,
+            store,
+            readiness,
             public,
             operations,
             drain_window: Duration::from_millis(config.drain.window_ms),
@@ -127,21 +121,7 @@ impl Service {
         let Self { node, store, readiness, public, operations, drain_window, public_endpoint } = self;
         readiness.advance(Phase::Draining);
         public.stop.send_replace(true);
-        // First: who moves finds their conversations where they will stay.
-        node.hand_over().await;
-        let sessions = u32::try_from(node.open_sessions()).unwrap_or(u32::MAX);
-        let spread = (MIGRATION_SPREAD_PER_SESSION * sessions).min(drain_window / 2);
-        tracing::info!(sessions, "draining");
-        node.migrate(&public_endpoint, spread);
-        let deadline = Instant::now() + drain_window;
-        while node.open_sessions() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-        node.close_sessions(CloseCode::Draining);
-        let until_closed = Instant::now() + CLOSE_GRACE;
-        while node.open_sessions() > 0 && Instant::now() < until_closed {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
+        drain(&node, &public_endpoint, drain_window).await;
         // A panic in a listener is no reason to leave the store open.
         let _ = public.served.await;
         node.stop().await;
@@ -153,9 +133,6 @@ impl Service {
         tracing::info!("stopped");
     }
 }
-
-/// How long sockets may take to close once they are told to.
-const CLOSE_GRACE: Duration = Duration::from_secs(3);
 
 impl Listener {
     fn open(

@@ -1,11 +1,14 @@
-//! The clock and the source of randomness. Both are handed in, so a simulation can own them.
+//! The clock, the source of randomness, and where work that blocks is done. All are handed in, so a simulation can own
+//! them.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use colloquy_protocol::UnixMillis;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -20,6 +23,8 @@ pub enum Clock {
         start: UnixMillis,
         /// When the clock was made.
         started: Instant,
+        /// By how many milliseconds somebody has set it forward since, or back.
+        set: Option<&'static AtomicI64>,
     },
 }
 
@@ -27,7 +32,13 @@ impl Clock {
     /// A clock that shows `start` now and advances with tokio's time.
     #[must_use]
     pub fn starting_at(start: UnixMillis) -> Self {
-        Self::Virtual { start, started: Instant::now() }
+        Self::Virtual { start, started: Instant::now(), set: None }
+    }
+
+    /// As [`starting_at`](Self::starting_at), and whoever holds `set` can set it, ms forward or back.
+    #[must_use]
+    pub fn that_can_be_set(start: UnixMillis, set: &'static AtomicI64) -> Self {
+        Self::Virtual { start, started: Instant::now(), set: Some(set) }
     }
 
     /// The wall-clock time.
@@ -36,7 +47,10 @@ impl Clock {
         match self {
             #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
             Self::System => millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
-            Self::Virtual { start, started } => start + millis(started.elapsed()),
+            Self::Virtual { start, started, set } => {
+                let set = set.map_or(0, |set| set.load(Ordering::Relaxed));
+                (start + millis(started.elapsed())).saturating_add_signed(set)
+            }
         }
     }
 }
@@ -81,6 +95,33 @@ impl Entropy {
 
     fn with<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
         draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Where work that blocks is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// On tokio's threads for it.
+    #[default]
+    Threads,
+    /// At once, where it is asked for. When a thread is done depends on the machine; a simulation must not.
+    InPlace,
+}
+
+impl Workers {
+    /// Does the work.
+    ///
+    /// # Errors
+    /// It panicked on its thread, or the runtime is going down.
+    pub async fn run<T, F>(self, work: F) -> Result<T, JoinError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self {
+            Self::Threads => spawn_blocking(work).await,
+            Self::InPlace => Ok(work()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use colloquy_client::store::messages::HISTORY_PAGE_MAX;
+use colloquy_client::surroundings::Surroundings;
 use colloquy_client::sync::BackoffPolicy;
 use colloquy_client::{
     Client, Event, Events, Identifier, Message, ProfileOptions, Registration, ShownContent, Unlock,
@@ -128,7 +129,8 @@ async fn open(server: &Server) -> (Client, TempDir) {
         device_id: None,
         platform: "terminal".to_owned(),
     };
-    (Client::open_with(options, BACKOFF).await.expect("an empty profile is opened"), folder)
+    let surroundings = Surroundings::of_this_machine().expect("this machine encrypts");
+    (Client::open_with(options, BACKOFF, surroundings).await.expect("an empty profile is opened"), folder)
 }
 
 async fn start() -> Server {

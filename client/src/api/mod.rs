@@ -5,13 +5,17 @@ mod conversations;
 mod devices;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::problem::Problem;
-use reqwest::{Method, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::network::Network;
 
 /// How long one call may take, from connecting to the last byte.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -69,30 +73,23 @@ impl ApiError {
 /// The REST client of one server.
 #[derive(Clone)]
 pub struct Api {
-    http: reqwest::Client,
+    network: Arc<dyn Network>,
     base: Url,
 }
 
 impl Api {
-    /// A client for the server at `base`, such as `https://chat.example`. Connects to nothing yet.
+    /// A client for the server at `base`, such as `https://chat.example`, over `network`. Connects to nothing yet.
     ///
     /// # Errors
     /// [`ApiError::BadUrl`] if `base` is not an http or https URL.
-    pub fn new(base: &str) -> Result<Self, ApiError> {
-        let mut base = Url::parse(base).map_err(|_| ApiError::BadUrl)?;
-        if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(ApiError::BadUrl);
-        }
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        let http = reqwest::Client::builder()
-            .timeout(CALL_TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| ApiError::Unreachable(Box::new(error)))?;
-        Ok(Self { http, base })
+    pub fn new(base: &str, network: Arc<dyn Network>) -> Result<Self, ApiError> {
+        Ok(Self { network, base: base_url(base)? })
+    }
+
+    /// What it goes over.
+    #[must_use]
+    pub fn network(&self) -> &Arc<dyn Network> {
+        &self.network
     }
 
     /// The server's base URL, with a slash at the end.
@@ -104,15 +101,11 @@ impl Api {
     /// The server's WebSocket address.
     #[must_use]
     pub fn socket_url(&self) -> Url {
-        let mut url = self.url(&["ws"], &[]);
-        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-        url.set_scheme(scheme).expect("http and https may become ws and wss");
-        url
+        socket_url(&self.base)
     }
 
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
-        let mut url = self.base.clone();
-        url.path_segments_mut().expect("http urls have paths").pop_if_empty().extend(path);
+        let mut url = beneath(&self.base, path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -126,8 +119,8 @@ impl Api {
         bearer: Option<&str>,
         body: Option<&B>,
     ) -> Result<A, ApiError> {
-        let bytes = self.exchange(method, url, bearer, body).await?;
-        serde_json::from_slice(&bytes.1).map_err(|_| ApiError::Unexpected { status: bytes.0.as_u16() })
+        let (status, bytes) = self.exchange(method, url, bearer, body).await?;
+        serde_json::from_slice(&bytes).map_err(|_| ApiError::Unexpected { status: status.as_u16() })
     }
 
     async fn call_without_answer(&self, method: Method, url: Url, bearer: &str) -> Result<(), ApiError> {
@@ -141,24 +134,19 @@ impl Api {
         bearer: Option<&str>,
         body: Option<&B>,
     ) -> Result<(StatusCode, Vec<u8>), ApiError> {
-        let mut request = self.http.request(method, url);
+        let mut request = Request::new(method, url);
         if let Some(token) = bearer {
-            request = request.bearer_auth(token);
+            let credentials = HeaderValue::try_from(format!("Bearer {token}"));
+            let mut credentials = credentials.map_err(|error| ApiError::Unreachable(Box::new(error)))?;
+            credentials.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, credentials);
         }
         if let Some(body) = body {
-            request = request.json(body);
+            let text = serde_json::to_vec(body).expect("bodies have string keys and no failing serializers");
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.body_mut() = Some(text.into());
         }
-        // The URL of a failed look-up names a phone number or an address: it must not reach a log (PRIVATE).
-        let unreachable = |error: reqwest::Error| ApiError::Unreachable(Box::new(error.without_url()));
-        let mut response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
-                return Err(ApiError::TooLarge);
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let (status, bytes) = self.network.exchange(request).await?;
         if status.is_success() {
             return Ok((status, bytes));
         }
@@ -175,24 +163,59 @@ impl fmt::Debug for Api {
     }
 }
 
+/// A server's base URL as it is meant, with a slash at the end.
+fn base_url(text: &str) -> Result<Url, ApiError> {
+    let mut base = Url::parse(text).map_err(|_| ApiError::BadUrl)?;
+    if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
+        return Err(ApiError::BadUrl);
+    }
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    Ok(base)
+}
+
+fn beneath(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    url.path_segments_mut().expect("http urls have paths").pop_if_empty().extend(path);
+    url
+}
+
+fn socket_url(base: &Url) -> Url {
+    let mut url = beneath(base, &["ws"]);
+    let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+    url.set_scheme(scheme).expect("http and https may become ws and wss");
+    url
+}
+
+/// The WebSocket address of another server, if that is what `base` names.
+pub(crate) fn socket_url_of(base: &str) -> Option<Url> {
+    base_url(base).ok().map(|base| socket_url(&base))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Internet;
+
+    fn api(base: &str) -> Result<Api, ApiError> {
+        Api::new(base, Arc::new(Internet::new()?))
+    }
 
     #[test]
     fn a_base_url_may_have_a_path_and_the_socket_lies_beside_it() {
-        let api = Api::new("https://chat.example/colloquy").unwrap();
-        assert_eq!(api.socket_url().as_str(), "wss://chat.example/colloquy/ws");
-        let url = api.url(&["v1", "users"], &[("email", "a+b@c.example")]);
+        let first = api("https://chat.example/colloquy").unwrap();
+        assert_eq!(first.socket_url().as_str(), "wss://chat.example/colloquy/ws");
+        let url = first.url(&["v1", "users"], &[("email", "a+b@c.example")]);
         assert_eq!(url.as_str(), "https://chat.example/colloquy/v1/users?email=a%2Bb%40c.example");
-        let api = Api::new("http://127.0.0.1:8080").unwrap();
-        assert_eq!(api.socket_url().as_str(), "ws://127.0.0.1:8080/ws");
+        let second = api("http://127.0.0.1:8080").unwrap();
+        assert_eq!(second.socket_url().as_str(), "ws://127.0.0.1:8080/ws");
     }
 
     #[test]
     fn what_is_not_a_web_address_is_refused() {
         for bad in ["", "chat.example", "ftp://chat.example", "file:///etc"] {
-            assert!(matches!(Api::new(bad), Err(ApiError::BadUrl)), "{bad}");
+            assert!(matches!(api(bad), Err(ApiError::BadUrl)), "{bad}");
         }
     }
 }

@@ -31,7 +31,7 @@ impl Client {
             return Err(ClientError::BadText);
         }
         let own = self.own()?.user_id;
-        let now = ambient::now();
+        let now = self.shared().clock.now();
         let shared = self.inner.shared.clone();
         let (id, conversation, is_sealed) = self
             .shared()
@@ -67,7 +67,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::UnknownMessage`] unless it is a failed message of the outbox.
     pub async fn retry(&self, id: LocalMessageId) -> Result<LocalMessageId, ClientError> {
-        let now = ambient::now();
+        let now = self.shared().clock.now();
         let shared = self.inner.shared.clone();
         let record = self
             .shared()

@@ -1,5 +1,6 @@
 //! Registering, logging in and out: who this profile is.
 
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{DeviceAddress, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::{LogIn, Register, Tokens};
 
@@ -41,11 +42,11 @@ impl Client {
     async fn adopt(&self, tokens: Tokens) -> Result<UserId, ClientError> {
         let user_id = tokens.user_id;
         let (server_url, wanted) = (self.inner.server_url.clone(), self.inner.wanted_device_id.clone());
-        let platform = self.shared().platform.clone();
+        let (platform, now) = (self.shared().platform.clone(), self.shared().clock.now());
         let was_used = self
             .shared()
             .store
-            .update_off_thread(move |tx| prepare_device(tx, tokens, server_url, wanted, &platform))
+            .update_off_thread(move |tx| prepare_device(tx, tokens, server_url, wanted, &platform, now))
             .await?;
         // If it ends here, the connection finishes it after the next start.
         register_device(self.shared(), was_used).await?;
@@ -73,6 +74,7 @@ fn prepare_device(
     server_url: String,
     wanted: Option<DeviceId>,
     platform: &str,
+    now: UnixMillis,
 ) -> Result<bool, ClientError> {
     let user_id = tokens.user_id;
     let before = tx.profile()?;
@@ -84,7 +86,7 @@ fn prepare_device(
             server_url,
             user_id,
             device_id: wanted.unwrap_or_else(|| random_device_id(platform)),
-            fallback_rotated_at: ambient::now(),
+            fallback_rotated_at: now,
             is_registered: false,
         },
     };

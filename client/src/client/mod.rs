@@ -30,6 +30,7 @@ use crate::crypto::plaintext::TEXT_MAX_BYTES;
 use crate::event::{EVENTS_MAX, Events};
 use crate::profile::ProfileOptions;
 use crate::store::{OutboxState, Store, StoreError};
+use crate::surroundings::Surroundings;
 use crate::sync::BackoffPolicy;
 
 /// How long [`Client::shutdown`] waits for the connection to be closed properly.
@@ -132,20 +133,24 @@ impl Client {
     /// [`StoreError::WrongKey`], [`StoreError::InUse`] and others by name; [`ApiError::BadUrl`];
     /// [`ClientError::OtherServer`].
     pub async fn open(options: ProfileOptions) -> Result<Self, ClientError> {
-        Self::open_with(options, BackoffPolicy::default()).await
+        Self::open_with(options, BackoffPolicy::default(), Surroundings::of_this_machine()?).await
     }
 
-    /// As [`Client::open`], with other waits between connections.
+    /// As [`Client::open`], with other waits between connections, and elsewhere than on this machine.
     ///
     /// # Errors
     /// As [`Client::open`].
-    pub async fn open_with(options: ProfileOptions, backoff: BackoffPolicy) -> Result<Self, ClientError> {
-        let api = Api::new(&options.server_url)?;
+    pub async fn open_with(
+        options: ProfileOptions,
+        backoff: BackoffPolicy,
+        surroundings: Surroundings,
+    ) -> Result<Self, ClientError> {
+        let Surroundings { network, clock, workers } = surroundings;
+        let api = Api::new(&options.server_url, network)?;
         let server_url = api.base().to_string();
         let (folder, unlock) = (options.folder, options.unlock);
-        let store = tokio::task::spawn_blocking(move || Store::open(&folder, &unlock))
-            .await
-            .map_err(|_| StoreError::Interrupted)??;
+        let opening = workers.run(move || Store::open(&folder, &unlock, workers));
+        let store = opening.await.map_err(|_| StoreError::Interrupted)??;
         let (profile, outbox) = store.read(|tx| Ok::<_, StoreError>((tx.profile()?, tx.outbox_all()?)))?;
         if profile.is_some_and(|profile| profile.server_url != server_url) {
             return Err(ClientError::OtherServer);
@@ -153,13 +158,14 @@ impl Client {
         let waiting = outbox.iter().filter(|r| !matches!(r.state, OutboxState::Failed(_)));
         let waiting = waiting.map(|record| record.local_id).collect();
         let shared = Shared {
-            credentials: Arc::new(Credentials::new(store.clone(), api.clone())),
+            credentials: Arc::new(Credentials::new(store.clone(), api.clone(), clock.clone())),
             store,
             api,
             events: broadcast::channel(EVENTS_MAX).0,
             unsent: watch::channel(waiting).0,
             is_connected: AtomicBool::new(false),
             platform: options.platform,
+            clock,
             backoff,
         };
         Ok(Self {

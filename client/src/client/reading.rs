@@ -4,7 +4,6 @@ use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::rest::accounts::UserCard;
 
 use super::{Client, ClientError};
-use crate::ambient;
 use crate::api::accounts::UserQuery;
 use crate::connection::dispatch;
 use crate::crypto::SafetyNumber;
@@ -48,6 +47,7 @@ impl Client {
                     last_message,
                     unread: record.unread,
                     last_activity_at: record.last_activity_at,
+                    held_through: record.cursor,
                     is_at_server: record.cursor > 0,
                 });
             }
@@ -120,7 +120,7 @@ impl Client {
         let own = self.own()?;
         for id in [own.user_id, user] {
             let list = self.call(|api, token| async move { api.devices(&token, id).await }).await?;
-            let now = ambient::now();
+            let now = self.shared().clock.now();
             let changes = self
                 .shared()
                 .store

@@ -7,7 +7,7 @@ use colloquy_protocol::UnixMillis;
 use colloquy_protocol::error_code::ErrorCode;
 use tokio::sync::Mutex;
 
-use crate::ambient;
+use crate::ambient::{self, Clock};
 use crate::api::{Api, ApiError};
 use crate::store::{LogInRecord, Store, StoreError};
 
@@ -35,25 +35,26 @@ pub enum CredentialError {
 pub(crate) struct Credentials {
     store: Store,
     api: Api,
+    clock: Clock,
     refreshing: Mutex<()>,
     /// The server's clock minus this device's, ms.
     skew_ms: AtomicI64,
 }
 
 impl Credentials {
-    pub(crate) fn new(store: Store, api: Api) -> Self {
-        Self { store, api, refreshing: Mutex::new(()), skew_ms: AtomicI64::new(0) }
+    pub(crate) fn new(store: Store, api: Api, clock: Clock) -> Self {
+        Self { store, api, clock, refreshing: Mutex::new(()), skew_ms: AtomicI64::new(0) }
     }
 
     /// The server says what time it is: tokens run out by its clock.
     pub(crate) fn learn_time(&self, server: UnixMillis) {
-        let skew = i64::try_from(server).unwrap_or(0) - i64::try_from(ambient::now()).unwrap_or(0);
+        let skew = i64::try_from(server).unwrap_or(0) - i64::try_from(self.clock.now()).unwrap_or(0);
         self.skew_ms.store(skew, Ordering::Relaxed);
     }
 
     /// Does a token that runs out then need a refresh by now?
     pub(crate) fn is_due(&self, expires_at: UnixMillis) -> bool {
-        let server_now = ambient::now().saturating_add_signed(self.skew_ms.load(Ordering::Relaxed));
+        let server_now = self.clock.now().saturating_add_signed(self.skew_ms.load(Ordering::Relaxed));
         expires_at <= server_now.saturating_add(REFRESH_BEFORE_MS)
     }
 

@@ -11,6 +11,7 @@ use colloquy_protocol::frame::client::ResumeCursor;
 use colloquy_protocol::frame::server::{MessageAck, Migration};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, UserId};
 use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RESUME_CURSORS_MAX};
+use reqwest::Url;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
@@ -22,8 +23,8 @@ use super::resync::Resync;
 use super::sending::Rounds;
 use super::socket::Socket;
 use super::upkeep::Publishing;
-use crate::ambient;
-use crate::api::Api;
+use crate::ambient::{self, Clock};
+use crate::api::{Api, socket_url_of};
 use crate::event::{DisconnectReason, Event};
 use crate::store::{LocalMessageId, OutboxState, SendFailure, Store, StoreError};
 use crate::sync::{Backoff, BackoffPolicy, Inbound, Outbound, Reconnect, outbound};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     /// Is there a connection? Then what is known of other devices is as new as can be.
     pub(crate) is_connected: AtomicBool,
     pub(crate) platform: String,
+    pub(crate) clock: Clock,
     pub(crate) backoff: BackoffPolicy,
 }
 
@@ -244,8 +246,8 @@ impl Engine {
         }
         let home = self.shared.api.socket_url();
         let (url, token) = match migration {
-            Some(target) => (migrated_url(&target.new_endpoint, &home), Some(target.session_token)),
-            None => (home.to_string(), None),
+            Some(target) => (migrated_url(&target.new_endpoint, home), Some(target.session_token)),
+            None => (home, None),
         };
         let token = match (token, spent_token.take()) {
             (Some(token), _) => token,
@@ -254,7 +256,7 @@ impl Engine {
             }
             (None, None) => self.shared.credentials.current().await.map_err(Ended::Credentials)?.access_token,
         };
-        let connecting = Socket::connect(&url);
+        let connecting = Socket::connect(self.shared.api.network().as_ref(), &url);
         tokio::pin!(connecting);
         loop {
             tokio::select! {
@@ -334,17 +336,15 @@ pub(super) fn watch_more(watched: &mut BTreeSet<UserId>, users: Vec<UserId>) {
 }
 
 /// Where a migration leads: a WebSocket address, or a base URL. Never from an encrypted connection to a plain one.
-fn migrated_url(endpoint: &str, home: &reqwest::Url) -> String {
-    let target = match reqwest::Url::parse(endpoint) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => {
-            Api::new(endpoint).ok().map(|api| api.socket_url())
-        }
+fn migrated_url(endpoint: &str, home: Url) -> Url {
+    let target = match Url::parse(endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => socket_url_of(endpoint),
         Ok(url) if matches!(url.scheme(), "ws" | "wss") => Some(url),
         _ => None,
     };
     match target {
-        Some(url) if home.scheme() == "ws" || url.scheme() == "wss" => url.to_string(),
-        _ => home.to_string(),
+        Some(url) if home.scheme() == "ws" || url.scheme() == "wss" => url,
+        _ => home,
     }
 }
 
@@ -354,11 +354,11 @@ mod tests {
 
     #[test]
     fn a_migration_never_leads_to_an_unencrypted_connection() {
-        let home = reqwest::Url::parse("wss://a.example/ws").unwrap();
-        assert_eq!(migrated_url("https://b.example", &home), "wss://b.example/ws");
-        assert_eq!(migrated_url("wss://b.example/ws", &home), "wss://b.example/ws");
+        let home = || Url::parse("wss://a.example/ws").unwrap();
+        assert_eq!(migrated_url("https://b.example", home()).as_str(), "wss://b.example/ws");
+        assert_eq!(migrated_url("wss://b.example/ws", home()).as_str(), "wss://b.example/ws");
         for bad in ["ws://b.example/ws", "http://b.example", "nonsense", ""] {
-            assert_eq!(migrated_url(bad, &home), home.as_str(), "{bad}");
+            assert_eq!(migrated_url(bad, home()), home(), "{bad}");
         }
     }
 }

@@ -151,7 +151,7 @@ impl Engine {
                 arrivals: self.ready.iter().take(count).cloned().collect(),
                 refetched: if has_arrivals { self.refetched.take() } else { None },
             };
-            let now = ambient::now();
+            let now = self.shared.clock.now();
             let store = &self.shared.store;
             let has_messages = batch.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Message(_)));
             let outcome: Result<Ingested, StoreError> = if has_messages {
@@ -185,7 +185,7 @@ impl Engine {
             let ack = DeliveryAck {
                 message_id,
                 position: Some(MessagePosition { conversation_id, sequence_number }),
-                timestamp: ambient::now(),
+                timestamp: self.shared.clock.now(),
             };
             sent(link.socket.feed(&ClientFrame::DeliveryAck(ack)).await)?;
         }

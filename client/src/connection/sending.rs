@@ -153,7 +153,7 @@ impl Engine {
     }
 
     async fn seal(&mut self, id: LocalMessageId) -> Result<(), Ended> {
-        let now = ambient::now();
+        let now = self.shared.clock.now();
         match self.shared.store.update_off_thread(move |tx| dispatch::seal_message(tx, id, now)).await? {
             Sealing::Sealed => {
                 self.rounds.remove(&id);
@@ -223,7 +223,7 @@ impl Engine {
         let Some(newest) = newest else { return Ok(()) };
         link.read_told.insert(id, through);
         let message_ids = vec![newest.message_id];
-        let receipt = ReadReceipt { message_ids, timestamp: ambient::now() };
+        let receipt = ReadReceipt { message_ids, timestamp: self.shared.clock.now() };
         sent(link.socket.feed(&ClientFrame::ReadReceipt(receipt)).await)
     }
 }

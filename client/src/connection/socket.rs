@@ -6,13 +6,14 @@ use colloquy_protocol::frame::client::ClientFrame;
 use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_protocol::limits::FRAME_MAX_BYTES;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use reqwest::Url;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use super::reading::read_frame;
+use crate::network::{ByteStream, Network};
 
 /// How long connecting, the TLS handshake and the upgrade may take together.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,20 +37,23 @@ pub(super) enum Received {
 
 /// An open WebSocket.
 pub(super) struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: WebSocketStream<MaybeTlsStream<Box<dyn ByteStream>>>,
 }
 
 impl Socket {
     /// Connects, or gives up after [`CONNECT_TIMEOUT`].
-    pub(super) async fn connect(url: &str) -> Option<Self> {
+    pub(super) async fn connect(network: &dyn Network, url: &Url) -> Option<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(Some(FRAME_MAX_BYTES))
             .max_frame_size(Some(FRAME_MAX_BYTES));
-        // Frames are small and somebody waits for each: Nagle's algorithm only adds delay.
-        let connecting = Box::pin(connect_async_with_config(url, Some(config), true));
-        match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok((stream, _))) => Some(Self { stream }),
+        let connecting = async {
+            let stream = network.connect(url).await?;
+            let (stream, _) = client_async_tls_with_config(url.as_str(), stream, Some(config), None).await?;
+            Ok::<_, Error>(stream)
+        };
+        match timeout(CONNECT_TIMEOUT, Box::pin(connecting)).await {
+            Ok(Ok(stream)) => Some(Self { stream }),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "connecting failed");
                 None

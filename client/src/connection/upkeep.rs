@@ -13,7 +13,6 @@ use super::live::{Link, sent};
 use super::mending;
 use super::resync::{self, Resync};
 use super::sending::Answer;
-use crate::ambient;
 use crate::event::Event;
 use crate::store::{StoreError, Transaction};
 use crate::sync::Need;
@@ -108,7 +107,7 @@ impl Engine {
             Done::Devices(user, outcome) => {
                 let answered = self.settled_errand(&outcome)?;
                 if let Ok(list) = outcome {
-                    let at = ambient::now();
+                    let at = self.shared.clock.now();
                     let changes = self
                         .shared
                         .store
@@ -169,7 +168,7 @@ impl Engine {
             return Ok(());
         }
         let left = usize::try_from(self.one_time_keys_left).unwrap_or(usize::MAX);
-        let now = ambient::now();
+        let now = self.shared.clock.now();
         let is_old = |rotated_at: u64| now.saturating_sub(rotated_at) >= FALLBACK_KEY_LIFETIME_MS;
         let rotated_at =
             self.shared.store.read(|tx| tx.profile())?.map_or(now, |profile| profile.fallback_rotated_at);
@@ -223,7 +222,7 @@ impl Engine {
             return Ok(());
         }
         link.repairs_looked_at_next = now + REPAIRS_LOOK_MS;
-        let at = ambient::now();
+        let at = self.shared.clock.now();
         if !self.shared.store.read(|tx| mending::has_due(tx, at))? {
             return Ok(());
         }
@@ -243,7 +242,11 @@ impl Engine {
         }
         if now.saturating_sub(link.heartbeat_at) >= link.heartbeat_interval_ms {
             link.heartbeat_at = now;
-            sent(link.socket.send(&ClientFrame::Heartbeat(Heartbeat { timestamp: ambient::now() })).await)?;
+            sent(
+                link.socket
+                    .send(&ClientFrame::Heartbeat(Heartbeat { timestamp: self.shared.clock.now() }))
+                    .await,
+            )?;
         }
         if let Some(user) = self.blocked_on {
             // Changes nothing while it runs; it may not have been started because too many others were running.

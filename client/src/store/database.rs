@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::master_key::{Header, MasterKey, Unlock};
 use super::sealer::Sealer;
 use super::table::RecordKey;
+use crate::ambient::Workers;
 
 /// Memory for blocks read from disk, bytes.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
@@ -76,15 +77,16 @@ struct Inner {
     database: Database,
     records: Keyspace,
     sealer: Sealer,
+    workers: Workers,
     writer: Mutex<()>,
 }
 
 impl Store {
-    /// Opens the store in `folder`, or makes one. Blocks: argon2 takes a noticeable fraction of a second.
+    /// Opens the store in `folder`, or makes one; `workers` say where it writes later. Blocks: argon2 takes a noticeable fraction of a second.
     ///
     /// # Errors
     /// [`StoreError::WrongKey`], [`StoreError::InUse`] and the other causes by name.
-    pub fn open(folder: &Path, unlock: &Unlock) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, unlock: &Unlock, workers: Workers) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder)?;
         let database = Database::builder(folder)
             .cache_size(CACHE_BYTES)
@@ -108,7 +110,7 @@ impl Store {
             }
         };
         let sealer = Sealer::new(&master);
-        Ok(Self { inner: Arc::new(Inner { database, records, sealer, writer: Mutex::new(()) }) })
+        Ok(Self { inner: Arc::new(Inner { database, records, sealer, workers, writer: Mutex::new(()) }) })
     }
 
     /// Runs `work` on a snapshot.
@@ -148,7 +150,7 @@ impl Store {
         Ok(outcome)
     }
 
-    /// [`Store::update`] on a thread where blocking is allowed.
+    /// [`Store::update`] where blocking is allowed.
     ///
     /// # Errors
     /// As [`Store::update`]; [`StoreError::Interrupted`] if the runtime is going down.
@@ -190,7 +192,7 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let store = self.clone();
-        match tokio::task::spawn_blocking(move || store.write(mode, work)).await {
+        match self.inner.workers.run(move || store.write(mode, work)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(StoreError::Interrupted.into()),
         }

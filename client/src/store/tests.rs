@@ -7,6 +7,7 @@ use uuid::{Builder, Uuid};
 
 use super::outbox::{NewMessage, OUTBOX_MAX};
 use super::*;
+use crate::ambient::Workers;
 use crate::crypto::{Body, DeviceAccount};
 
 fn key_file(folder: &Path) -> Unlock {
@@ -14,7 +15,7 @@ fn key_file(folder: &Path) -> Unlock {
 }
 
 fn open(folder: &Path) -> Store {
-    Store::open(&folder.join("db"), &key_file(folder)).unwrap()
+    Store::open(&folder.join("db"), &key_file(folder), Workers::Threads).unwrap()
 }
 
 fn address() -> DeviceAddress {
@@ -166,17 +167,23 @@ fn a_full_outbox_refuses_one_more() {
 fn the_wrong_passphrase_and_the_wrong_means_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("db");
-    drop(Store::open(&db, &Unlock::passphrase("right")).unwrap());
-    assert!(matches!(Store::open(&db, &Unlock::passphrase("wrong")), Err(StoreError::WrongKey)));
-    assert!(matches!(Store::open(&db, &key_file(folder.path())), Err(StoreError::NeedsPassphrase)));
-    assert!(Store::open(&db, &Unlock::passphrase("right")).is_ok());
+    drop(Store::open(&db, &Unlock::passphrase("right"), Workers::Threads).unwrap());
+    assert!(matches!(
+        Store::open(&db, &Unlock::passphrase("wrong"), Workers::Threads),
+        Err(StoreError::WrongKey)
+    ));
+    assert!(matches!(
+        Store::open(&db, &key_file(folder.path()), Workers::Threads),
+        Err(StoreError::NeedsPassphrase)
+    ));
+    assert!(Store::open(&db, &Unlock::passphrase("right"), Workers::Threads).is_ok());
 }
 
 #[test]
 fn a_second_user_of_the_same_store_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _store = open(folder.path());
-    let second = Store::open(&folder.path().join("db"), &key_file(folder.path()));
+    let second = Store::open(&folder.path().join("db"), &key_file(folder.path()), Workers::Threads);
     assert!(matches!(second, Err(StoreError::InUse)), "{second:?}");
 }
 
@@ -190,11 +197,11 @@ fn a_key_file_is_made_for_its_owner_alone_and_refused_when_others_can_read_it() 
     let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     mode(0o644);
-    let exposed = Store::open(&folder.path().join("db"), &key_file(folder.path()));
+    let exposed = Store::open(&folder.path().join("db"), &key_file(folder.path()), Workers::Threads);
     assert!(matches!(exposed, Err(StoreError::KeyFileExposed)));
     mode(0o600);
     std::fs::write(&path, [7; 32]).unwrap();
-    let other = Store::open(&folder.path().join("db"), &key_file(folder.path()));
+    let other = Store::open(&folder.path().join("db"), &key_file(folder.path()), Workers::Threads);
     assert!(matches!(other, Err(StoreError::WrongKey)));
 }
 

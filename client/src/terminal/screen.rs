@@ -405,6 +405,7 @@ impl Screen {
                 last_message: None,
                 unread: 0,
                 last_activity_at: 0,
+                held_through: 0,
                 is_at_server: false,
             };
             if self.opened.len() == OPENED_MAX {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::calendar::Calendar;
 use super::screen::{Effect, Found, HISTORY_PAGE, Input, Screen};
-use crate::ambient;
+use crate::ambient::Clock;
 use crate::api::accounts::UserQuery;
 use crate::client::{Client, ClientError};
 use crate::event::{Event, Events};
@@ -45,7 +45,7 @@ pub enum TerminalError {
 pub async fn run(client: &Client, title: String) -> Result<(), TerminalError> {
     let own = client.user_id()?.ok_or(ClientError::LoggedOut)?;
     let events = client.connect()?;
-    let (screen, effects) = Screen::new(own, title, Calendar::of_this_machine(ambient::now()));
+    let (screen, effects) = Screen::new(own, title, Calendar::of_this_machine(Clock::System.now()));
     let terminal = Raw::enter()?;
     let started = Instant::now();
     let mut shell = Shell { client, screen, events, errands: JoinSet::new(), started };

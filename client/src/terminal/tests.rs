@@ -61,6 +61,7 @@ fn summary(peer: u8, name: &str, unread: u64) -> ConversationSummary {
         last_message: Some(message(peer, 1, MessageState::Received, "newest")),
         unread,
         last_activity_at: 0,
+        held_through: 1,
         is_at_server: true,
     }
 }
@@ -120,6 +121,7 @@ fn a_conversation_is_not_watched_before_the_server_knows_it() {
     assert!(effects.contains(&Effect::LoadHistory { conversation: with(9), before: None }));
     let unsent = ConversationSummary {
         last_message: Some(queued(9, MessageState::Queued, "x")),
+        held_through: 0,
         is_at_server: false,
         ..summary(9, "New", 0)
     };

@@ -26,7 +26,7 @@ use colloquy_protocol::ids::{DeviceId, UserId};
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
-use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::ports::Store;
 use prometheus_client::registry::Registry;
@@ -100,7 +100,9 @@ impl Fixture {
             key: Arc::new(SigningKey::generate(&entropy).unwrap()),
             clock: Clock::starting_at(START),
             options,
-            passwords: Arc::new(Passwords::new(PasswordOptions::cheapest(), entropy.clone()).unwrap()),
+            passwords: Arc::new(
+                Passwords::new(PasswordOptions::cheapest(), entropy.clone(), Workers::Threads).unwrap(),
+            ),
             entropy,
             router: Router::new(),
             _folder: Arc::new(folder),

@@ -145,7 +145,7 @@ fn collide(first: SocketAddr, second: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use colloquy_accounts::password::Passwords;
-    use colloquy_storage::ambient::Entropy;
+    use colloquy_storage::ambient::{Entropy, Workers};
 
     use super::*;
 
@@ -218,8 +218,8 @@ mod tests {
         // The least that is good here is the least that is good there.
         let cost = |memory_kib| with(|config| config.accounts.password_memory_kib = memory_kib);
         assert!(cost(8).check().is_ok());
-        assert!(Passwords::new(cost(8).password_options(), Entropy::from_seed(1)).is_ok());
-        assert!(Passwords::new(cost(7).password_options(), Entropy::from_seed(1)).is_err());
+        assert!(Passwords::new(cost(8).password_options(), Entropy::from_seed(1), Workers::Threads).is_ok());
+        assert!(Passwords::new(cost(7).password_options(), Entropy::from_seed(1), Workers::Threads).is_err());
     }
 
     #[test]

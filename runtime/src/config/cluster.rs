@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use colloquy_actors::cluster::PROTOCOL;
-use colloquy_actors::cluster::bridge::{BridgeOptions, BridgeTls, Cookie};
+use colloquy_actors::cluster::bridge::{BridgeOptions, BridgeTls, Cookie, Tcp};
 use colloquy_storage::model::live::{InvalidPodId, PodId};
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +170,7 @@ impl Cluster {
             cookie: cookie(&self.cookie_file)?,
             tls,
             protocol_version: PROTOCOL,
+            wires: Arc::new(Tcp),
         })
     }
 

@@ -13,7 +13,7 @@
 //!
 //! **Writes** are commands to the writer and are answered after the fsync (DURABLE). **Reads** go straight to
 //! fjall. A look-up of a few rows takes single-digit microseconds from memtable or block cache, less than handing
-//! it to another thread, so it is done in place; whatever walks over rows runs in `spawn_blocking`. Readers see a
+//! it to another thread, so it is done in place; whatever walks over rows is handed to the workers. Readers see a
 //! group only after its fsync: fjall makes a batch visible when its journal is persisted.
 
 mod accounts;
@@ -51,18 +51,21 @@ use message_log::EmbeddedMessageLog;
 use snapshot::Snapshot;
 use writer::Writer;
 
+use crate::ambient::Workers;
 use crate::ports::{Store, StoreError, StoreResult};
 
 /// How the store is to be opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct EmbeddedOptions {
     /// Memory for blocks read from disk, bytes. Rows not yet flushed from memtables are in memory besides.
     pub block_cache_bytes: u64,
+    /// Who writes, and who walks over rows.
+    pub workers: Workers,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { block_cache_bytes: 128 * 1024 * 1024 }
+        Self { block_cache_bytes: 128 * 1024 * 1024, workers: Workers::default() }
     }
 }
 
@@ -78,8 +81,9 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let lock = DirectoryLock::acquire(path)?;
         let (database, spaces) = open_database(path, options)?;
-        let writer = Writer::start(Group::new(database.clone(), spaces.clone()))?;
-        Ok(Self(Arc::new(Engine { writer, spaces, database, _lock: lock })))
+        let writer = Writer::start(Group::new(database.clone(), spaces.clone()), options.workers)?;
+        let workers = options.workers;
+        Ok(Self(Arc::new(Engine { writer, workers, spaces, database, _lock: lock })))
     }
 
     /// The ports of this store.
@@ -115,7 +119,7 @@ impl EmbeddedStore {
     /// [`StoreError::Unavailable`] if the journal cannot be flushed. Nothing that was answered is lost by it.
     pub async fn close(self) -> StoreResult<()> {
         let engine = self.0;
-        let closing = tokio::task::spawn_blocking(move || {
+        let closing = engine.workers.run(move || {
             engine.writer.close();
             engine.database.persist(PersistMode::SyncAll).map_err(StoreError::unavailable)
         });
@@ -126,6 +130,7 @@ impl EmbeddedStore {
 /// What every adapter works on. Fields are dropped in order: first the writer, last the lock.
 struct Engine {
     writer: Writer,
+    workers: Workers,
     spaces: Keyspaces,
     database: Database,
     _lock: DirectoryLock,
@@ -153,6 +158,6 @@ impl Engine {
         F: FnOnce(&Snapshot) -> StoreResult<T> + Send + 'static,
     {
         let snapshot = self.snapshot();
-        tokio::task::spawn_blocking(move || work(&snapshot)).await.map_err(StoreError::unavailable)?
+        self.workers.run(move || work(&snapshot)).await.map_err(StoreError::unavailable)?
     }
 }

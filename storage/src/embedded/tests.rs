@@ -20,6 +20,28 @@ async fn open() -> (Store, (EmbeddedStore, TempDir)) {
 
 crate::conformance_suite!(crate::embedded::tests::open);
 
+/// As simulations open it.
+mod in_place {
+    use super::*;
+    use crate::ambient::Workers;
+
+    async fn open() -> (Store, (EmbeddedStore, TempDir)) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = EmbeddedOptions { workers: Workers::InPlace, ..EmbeddedOptions::default() };
+        let opened = EmbeddedStore::open(folder.path(), &options).unwrap();
+        (opened.store(), (opened, folder))
+    }
+
+    crate::conformance_suite!(crate::embedded::tests::in_place::open);
+
+    #[tokio::test]
+    async fn what_is_written_after_the_end_is_refused() {
+        let (store, (opened, _folder)) = open().await;
+        opened.close().await.unwrap();
+        assert!(store.logins.create(login()).await.is_err());
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_is_given_up_is_free_for_new_accounts() {
     let (store, _alive) = open().await;

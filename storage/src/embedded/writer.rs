@@ -1,4 +1,4 @@
-//! The one writer: a thread that owns every write.
+//! The one writer: a thread that owns every write; in a simulation, whoever writes.
 //!
 //! Commands wait in a bounded queue. The writer runs every command that waits against one [`Group`], commits the
 //! group with one fsync and then answers each command. While a commit is under way the next group collects, so
@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use super::group::Group;
+use crate::ambient::Workers;
 use crate::ports::{StoreError, StoreResult};
 
 /// Commands that may wait (BOUND). One more is answered with [`StoreError::Busy`].
@@ -43,9 +44,18 @@ enum WriterError {
 
 /// The queue's end where commands are put in, and the thread behind it. Dropping it commits what waits.
 pub(super) struct Writer {
-    queue: SyncSender<Order>,
+    way: Way,
     failed: watch::Receiver<bool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How commands come to the one who runs them.
+enum Way {
+    Thread {
+        queue: SyncSender<Order>,
+        thread: Mutex<Option<JoinHandle<()>>>,
+    },
+    /// Each is a group of its own. `None` once closed.
+    InPlace(Mutex<Option<Box<GroupCommit>>>),
 }
 
 enum Order {
@@ -54,17 +64,23 @@ enum Order {
 }
 
 impl Writer {
-    pub(super) fn start(group: Group) -> std::io::Result<Self> {
-        let (queue, orders) = sync_channel(QUEUE_MAX);
+    pub(super) fn start(group: Group, workers: Workers) -> std::io::Result<Self> {
         let (has_failed, failed) = watch::channel(false);
-        let mut session = WriterThread { group, failed: has_failed };
-        let thread = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || session.run(&orders))?;
-        Ok(Self { queue, failed, thread: Mutex::new(Some(thread)) })
+        let mut commit = GroupCommit { group, failed: has_failed };
+        let way = match workers {
+            Workers::Threads => {
+                let (queue, orders) = sync_channel(QUEUE_MAX);
+                let thread = std::thread::Builder::new()
+                    .name("store-writer".to_owned())
+                    .spawn(move || commit.serve(&orders))?;
+                Way::Thread { queue, thread: Mutex::new(Some(thread)) }
+            }
+            Workers::InPlace => Way::InPlace(Mutex::new(Some(Box::new(commit)))),
+        };
+        Ok(Self { way, failed })
     }
 
-    /// Runs `work` on the writer's thread and answers once everything it wrote is on disk. `work` must not block.
+    /// Has the writer run `work` and answers once everything it wrote is on disk. `work` must not block.
     pub(super) async fn run<T, F>(&self, work: F) -> StoreResult<T>
     where
         T: Send + 'static,
@@ -72,10 +88,18 @@ impl Writer {
     {
         let (answer, answered) = oneshot::channel();
         let task = Task { work: Some(work), outcome: None, answer };
-        self.queue.try_send(Order::Run(Box::new(task))).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::unavailable(WriterError::Closed),
-        })?;
+        match &self.way {
+            Way::Thread { queue, .. } => {
+                queue.try_send(Order::Run(Box::new(task))).map_err(|refused| match refused {
+                    TrySendError::Full(_) => StoreError::Busy,
+                    TrySendError::Disconnected(_) => StoreError::unavailable(WriterError::Closed),
+                })?;
+            }
+            Way::InPlace(commit) => match &mut *commit.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(commit) => commit.one(Box::new(task)),
+                None => return Err(StoreError::unavailable(WriterError::Closed)),
+            },
+        }
         answered.await.unwrap_or_else(|_| Err(StoreError::unavailable(WriterError::Closed)))
     }
 
@@ -93,10 +117,15 @@ impl Writer {
 
     /// Commits what waits and stops. Blocks until that is done; what is put in later is refused.
     pub(super) fn close(&self) {
-        let _ = self.queue.send(Order::Close);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
+        match &self.way {
+            Way::Thread { queue, thread } => {
+                let _ = queue.send(Order::Close);
+                let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(thread) = thread {
+                    let _ = thread.join();
+                }
+            }
+            Way::InPlace(commit) => drop(commit.lock().unwrap_or_else(PoisonError::into_inner).take()),
         }
     }
 }
@@ -140,13 +169,15 @@ where
     }
 }
 
-struct WriterThread {
+/// Runs commands and commits what they wrote.
+struct GroupCommit {
     group: Group,
     failed: watch::Sender<bool>,
 }
 
-impl WriterThread {
-    fn run(&mut self, orders: &Receiver<Order>) {
+impl GroupCommit {
+    /// Until it is told to close.
+    fn serve(&mut self, orders: &Receiver<Order>) {
         let mut commands = Vec::new();
         while let Ok(first) = orders.recv() {
             let mut next = Some(first);
@@ -169,6 +200,13 @@ impl WriterThread {
                 return;
             }
         }
+    }
+
+    /// One command, committed by itself.
+    fn one(&mut self, command: Box<dyn Command>) {
+        let command = self.run_command(command);
+        let committed = self.commit();
+        command.answer(&committed);
     }
 
     fn run_command(&mut self, mut command: Box<dyn Command>) -> Box<dyn Command> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_protocol::ids::UserId;
-use tokio::time::Instant;
 
 use super::channels::Seat;
 use super::{Hub, LocalBus};
@@ -43,8 +42,10 @@ impl Drop for LocalLive {
 #[async_trait]
 impl LiveDirectory for LocalLive {
     async fn announce(&self, member: &Member, ttl: Duration) -> StoreResult<()> {
-        let now = Instant::now();
-        self.with(|hub| hub.tables.announce(member, now, now + ttl))
+        self.with(|hub| {
+            let now = (hub.clock)();
+            hub.tables.announce(member, now, now + ttl);
+        })
     }
 
     async fn withdraw(&self, pod_id: &PodId, incarnation: u64) -> StoreResult<()> {
@@ -52,12 +53,14 @@ impl LiveDirectory for LocalLive {
     }
 
     async fn members(&self) -> StoreResult<Vec<Member>> {
-        self.with(|hub| hub.tables.members(Instant::now()))
+        self.with(|hub| hub.tables.members((hub.clock)()))
     }
 
     async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
-        let now = Instant::now();
-        self.with(|hub| connections.iter().for_each(|it| hub.tables.enter(it, now, now + ttl)))
+        self.with(|hub| {
+            let now = (hub.clock)();
+            connections.iter().for_each(|it| hub.tables.enter(it, now, now + ttl));
+        })
     }
 
     async fn leave(&self, connections: &[Connection]) -> StoreResult<()> {
@@ -65,13 +68,15 @@ impl LiveDirectory for LocalLive {
     }
 
     async fn pods_of(&self, users: &[UserId]) -> StoreResult<Vec<Vec<PodId>>> {
-        let now = Instant::now();
-        self.with(|hub| users.iter().map(|user_id| hub.tables.pods_of(*user_id, now)).collect())
+        self.with(|hub| {
+            let now = (hub.clock)();
+            users.iter().map(|user_id| hub.tables.pods_of(*user_id, now)).collect()
+        })
     }
 
     async fn set_presence(&self, presences: &[(UserId, Presence)], ttl: Duration) -> StoreResult<()> {
-        let end = Instant::now() + ttl;
         self.with(|hub| {
+            let end = (hub.clock)() + ttl;
             for (user_id, presence) in presences {
                 hub.tables.set_presence(*user_id, *presence, end);
             }
@@ -79,8 +84,10 @@ impl LiveDirectory for LocalLive {
     }
 
     async fn presence_of(&self, users: &[UserId]) -> StoreResult<Vec<Option<Presence>>> {
-        let now = Instant::now();
-        self.with(|hub| users.iter().map(|user_id| hub.tables.presence_of(*user_id, now)).collect())
+        self.with(|hub| {
+            let now = (hub.clock)();
+            users.iter().map(|user_id| hub.tables.presence_of(*user_id, now)).collect()
+        })
     }
 
     async fn publish(&self, signals: Vec<(Channel, Bytes)>) -> StoreResult<Vec<u64>> {

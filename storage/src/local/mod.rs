@@ -17,6 +17,8 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::ports::LiveDirectory;
 use crate::ports::live::{Signal, SignalReceiver};
 use crate::ports::signals::{SIGNALS_MAX_WAITING, signals};
@@ -31,18 +33,34 @@ use tables::Tables;
 #[derive(Clone, Default)]
 pub struct LocalBus(Arc<Mutex<Hub>>);
 
-#[derive(Default)]
+/// What time it is at the hub.
+type HubClock = Box<dyn Fn() -> Instant + Send>;
+
 struct Hub {
+    clock: HubClock,
     is_away: bool,
     tables: Tables,
     channels: Channels,
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        let (tables, channels) = (Tables::default(), Channels::default());
+        Self { clock: Box::new(Instant::now), is_away: false, tables, channels }
+    }
+}
+
 impl LocalBus {
-    /// A hub that nobody has joined.
+    /// A hub that nobody has joined. Times end by tokio's clock.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// As [`new`](Self::new), with a clock of its own: for pods that live in runtimes of their own, whose clocks differ.
+    #[must_use]
+    pub fn with_clock(clock: impl Fn() -> Instant + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Hub { clock: Box::new(clock), ..Hub::default() })))
     }
 
     /// A pod's handle, and where it hears what it subscribes to. Its subscriptions end with the handle.
@@ -64,6 +82,11 @@ impl LocalBus {
         let mut hub = self.lock();
         hub.is_away = true;
         hub.tables = Tables::default();
+    }
+
+    /// What was said is forgotten, and nobody is told: as by FLUSHALL.
+    pub fn forget(&self) {
+        self.lock().tables = Tables::default();
     }
 
     /// Back again. Everybody is told of a gap.

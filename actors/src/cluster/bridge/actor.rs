@@ -12,7 +12,6 @@ use ractor::message::{BoxedDowncastErr, SerializedMessage};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{IncomingEncryptionMode, NodeEventSubscription, NodeServer, NodeServerMessage};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -25,6 +24,7 @@ use super::options::BridgeOptions;
 use super::outgoing::Outgoing;
 use super::tls::Encryption;
 use super::transport::Transport;
+use super::wires::Wires;
 use super::{DIAL_TIMEOUT, FRAME_MAX, LinkEvents};
 use crate::metrics::Metrics;
 use crate::supervision::{ActorKind, Fault};
@@ -118,6 +118,7 @@ pub struct BridgeState {
     dials: JoinSet<()>,
     exchange: Exchange,
     encryption: Encryption,
+    wires: Arc<dyn Wires>,
 }
 
 impl Bridge {
@@ -149,13 +150,15 @@ impl Actor for Bridge {
         let encryption = Encryption::load(options.tls.as_ref())
             .map_err(|error| Fault::because("the bridge's TLS files cannot be used", error))?;
         // After a restart the port is the same: members know it.
-        let listener = gate::bind(links.local_address().unwrap_or(options.listen))
+        let listener = options
+            .wires
+            .listen(links.local_address().unwrap_or(options.listen))
             .await
             .map_err(|error| Fault::because("the bridge cannot listen", error))?;
-        let local_address = listener.local_addr()?;
+        let local_address = listener.local_address()?;
         let node = start_node(&myself, &options, &encryption).await?;
         links.install(myself.clone(), local_address);
-        let BridgeOptions { pod_id, incarnation, protocol_version: versions, .. } = options;
+        let BridgeOptions { pod_id, incarnation, protocol_version: versions, wires, .. } = options;
         let mut exchange = Exchange {
             greeter: Greeter { pod_id, incarnation, versions },
             links,
@@ -170,7 +173,7 @@ impl Actor for Bridge {
         };
         exchange.members_changed(Instant::now());
         let _gate = gate::open(listener, encryption.clone(), myself);
-        Ok(BridgeState { _gate, dials: JoinSet::new(), exchange, encryption })
+        Ok(BridgeState { _gate, dials: JoinSet::new(), exchange, encryption, wires })
     }
 
     async fn handle(
@@ -238,10 +241,11 @@ impl BridgeState {
         while self.dials.try_join_next().is_some() {}
         for member in self.exchange.dials(now) {
             let (encryption, myself) = (self.encryption.clone(), myself.clone());
+            let wires = Arc::clone(&self.wires);
             self.dials.spawn(async move {
                 let dial = async {
-                    let stream = TcpStream::connect(&member.address).await?;
-                    encryption.connect(stream).await.map(Box::new)
+                    let transport = wires.dial(&member.address).await?;
+                    encryption.connect(transport).await.map(Box::new)
                 };
                 let dialled = timeout(DIAL_TIMEOUT, dial).await;
                 let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

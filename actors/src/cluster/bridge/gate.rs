@@ -1,13 +1,10 @@
 //! Where connections come in. `ractor_cluster` has a listener of its own, but that one waits for each TLS handshake before
 //! it accepts again, so that one silent stranger would lock everybody out; and it has no bound.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -15,14 +12,12 @@ use tokio::time::{sleep, timeout};
 use super::DIAL_TIMEOUT;
 use super::actor::{BridgeMessage, Told};
 use super::tls::Encryption;
+use super::transport::Transport;
+use super::wires::Listening;
 
 /// Accepted connections that do not carry a link yet. More wait in the kernel, each at most [`super::GREETING_MAX`]
 /// behind another.
 const STRANGERS_MAX: usize = 32;
-/// How often a port that is still taken is tried again: after a restart, by the listener of the incarnation before.
-const BIND_TRIES: u32 = 50;
-/// The wait in between.
-const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// The wait after an accept that failed: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,26 +30,16 @@ impl Drop for Gate {
     }
 }
 
-/// A listener at this address.
-///
-/// # Errors
-/// If the port stays taken for a second.
-pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    for _ in 1..BIND_TRIES {
-        match TcpListener::bind(address).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => sleep(BIND_PAUSE).await,
-            bound => return bound,
-        }
-    }
-    TcpListener::bind(address).await
-}
-
 /// Opens the gate: who gets through the TLS handshake is announced to the bridge.
-pub(super) fn open(listener: TcpListener, encryption: Encryption, bridge: ActorRef<BridgeMessage>) -> Gate {
+pub(super) fn open(
+    listener: Box<dyn Listening>,
+    encryption: Encryption,
+    bridge: ActorRef<BridgeMessage>,
+) -> Gate {
     Gate(tokio::spawn(admit(listener, encryption, bridge)))
 }
 
-async fn admit(listener: TcpListener, encryption: Encryption, bridge: ActorRef<BridgeMessage>) {
+async fn admit(mut listener: Box<dyn Listening>, encryption: Encryption, bridge: ActorRef<BridgeMessage>) {
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     // Ends with this future; each holds a permit, which bounds them.
     let mut handshakes = JoinSet::new();
@@ -62,8 +47,8 @@ async fn admit(listener: TcpListener, encryption: Encryption, bridge: ActorRef<B
         let Ok(permit) = Arc::clone(&strangers).acquire_owned().await else { return };
         while handshakes.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => {
-                handshakes.spawn(greet(stream, Stranger(permit), encryption.clone(), bridge.clone()));
+            Ok(transport) => {
+                handshakes.spawn(greet(transport, Stranger(permit), encryption.clone(), bridge.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "the bridge cannot accept connections");
@@ -74,13 +59,13 @@ async fn admit(listener: TcpListener, encryption: Encryption, bridge: ActorRef<B
 }
 
 async fn greet(
-    stream: TcpStream,
+    transport: Transport,
     stranger: Stranger,
     encryption: Encryption,
     bridge: ActorRef<BridgeMessage>,
 ) {
     // Anybody can cause these, at any rate: no warnings.
-    match timeout(DIAL_TIMEOUT, encryption.accept(stream)).await {
+    match timeout(DIAL_TIMEOUT, encryption.accept(transport)).await {
         Ok(Ok(transport)) => {
             // A bridge that has ended has closed its gate.
             let _ = bridge.cast(BridgeMessage(Told::Accepted(Box::new((transport, stranger)))));

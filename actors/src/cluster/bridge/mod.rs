@@ -12,7 +12,8 @@
 //! | `peer` | who dials, and when again. Pure |
 //! | `outgoing`, `window` | what has been sent and not been taken in (BOUND) |
 //! | `packet` | the bytes. Pure |
-//! | `transport`, `gate`, `tls` | sockets: cut at once, accepted within bounds, encrypted |
+//! | `transport`, `gate`, `tls` | connections: cut at once, accepted within bounds, encrypted |
+//! | `wires` | what makes them: TCP, or a simulation's network |
 //!
 //! `ractor_cluster` gives framing, the cookie's challenge and the election among several connections of one pair. Its
 //! queues have no bound, a peer that falls silent is never given up, and nothing connects again: that is done here. A link
@@ -45,6 +46,7 @@ mod tests;
 mod tls;
 mod transport;
 mod window;
+mod wires;
 
 use std::time::Duration;
 
@@ -57,6 +59,8 @@ pub use actor::{Bridge, BridgeArguments, BridgeMessage};
 pub use links::{Links, Unsent};
 pub use options::{BridgeOptions, BridgeTls, Cookie, TLS_NAME};
 pub use tls::TlsUnusable;
+pub use transport::Transport;
+pub use wires::{Listening, Tcp, Wires};
 
 /// Largest frame, bytes.
 pub const FRAME_MAX: usize = 1024 * 1024;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use colloquy_storage::model::live::PodId;
 
+use super::wires::Wires;
+
 /// The DNS name that every pod's certificate must carry among its subject alternative names. Pods come and go under
 /// addresses that no certificate could list.
 pub const TLS_NAME: &str = "colloquy-bridge";
@@ -60,4 +62,6 @@ pub struct BridgeOptions {
     pub tls: Option<BridgeTls>,
     /// The protocol versions this pod speaks: oldest, newest.
     pub protocol_version: (u16, u16),
+    /// What links go over: [`Tcp`](super::Tcp), unless it is a simulation.
+    pub wires: Arc<dyn Wires>,
 }

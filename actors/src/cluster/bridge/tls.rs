@@ -8,11 +8,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::options::{BridgeTls, TLS_NAME};
-use super::transport::{Cutter, Transport};
+use super::transport::Transport;
 
 /// The files do not make a TLS end.
 #[derive(Debug, thiserror::Error)]
@@ -53,18 +52,16 @@ impl Encryption {
     }
 
     /// The accepting side's handshake, without a deadline.
-    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<Transport> {
-        let Some((acceptor, _)) = &self.0 else { return Transport::plain(stream) };
-        let (remote, cutter) = (stream.peer_addr()?, Cutter::of(&stream)?);
-        Ok(Transport::encrypted(remote, cutter, acceptor.accept(stream).await?))
+    pub(super) async fn accept(&self, transport: Transport) -> std::io::Result<Transport> {
+        let Some((acceptor, _)) = &self.0 else { return Ok(transport) };
+        transport.wrapped(|stream| acceptor.accept(stream)).await
     }
 
     /// The dialling side's handshake, without a deadline.
-    pub(super) async fn connect(&self, stream: TcpStream) -> std::io::Result<Transport> {
-        let Some((_, connector)) = &self.0 else { return Transport::plain(stream) };
-        let (remote, cutter) = (stream.peer_addr()?, Cutter::of(&stream)?);
+    pub(super) async fn connect(&self, transport: Transport) -> std::io::Result<Transport> {
+        let Some((_, connector)) = &self.0 else { return Ok(transport) };
         let name = ServerName::try_from(TLS_NAME).expect("it is a DNS name");
-        Ok(Transport::encrypted(remote, cutter, connector.connect(name, stream).await?))
+        transport.wrapped(|stream| connector.connect(name, stream)).await
     }
 }
 

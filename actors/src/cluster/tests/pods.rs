@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::stage::{DEADLINE, conversation, identity_key, phone, pod, user};
-use crate::cluster::bridge::{Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links};
+use crate::cluster::bridge::{Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links, Tcp};
 use crate::cluster::{
     Cluster, Ended, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, Switchboard, View,
 };
@@ -174,6 +174,7 @@ impl World {
                 cookie: Cookie::new("the cookie"),
                 tls: None,
                 protocol_version: PROTOCOL,
+                wires: Arc::new(Tcp),
             },
             links: links.clone(),
             events: Arc::new(switchboard.clone()) as Arc<dyn LinkEvents>,

@@ -9,7 +9,7 @@ use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, Idempotenc
 use colloquy_protocol::rest::devices::{ClaimedKey, ClaimedKeys, Device, DeviceList, SignedKey};
 use uuid::Uuid;
 
-use crate::ambient;
+use crate::ambient::{self, Workers};
 use crate::connection::dispatch::{self, Sealing};
 use crate::connection::ingest::{Arrival, Batch, Ingested, ingest};
 use crate::crypto::{Body, DeviceAccount};
@@ -72,7 +72,7 @@ impl Seat {
     fn new(owner: u128, device: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let unlock = Unlock::KeyFile(folder.path().join("key"));
-        let store = Store::open(&folder.path().join("db"), &unlock).unwrap();
+        let store = Store::open(&folder.path().join("db"), &unlock, Workers::Threads).unwrap();
         let address = address(owner, device);
         let mut account = DeviceAccount::generate(address.clone());
         let (published, keys) = published(&mut account);

@@ -13,7 +13,9 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, UserId};
 
 use self::server::{Fault, Server};
+use crate::ambient::Workers;
 use crate::store::{ProfileRecord, Store, StoreError, Unlock};
+use crate::surroundings::Surroundings;
 use crate::sync::BackoffPolicy;
 use crate::{
     Client, DisconnectReason, Event, Events, IdentityChangeKind, MessageState, ProfileOptions, Registration,
@@ -41,7 +43,8 @@ fn options(server: &Server, folder: &tempfile::TempDir) -> ProfileOptions {
 
 async fn open(server: &Server, folder: &tempfile::TempDir) -> Client {
     let backoff = BackoffPolicy { first_ms: 1, max_ms: 5, stable_after_ms: 1 };
-    Client::open_with(options(server, folder), backoff).await.unwrap()
+    let surroundings = Surroundings::of_this_machine().unwrap();
+    Client::open_with(options(server, folder), backoff, surroundings).await.unwrap()
 }
 
 async fn person(server: &Server, name: &str) -> Person {
@@ -333,7 +336,7 @@ async fn a_registration_that_was_cut_short_is_finished_by_the_next_start() {
     drop(client);
     server.forget_devices(user_id);
     let unlock = Unlock::KeyFile(folder.path().join("key"));
-    let store = Store::open(&folder.path().join("db"), &unlock).unwrap();
+    let store = Store::open(&folder.path().join("db"), &unlock, Workers::Threads).unwrap();
     store
         .update(|tx| {
             let profile = tx.profile()?.unwrap();

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cluster::bridge::{
-    Bridge, BridgeArguments, BridgeOptions, BridgeTls, Cookie, LinkEvents, Links, Unsent,
+    Bridge, BridgeArguments, BridgeOptions, BridgeTls, Cookie, LinkEvents, Links, Tcp, Unsent,
 };
 use crate::metrics::Metrics;
 use crate::supervision::{
@@ -151,6 +151,7 @@ impl Cluster {
             cookie: Cookie::new(traits.cookie),
             tls: traits.tls,
             protocol_version: traits.versions,
+            wires: Arc::new(Tcp),
         };
         let arguments = BridgeArguments {
             options,

@@ -156,7 +156,7 @@ impl State {
             user_id,
             login_id: LoginId(self.next_id()),
             access_token: user_id.to_string(),
-            access_token_expires_at: crate::ambient::now() + TOKENS_LAST_MS,
+            access_token_expires_at: crate::ambient::Clock::System.now() + TOKENS_LAST_MS,
             refresh_token: format!("{user_id}/{}", self.refreshes),
         }
     }

@@ -22,10 +22,10 @@ impl State {
         let mut frames = vec![ServerFrame::AuthSuccess {
             payload: AuthSuccess {
                 session_id: SessionId(Uuid::nil()),
-                server_time: crate::ambient::now(),
+                server_time: crate::ambient::Clock::System.now(),
                 unread_count: 0,
                 heartbeat_interval_ms: 25_000,
-                token_expires_at: crate::ambient::now() + TOKENS_LAST_MS,
+                token_expires_at: crate::ambient::Clock::System.now() + TOKENS_LAST_MS,
                 device_list_version: devices.len() as u64,
                 one_time_key_count: devices[&own.device_id].one_time_keys.len() as u64,
             },
