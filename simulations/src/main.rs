@@ -1,7 +1,9 @@
-//! The load generator: measures a running server from outside, over real sockets.
+//! Simulations: worlds that break in every way there is, and a load generator that measures a running server from outside.
 //!
 //! | module | noun |
 //! |---|---|
+//! | [`chaos`] | worlds, one for each seed |
+//! | [`world`] | pods and clients in one process, on virtual time, and what befalls them |
 //! | [`cluster`] | three pods and a load balancer, to try things on |
 //! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
@@ -18,6 +20,7 @@
 //! | [`report`] | the figures, as a table and as JSON |
 #![allow(clippy::print_stdout, reason = "a command line tool prints its results")]
 
+mod chaos;
 mod cluster;
 mod idle;
 mod load;
@@ -32,6 +35,7 @@ mod tally;
 mod target;
 mod template;
 mod traffic;
+mod world;
 
 use std::process::ExitCode;
 
@@ -40,7 +44,7 @@ use clap::{Parser, Subcommand};
 /// What goes wrong in a measurement ends it; there is nobody to handle it but the reader.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Measures a Colloquy server from outside.
+/// Breaks and measures Colloquy.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -50,6 +54,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Pods and clients in one process, on virtual time, that break in every way: the same seed, the same run.
+    Chaos(chaos::ChaosOptions),
     /// Three pods, Redis, MongoDB and a load balancer, until they are told to stop.
     Cluster(cluster::ClusterArguments),
     /// Pairs of users send each other messages as fast as a window allows.
@@ -63,6 +69,7 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().command {
+        Command::Chaos(options) => Box::pin(chaos::chaos(options)).await,
         Command::Cluster(arguments) => Box::pin(cluster::run(arguments)).await,
         Command::Load(options) => Box::pin(load::run(options)).await,
         Command::Idle(options) => Box::pin(idle::run(options)).await,

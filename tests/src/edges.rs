@@ -19,8 +19,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cli", &["protocol", "client", "runtime"]),
     // Chaos needs the actors in the test's own process.
     ("tests", &["protocol", "client", "actors", "runtime", "test-services"]),
-    // The load generator starts servers and makes users as the tests do.
-    ("simulations", &["protocol", "client", "tests"]),
+    // Worlds are made of everything; the load generator starts servers and makes users as the tests do.
+    (
+        "simulations",
+        &[
+            "protocol",
+            "storage",
+            "accounts",
+            "actors",
+            "gateway-http",
+            "runtime",
+            "client",
+            "tests",
+            "simulated-entropy",
+        ],
+    ),
+    // Randomness that repeats, for worlds on virtual time.
+    ("simulations/entropy", &[]),
 ];
 
 /// Crates of others that only some of ours may name: everything behind a boundary has one place.
@@ -35,7 +50,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("mongodb", &["storage/remote"]),
     ("redis", &["storage/remote"]),
     ("jsonwebtoken", &["accounts", "gateway-http", "tests"]),
-    ("reqwest", &["client", "tests"]),
+    ("reqwest", &["client", "tests", "simulations"]),
     // The protocol has no I/O, no clock and no runtime.
     (
         "tokio",

@@ -262,13 +262,14 @@ async fn start_node(
     options: &BridgeOptions,
     encryption: &Encryption,
 ) -> Result<ActorRef<NodeServerMessage>, ActorProcessingErr> {
-    // It insists on a listener of its own: a free port of the loopback interface, and whoever comes in there is sent away.
+    // It insists on a listener of its own: on the loopback interface, and whoever comes in there is sent away.
     let loopback = match options.listen.ip() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
+    let spare = options.wires.spare_address(loopback);
     let node = NodeServer::new(
-        0,
+        spare.port(),
         options.cookie.reveal().to_owned(),
         node_name(&options.pod_id, options.incarnation),
         // Of two nodes with the same host and port it takes one for the other.
@@ -276,7 +277,7 @@ async fn start_node(
         encryption.acceptor().map(IncomingEncryptionMode::Tls),
         Some(NodeConnectionMode::Isolated),
     );
-    let node = node.with_listen_addr(loopback).with_max_inbound_frame_size(MESSAGE_MAX);
+    let node = node.with_listen_addr(spare.ip()).with_max_inbound_frame_size(MESSAGE_MAX);
     let (node, _) = Actor::spawn_linked(None, node, (), myself.get_cell()).await?;
     let (id, subscription) = ("bridge".to_owned(), Box::new(Subscription(myself.clone())));
     node.cast(NodeServerMessage::SubscribeToEvents { id, subscription })?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +30,11 @@ pub trait Wires: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Nobody is reached there.
     async fn dial(&self, address: &str) -> io::Result<Transport>;
+
+    /// Where `ractor_cluster` may have the listener it insists on, and nobody is to use: its port is told to other pods.
+    fn spare_address(&self, loopback: IpAddr) -> SocketAddr {
+        SocketAddr::new(loopback, 0)
+    }
 }
 
 /// A place where connections come in. Dropped, it is closed.

@@ -1,0 +1,243 @@
+//! `chaos`: worlds, one for each seed. One runs in this process; many run in processes of their own, so that each begins
+//! with nothing and has everything that is global in a process to itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant as WallClock};
+
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::Failure;
+use crate::world::check::Violation;
+use crate::world::course::{Figures, run};
+use crate::world::plan::{Plan, Size};
+use crate::world::trace::Kind;
+
+/// Options of `chaos`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ChaosOptions {
+    /// The one world to run.
+    #[arg(long, default_value_t = 1, conflicts_with = "seeds")]
+    seed: u64,
+    /// Many worlds instead: `1..200` is 1 to 200.
+    #[arg(long, value_parser = parse_range)]
+    seeds: Option<(u64, u64)>,
+    /// Worlds at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Texts that are written in one world.
+    #[arg(long, default_value_t = 2_000)]
+    texts: u64,
+    /// Faults on the plan of one world, about.
+    #[arg(long, default_value_t = 60)]
+    faults: usize,
+    /// Only these faults of the plan, by their place in it: `0,3,17`.
+    #[arg(long, value_delimiter = ',', conflicts_with = "seeds")]
+    only: Option<Vec<usize>>,
+    /// Print what happened, line by line.
+    #[arg(long, conflicts_with = "seeds")]
+    timeline: bool,
+    /// Write down every parcel that goes over a wire, one line each.
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    record: Option<PathBuf>,
+    /// Print one line of JSON and nothing else.
+    #[arg(long, conflicts_with = "seeds")]
+    json: bool,
+}
+
+fn parse_range(text: &str) -> Result<(u64, u64), String> {
+    let parse = |text: &str| text.parse::<u64>().map_err(|_| "seeds are numbers: 1..200".to_owned());
+    let (first, last) = text.split_once("..").ok_or("two numbers with `..` between them: 1..200")?;
+    let (first, last) = (parse(first)?, parse(last)?);
+    if first > last { Err("the first seed comes before the last".to_owned()) } else { Ok((first, last)) }
+}
+
+/// What one world has shown, as it goes from process to process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Report {
+    seed: u64,
+    digest: String,
+    figures: Figures,
+    checked: BTreeMap<String, u64>,
+    violations: Vec<String>,
+    wall_ms: u64,
+}
+
+impl Report {
+    fn line(violation: &Violation) -> String {
+        format!("{}: {}", violation.invariant.id(), violation.text)
+    }
+}
+
+/// Runs what is asked for.
+///
+/// # Errors
+/// An invariant did not hold, or a process could not be run.
+pub(crate) async fn chaos(options: ChaosOptions) -> Result<(), Failure> {
+    match options.seeds {
+        Some((first, last)) => many(&options, first, last).await,
+        None => one(&options).await,
+    }
+}
+
+fn plan_of(options: &ChaosOptions) -> Plan {
+    let mut plan = Plan::draw(options.seed, Size { texts: options.texts, faults: options.faults });
+    if let Some(only) = &options.only {
+        let all = std::mem::take(&mut plan.faults);
+        plan.faults =
+            all.into_iter().enumerate().filter(|(at, _)| only.contains(at)).map(|(_, it)| it).collect();
+    }
+    plan
+}
+
+async fn one(options: &ChaosOptions) -> Result<(), Failure> {
+    let plan = plan_of(options);
+    if !options.json {
+        describe(&plan);
+    }
+    #[allow(clippy::disallowed_methods, reason = "how long it takes is the machine's time, not the world's")]
+    let began = WallClock::now();
+    let seed = plan.seed;
+    let record = options.record.as_ref().map(File::create).transpose()?;
+    let world = std::thread::Builder::new().name("world".to_owned()).spawn(move || {
+        colloquy_simulated_entropy::seed_this_thread(seed);
+        quiet_panics();
+        run(&plan, record)
+    })?;
+    let outcome = world.join().map_err(|_| "the world itself has panicked")?;
+    let violations: Vec<String> = outcome.findings.violations.iter().map(Report::line).collect();
+    let report = Report {
+        seed,
+        digest: outcome.digest,
+        figures: outcome.figures,
+        checked: outcome.findings.checked.iter().map(|(it, count)| (it.id().to_owned(), *count)).collect(),
+        violations,
+        wall_ms: millis(began.elapsed()),
+    };
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    for note in outcome.notes.iter().filter(|note| options.timeline || note.kind == Kind::Violation) {
+        println!("{:>9.3}  {:<9}  {}", note.at_ms as f64 / 1e3, format!("{:?}", note.kind), note.text);
+    }
+    print_summary(std::slice::from_ref(&report));
+    let Figures { delay_p50_ms, delay_p99_ms, .. } = report.figures;
+    println!("text to answer: p50 {delay_p50_ms} ms, p99 {delay_p99_ms} ms");
+    println!("trace {}", report.digest);
+    if report.violations.is_empty() { Ok(()) } else { Err("an invariant did not hold".into()) }
+}
+
+/// A panic that was made to happen is no news.
+fn quiet_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<&str>().copied().unwrap_or_default();
+        if !text.starts_with("made to panic") {
+            usual(panic);
+        }
+    }));
+}
+
+fn describe(plan: &Plan) {
+    println!("seed {}", plan.seed);
+    println!(
+        "{} pods, {} people with {} devices; {} texts and {} faults in {:?}; delays: network {:?}, store {:?}, bus {:?}",
+        plan.pods,
+        plan.people,
+        plan.devices.len(),
+        plan.texts,
+        plan.faults.len(),
+        plan.length,
+        plan.network_delay,
+        plan.store_delay,
+        plan.bus_delay
+    );
+}
+
+async fn many(options: &ChaosOptions, first: u64, last: u64) -> Result<(), Failure> {
+    #[allow(clippy::disallowed_methods, reason = "how long it takes is the machine's time, not the world's")]
+    let began = WallClock::now();
+    let bar = ProgressBar::new(last - first + 1);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} worlds, {elapsed} of about {duration}  {msg}",
+    )?);
+    let program = std::env::current_exe()?;
+    let worlds = (first..=last).map(|seed| {
+        let mut command = Command::new(&program);
+        command.args(["chaos", "--json", "--seed", &seed.to_string()]);
+        command.args(["--texts", &options.texts.to_string(), "--faults", &options.faults.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        async move { (seed, command.output().await) }
+    });
+    let mut worlds = stream::iter(worlds).buffer_unordered(options.jobs.max(1));
+    let (mut reports, mut broken) = (Vec::new(), Vec::new());
+    while let Some((seed, output)) = worlds.next().await {
+        match serde_json::from_slice::<Report>(&output?.stdout) {
+            Ok(report) => {
+                for violation in &report.violations {
+                    bar.println(format!("seed {seed}: {violation}"));
+                }
+                reports.push(report);
+            }
+            Err(_) => {
+                bar.println(format!("seed {seed}: the world came to no end"));
+                broken.push(seed);
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    print_summary(&reports);
+    println!("{:.1} s", began.elapsed().as_secs_f64());
+    let mut bad: Vec<u64> = reports.iter().filter(|it| !it.violations.is_empty()).map(|it| it.seed).collect();
+    bad.extend(broken);
+    bad.sort_unstable();
+    if bad.is_empty() { Ok(()) } else { Err(format!("seeds that found something: {bad:?}").into()) }
+}
+
+fn print_summary(reports: &[Report]) {
+    let sum = |figure: fn(&Figures) -> u64| reports.iter().map(|report| figure(&report.figures)).sum::<u64>();
+    println!(
+        "{} worlds: {} texts, {} messages, {} shown; {} faults planned, {} calls and signals befallen; {} connections",
+        reports.len(),
+        sum(|it| it.texts),
+        sum(|it| it.messages),
+        sum(|it| it.shown),
+        sum(|it| it.planned_faults),
+        sum(|it| it.befallen),
+        sum(|it| it.connections),
+    );
+    println!(
+        "undecryptable at first {}, repaired {}, given up {}; {} parcels on wires; {:.0} s of the worlds' time, {:.1} s of the machine's",
+        sum(|it| it.undecryptable),
+        sum(|it| it.repaired),
+        sum(|it| it.failed),
+        sum(|it| it.parcels),
+        sum(|it| it.lasted_ms) as f64 / 1e3,
+        reports.iter().map(|report| report.wall_ms).sum::<u64>() as f64 / 1e3,
+    );
+    let mut checked: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for report in reports {
+        for (id, count) in &report.checked {
+            checked.entry(id).or_default().0 += count;
+        }
+        for violation in &report.violations {
+            let id = violation.split(':').next().unwrap_or_default();
+            checked.entry(id).or_default().1 += 1;
+        }
+    }
+    for (id, (count, violations)) in checked {
+        println!("  {id:<8} {count:>10} checked {violations:>6} violated");
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,294 @@
+//! The checkers: what must hold over the full record of what was written, answered, stored and shown. They know nothing
+//! of faults or of time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
+use serde::Serialize;
+
+use super::people::Record;
+
+/// An invariant, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Invariant {
+    Order,
+    Durable,
+    Once,
+    NoLoss,
+    E2ee,
+    Drain,
+    Authz,
+}
+
+impl Invariant {
+    /// Its id, as the documents write it.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Order => "ORDER",
+            Self::Durable => "DURABLE",
+            Self::Once => "ONCE",
+            Self::NoLoss => "NOLOSS",
+            Self::E2ee => "E2EE",
+            Self::Drain => "DRAIN",
+            Self::Authz => "AUTHZ",
+        }
+    }
+}
+
+/// An invariant that does not hold, and where.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Violation {
+    pub(crate) invariant: Invariant,
+    pub(crate) text: String,
+}
+
+/// A message as the log holds it in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Logged {
+    pub(crate) sequence_number: u64,
+    pub(crate) message_id: MessageId,
+    pub(crate) sender: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) key: IdempotencyKey,
+    /// The devices it was encrypted for.
+    pub(crate) told: BTreeSet<(UserId, DeviceId)>,
+}
+
+/// A message as a device holds it in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// `None`: it still waits to be sent, or has failed.
+    pub(crate) sequence_number: Option<u64>,
+    pub(crate) content: Content,
+}
+
+/// What a device can show of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// This text of this device.
+    Text(usize, u64),
+    /// It cannot be read (yet).
+    Undecryptable,
+    /// It was never encrypted for this device.
+    Unavailable,
+    /// A text nobody has written.
+    Foreign,
+}
+
+/// One device in the end.
+pub(crate) struct Seen<'a> {
+    pub(crate) number: usize,
+    pub(crate) user_id: UserId,
+    pub(crate) device_id: DeviceId,
+    pub(crate) record: &'a Record,
+    pub(crate) history: BTreeMap<ConversationId, Vec<Held>>,
+}
+
+/// Everything there is to look at.
+pub(crate) struct Evidence<'a> {
+    pub(crate) logs: BTreeMap<ConversationId, Vec<Logged>>,
+    pub(crate) devices: Vec<Seen<'a>>,
+    /// Times that something unencrypted was heard on a wire, or lay in the store.
+    pub(crate) in_clear: u64,
+    /// What the pods counted themselves.
+    pub(crate) counted_by_pods: u64,
+}
+
+/// What was looked at and found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) checked: BTreeMap<Invariant, u64>,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Findings {
+    /// One thing was looked at; `text` says what is wrong with it if it does not hold.
+    pub(crate) fn expect(&mut self, invariant: Invariant, holds: bool, text: impl FnOnce() -> String) {
+        *self.checked.entry(invariant).or_default() += 1;
+        if !holds {
+            self.violations.push(Violation { invariant, text: text() });
+        }
+    }
+}
+
+/// Every check there is, over a finished run.
+pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
+    numbers(evidence, findings);
+    keys(evidence, findings);
+    for device in &evidence.devices {
+        answers(device, evidence, findings);
+        shown_in_order(device, findings);
+        written(device, evidence, findings);
+        held(device, evidence, findings);
+    }
+    findings.expect(Invariant::E2ee, evidence.in_clear == 0, || {
+        format!("a text was seen unencrypted {} times", evidence.in_clear)
+    });
+    findings.expect(Invariant::Order, evidence.counted_by_pods == 0, || {
+        format!("the pods themselves have counted {} violations", evidence.counted_by_pods)
+    });
+}
+
+/// ORDER: numbers are 1..n.
+fn numbers(evidence: &Evidence<'_>, findings: &mut Findings) {
+    for (conversation, log) in &evidence.logs {
+        for (expected, message) in (1..).zip(log) {
+            let found = message.sequence_number;
+            findings.expect(Invariant::Order, found == expected, || {
+                format!("{conversation} has {found} where {expected} should stand")
+            });
+        }
+    }
+}
+
+/// ONCE: one key, one message.
+fn keys(evidence: &Evidence<'_>, findings: &mut Findings) {
+    let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    for (conversation, log) in &evidence.logs {
+        for Logged { message_id, sender, key, sequence_number, .. } in log {
+            let is_first = ids.insert(*message_id) && keys.insert((*sender, *key));
+            findings.expect(Invariant::Once, is_first, || {
+                format!("message {sequence_number} of {conversation} is there twice")
+            });
+        }
+    }
+}
+
+/// DURABLE, ONCE and NOLOSS: what was answered was in the log then, and is still there.
+fn answers(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
+    for answered in &device.record.answered {
+        let place = || format!("message {} of {}", answered.sequence_number, answered.conversation_id);
+        findings.expect(Invariant::Durable, answered.was_stored, || {
+            format!("device {} had an answer for {} before it was stored", device.number, place())
+        });
+        let log = evidence.logs.get(&answered.conversation_id);
+        let index = usize::try_from(answered.sequence_number).unwrap_or(0).saturating_sub(1);
+        let stands = log.and_then(|log| log.get(index)).is_some_and(|logged| {
+            logged.message_id == answered.message_id && logged.device == device.device_id
+        });
+        findings.expect(Invariant::NoLoss, stands, || {
+            format!("device {} had an answer for {}, which is not there", device.number, place())
+        });
+    }
+    let lost = device.record.lost;
+    findings.expect(Invariant::NoLoss, lost == 0, || {
+        format!("device {} was told that {lost} messages are gone", device.number)
+    });
+}
+
+/// ORDER: within one life a device is shown a conversation forwards.
+fn shown_in_order(device: &Seen<'_>, findings: &mut Findings) {
+    for life in &device.record.shown {
+        let mut last: BTreeMap<ConversationId, u64> = BTreeMap::new();
+        for shown in life {
+            let before = last.insert(shown.conversation_id, shown.sequence_number).unwrap_or(0);
+            findings.expect(Invariant::Order, shown.sequence_number > before, || {
+                format!(
+                    "device {} was shown message {} of {} after {before}",
+                    device.number, shown.sequence_number, shown.conversation_id
+                )
+            });
+        }
+    }
+}
+
+/// NOLOSS, ONCE and ORDER of what one device has written: each text it took stands in its own history under a number,
+/// once, and in the order in which they were written.
+fn written(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
+    let mut found: BTreeMap<u64, (ConversationId, u64)> = BTreeMap::new();
+    for (conversation, history) in &device.history {
+        let mut last = None;
+        for held in history {
+            let Content::Text(by, number) = held.content else { continue };
+            let Some(sequence_number) = held.sequence_number.filter(|_| by == device.number) else {
+                continue;
+            };
+            let is_first = found.insert(number, (*conversation, sequence_number)).is_none();
+            findings.expect(Invariant::Once, is_first, || {
+                format!("text {number} of device {by} is in the log twice")
+            });
+            findings.expect(Invariant::Order, last < Some(number), || {
+                format!("text {number} of device {by} was numbered after {last:?}")
+            });
+            last = Some(number);
+        }
+    }
+    for text in &device.record.written {
+        let place = found.get(&text.number);
+        if text.is_taken {
+            findings.expect(Invariant::NoLoss, place.is_some(), || {
+                format!("text {} of device {} was never sent", text.number, device.number)
+            });
+        }
+        let Some((conversation, sequence_number)) = place else { continue };
+        reaches_all(device, text.number, (*conversation, *sequence_number), evidence, findings);
+    }
+}
+
+/// NOLOSS and E2EE: a text is held, readable, by every device it was encrypted for.
+fn reaches_all(
+    device: &Seen<'_>,
+    number: u64,
+    (conversation, sequence_number): (ConversationId, u64),
+    evidence: &Evidence<'_>,
+    findings: &mut Findings,
+) {
+    let index = usize::try_from(sequence_number).unwrap_or(0).saturating_sub(1);
+    let logged = evidence.logs.get(&conversation).and_then(|log| log.get(index));
+    let Some(logged) = logged else { return };
+    for other in evidence.devices.iter().filter(|other| other.number != device.number) {
+        if !logged.told.contains(&(other.user_id, other.device_id.clone())) {
+            continue;
+        }
+        let history = other.history.get(&conversation);
+        let held = history.and_then(|history| {
+            let at = history.binary_search_by_key(&Some(sequence_number), |held| held.sequence_number);
+            at.ok().map(|at| &history[at].content)
+        });
+        let expected = Content::Text(device.number, number);
+        findings.expect(Invariant::NoLoss, held.is_some(), || {
+            format!(
+                "device {} does not hold text {number} of device {} (message {sequence_number} of {conversation})",
+                other.number, device.number
+            )
+        });
+        findings.expect(Invariant::E2ee, held.is_none_or(|held| *held == expected), || {
+            format!(
+                "device {} holds text {number} of device {} (message {sequence_number} of {conversation}) as {held:?}",
+                other.number, device.number
+            )
+        });
+    }
+}
+
+/// AUTHZ and ORDER of what one device holds: only its owner's conversations, only what somebody wrote, each number once.
+fn held(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
+    for (conversation, history) in &device.history {
+        let log = evidence.logs.get(conversation);
+        let takes_part = evidence
+            .devices
+            .iter()
+            .any(|other| ConversationId::of_pair(device.user_id, other.user_id) == *conversation);
+        findings.expect(Invariant::Authz, takes_part, || {
+            format!("device {} holds {conversation}, in which its owner takes no part", device.number)
+        });
+        let mut last = 0;
+        for held in history {
+            let Some(sequence_number) = held.sequence_number else { continue };
+            findings.expect(Invariant::Order, sequence_number > last, || {
+                format!("device {} holds {sequence_number} of {conversation} after {last}", device.number)
+            });
+            last = sequence_number;
+            findings.expect(Invariant::E2ee, held.content != Content::Foreign, || {
+                format!("device {} holds a text of {conversation} that nobody wrote", device.number)
+            });
+            // What was not meant for this device need not be readable by it; what was is looked at by its writer.
+            let is_meant = held.content != Content::Unavailable;
+            let index = usize::try_from(sequence_number).unwrap_or(0).saturating_sub(1);
+            findings.expect(Invariant::NoLoss, !is_meant || log.is_some_and(|log| log.len() > index), || {
+                format!("device {} holds {sequence_number} of {conversation}, not in the log", device.number)
+            });
+        }
+    }
+}
