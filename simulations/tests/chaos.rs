@@ -32,7 +32,12 @@ fn no_invariant_is_broken_in_worlds_that_are_known_and_in_some_that_are_new() {
     for (first, last) in [(1, KNOWN), (fresh, fresh + FRESH - 1)] {
         let seeds = format!("{first}..{last}");
         let run = chaos(&["--seeds", &seeds]);
-        assert!(run.status.success(), "seeds {seeds}:\n{}{}", text(&run), String::from_utf8_lossy(&run.stderr));
+        assert!(
+            run.status.success(),
+            "seeds {seeds}:\n{}{}",
+            text(&run),
+            String::from_utf8_lossy(&run.stderr)
+        );
     }
 }
 

@@ -99,6 +99,19 @@ impl<T> ReorderBuffer<T> {
         std::mem::take(&mut self.held).into_values().flatten().collect()
     }
 
+    /// As [`Self::give_up`], of the first gap alone: hands out what stood right behind it. What stands behind another one
+    /// waits anew.
+    pub fn give_up_first(&mut self, now: Instant) -> Vec<T> {
+        let mut ready = Vec::new();
+        if self.give_up_at.is_some_and(|at| at <= now)
+            && let Some(first) = self.held.keys().next().copied()
+        {
+            self.next = first;
+            self.take_run(&mut ready, now);
+        }
+        ready
+    }
+
     /// If the gap's time has come, hands back everything that is held, and goes on waiting for the number it waits for.
     pub fn hand_back(&mut self, now: Instant) -> Vec<T> {
         if self.give_up_at.is_none_or(|at| at > now) {
@@ -112,7 +125,7 @@ impl<T> ReorderBuffer<T> {
         back.into_values().flatten().collect()
     }
 
-    /// What waits.
+    /// What waits, in order.
     pub fn held(&self) -> impl Iterator<Item = &T> {
         self.held.values().flatten()
     }
@@ -161,6 +174,19 @@ mod tests {
         assert_eq!(buffer.give_up(start + REORDER_TIMEOUT), [2, 3]);
         assert_eq!(buffer.push(1, 1, start + REORDER_TIMEOUT), Pushed::Ready(vec![1]));
         assert_eq!(buffer.push(4, 4, start + REORDER_TIMEOUT), Pushed::Ready(vec![4]));
+    }
+
+    #[test]
+    fn of_two_gaps_the_first_may_be_given_up_alone_and_the_other_waits_anew() {
+        let (mut buffer, start) = (ReorderBuffer::expecting(1), Instant::now());
+        for number in [2, 3, 5] {
+            assert_eq!(buffer.push(number, number, start), Pushed::Held);
+        }
+        assert!(buffer.give_up_first(start + Duration::from_millis(4_999)).is_empty());
+        let later = start + REORDER_TIMEOUT;
+        assert_eq!(buffer.give_up_first(later), [2, 3]);
+        assert_eq!(buffer.give_up_at(), Some(later + REORDER_TIMEOUT));
+        assert_eq!(buffer.push(4, 4, later), Pushed::Ready(vec![4, 5]));
     }
 
     #[test]

@@ -120,18 +120,20 @@ impl Sequencer {
     /// Lets go of what has waited too long for the message before it. What an ended connection left waiting is dropped:
     /// its client sends it again on the next one, behind the message that is missing here (ORDER). What waits for a message
     /// that is not missing, but on its way to another owner, is answered "try again": its turn comes when that one has its
-    /// answer.
+    /// answer. Behind a message that follows nothing, others may follow it: it goes on, and they after it.
     #[must_use]
     pub fn give_up_gaps(&mut self, now: Instant) -> Vec<(Reply, Answer)> {
         self.forget_ended();
         let mut answers = Vec::new();
         for lane in self.lanes.values_mut() {
             let follows = |held: &Submission| held.order.is_some_and(|order| order.follows_unanswered);
-            if lane.buffer.held().any(|held| follows(held)) {
+            if !lane.buffer.held().any(|held| follows(held)) {
+                self.ready.extend(lane.buffer.give_up(now));
+            } else if !lane.buffer.held().next().is_some_and(|first| follows(first)) {
+                self.ready.extend(lane.buffer.give_up_first(now));
+            } else {
                 let back = lane.buffer.hand_back(now).into_iter();
                 answers.extend(back.map(|held| (held.reply, Answer::Refused(ErrorCode::Unavailable))));
-            } else {
-                self.ready.extend(lane.buffer.give_up(now));
             }
         }
         answers
@@ -288,6 +290,7 @@ mod tests {
     use colloquy_protocol::envelope::{Algorithm, Envelope};
     use colloquy_protocol::frame::MessageType;
     use colloquy_protocol::ids::{DeviceId, IdempotencyKey, UserId};
+    use colloquy_protocol::limits::REORDER_TIMEOUT;
     use ractor::{Actor, ActorProcessingErr, ActorRef};
     use rand::SeedableRng;
     use uuid::Uuid;
@@ -342,6 +345,38 @@ mod tests {
         };
         let reply = Reply::owed_to(from.clone(), 1);
         Box::new(Submission { message, order: None, reply, arrived: Instant::now() })
+    }
+
+    fn in_order(from: &Correspondent, client_sequence: u64, follows_unanswered: bool) -> Box<Submission> {
+        let order = Some(SenderOrder { client_sequence, expected: 1, follows_unanswered });
+        Box::new(Submission { order, ..*submission(from) })
+    }
+
+    #[tokio::test]
+    async fn behind_a_gap_nobody_will_fill_messages_that_follow_each_other_go_on() {
+        let (from, now) = (correspondent().await, Instant::now());
+        let mut sequencer = Sequencer::new(ConversationId(Uuid::nil()));
+        // Its sender has seen the first one in the log and does not send it again; the session has not.
+        for (number, follows) in [(2, false), (3, true), (4, true)] {
+            sequencer.accept(in_order(&from, number, follows), now).map_err(|(_, code)| code).unwrap();
+        }
+        assert!(!sequencer.wants_batch());
+        let answers = sequencer.give_up_gaps(now + REORDER_TIMEOUT);
+        assert!(answers.is_empty(), "nobody is told to try again: it would be the same again");
+        assert_eq!((sequencer.ready.len(), sequencer.next_give_up()), (3, None));
+    }
+
+    #[tokio::test]
+    async fn behind_a_message_that_is_on_its_way_elsewhere_nothing_goes_on() {
+        let (from, now) = (correspondent().await, Instant::now());
+        let mut sequencer = Sequencer::new(ConversationId(Uuid::nil()));
+        for number in [2, 3] {
+            sequencer.accept(in_order(&from, number, true), now).map_err(|(_, code)| code).unwrap();
+        }
+        let answers = sequencer.give_up_gaps(now + REORDER_TIMEOUT);
+        let again = |(_, answer): &(Reply, Answer)| *answer == Answer::Refused(ErrorCode::Unavailable);
+        assert!(answers.len() == 2 && answers.iter().all(again));
+        assert!(sequencer.ready.is_empty());
     }
 
     #[tokio::test]

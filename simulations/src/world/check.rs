@@ -243,6 +243,9 @@ fn reaches_all(
         }
         let history = other.history.get(&conversation);
         let held = history.and_then(|history| {
+            // What still waits to be sent stands behind everything that has a number.
+            let numbered = history.partition_point(|held| held.sequence_number.is_some());
+            let history = &history[..numbered];
             let at = history.binary_search_by_key(&Some(sequence_number), |held| held.sequence_number);
             at.ok().map(|at| &history[at].content)
         });
