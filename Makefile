@@ -7,6 +7,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LISTEN ?= 127.0.0.1:8080
 DATA_DIR ?= .colloquy
+SEEDS ?= 1..50
 KOSOKU := $(TARGET)/kosoku
 
 .PHONY: help
@@ -71,6 +72,11 @@ bench: ## Measure a message's way to its durable ack, and the memory of an idle 
 	cargo build --release -p colloquy -p colloquy-simulations
 	$(TARGET)/release/colloquy-simulations load --pairs 200 --window 16 --seconds 15
 	$(TARGET)/release/colloquy-simulations idle --connections 5000
+
+.PHONY: chaos
+chaos: ## Worlds of pods and clients on virtual time, in which everything breaks (SEEDS=1..50)
+	cargo build --release -p colloquy-simulations
+	$(TARGET)/release/colloquy-simulations chaos --seeds $(SEEDS)
 
 .PHONY: rolling
 rolling: test-services ## Restart each of three pods under traffic, and say what clients notice of it
