@@ -182,12 +182,12 @@ async fn many(options: &ChaosOptions, first: u64, last: u64) -> Result<(), Failu
         match serde_json::from_slice::<Report>(&output?.stdout) {
             Ok(report) => {
                 for violation in &report.violations {
-                    bar.println(format!("seed {seed}: {violation}"));
+                    bar.suspend(|| println!("seed {seed}: {violation}"));
                 }
                 reports.push(report);
             }
             Err(_) => {
-                bar.println(format!("seed {seed}: the world came to no end"));
+                bar.suspend(|| println!("seed {seed}: the world came to no end"));
                 broken.push(seed);
             }
         }
