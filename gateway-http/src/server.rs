@@ -97,7 +97,6 @@ impl HttpServer {
     /// flight finish until the deadline, and returns. Upgraded sockets go on: they belong to whoever upgraded them.
     pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) -> Stopped {
         let Self { listener, options } = self;
-        let http = http(&options);
         let free = Arc::new(Semaphore::new(options.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
         let mut connections = JoinSet::new();
         let mut stopping = pin!(stopped(stop.clone()));
@@ -110,9 +109,9 @@ impl HttpServer {
                 accepted = next => accepted,
             };
             tune(&stream);
-            let (router, http, stop) = (router.clone(), http.clone(), stop.clone());
+            let (router, stop) = (router.clone(), stop.clone());
             connections.spawn(async move {
-                speak(&http, stream, peer, router, stop).await;
+                serve_connection(stream, peer, router, options, stop).await;
                 drop(permit);
             });
         }
@@ -120,29 +119,6 @@ impl HttpServer {
         drop(listener);
         finish(connections, Duration::from_millis(options.stop_deadline_ms)).await
     }
-}
-
-/// Serves one connection, over whatever carries it, until it ends or is upgraded; once `stop` turns true, until the
-/// request in flight is answered.
-pub async fn serve_connection<S>(
-    stream: S,
-    peer: SocketAddr,
-    router: Router,
-    options: ServerOptions,
-    stop: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    speak(&http(&options), stream, peer, router, stop).await;
-}
-
-fn http(options: &ServerOptions) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(options.header_read_timeout_ms.max(1)))
-        .max_buf_size(HEAD_MAX_BYTES)
-        .keep_alive(true);
-    http
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
@@ -185,15 +161,22 @@ fn tune(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(SEND_TIMEOUT));
 }
 
-async fn speak<S>(
-    http: &http1::Builder,
+/// Serves one connection, over whatever carries it, until it ends or is upgraded; once `stop` turns true, until the
+/// request in flight is answered.
+pub async fn serve_connection<S>(
     stream: S,
     peer: SocketAddr,
     router: Router,
+    options: ServerOptions,
     stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(options.header_read_timeout_ms.max(1)))
+        .max_buf_size(HEAD_MAX_BYTES)
+        .keep_alive(true);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         router.clone().oneshot(request)
