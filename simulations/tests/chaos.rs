@@ -27,7 +27,7 @@ fn the_same_seed_gives_the_same_run_to_the_byte_and_another_seed_another() {
 
 #[test]
 fn no_invariant_is_broken_in_worlds_that_are_known_and_in_some_that_are_new() {
-    // From the time: a world that was never run before. It is named if it finds something.
+    // Worlds that are hardly ever run twice. It is named if it finds something.
     let fresh = u64::from(std::process::id()) * 1_000_003;
     for (first, last) in [(1, KNOWN), (fresh, fresh + FRESH - 1)] {
         let seeds = format!("{first}..{last}");

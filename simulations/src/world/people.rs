@@ -1,5 +1,6 @@
 //! People and their devices: real client SDKs that write to each other, and what each of them has done and seen.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -288,7 +289,7 @@ impl Life {
 
     async fn talk(&mut self, client: &Client, mut events: Events) {
         let mut next = Instant::now() + self.pause();
-        let mut sent_at = std::collections::BTreeMap::new();
+        let mut sent_at = BTreeMap::new();
         loop {
             tokio::select! {
                 biased;
@@ -314,7 +315,7 @@ impl Life {
         self.around.interval.mul_f64(share)
     }
 
-    async fn write(&mut self, client: &Client, sent_at: &mut std::collections::BTreeMap<u64, Duration>) {
+    async fn write(&mut self, client: &Client, sent_at: &mut BTreeMap<u64, Duration>) {
         let others: Vec<usize> = (0..self.around.people).filter(|person| *person != self.owner).collect();
         let to = others[self.rng.random_range(0..others.len())];
         let Some(user_id) = self.around.users.lock().unwrap_or_else(PoisonError::into_inner)[to] else {
@@ -338,12 +339,7 @@ impl Life {
         }
     }
 
-    async fn heard(
-        &mut self,
-        client: &Client,
-        event: Event,
-        sent_at: &mut std::collections::BTreeMap<u64, Duration>,
-    ) {
+    async fn heard(&mut self, client: &Client, event: Event, sent_at: &mut BTreeMap<u64, Duration>) {
         let now = self.around.time.now();
         match event {
             Event::Connected { .. } => {

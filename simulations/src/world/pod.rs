@@ -20,7 +20,7 @@ use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::local::LocalBus;
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::ports::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::bus::{BusBehind, Post};
@@ -71,7 +71,7 @@ pub(crate) struct Running {
 }
 
 enum Order {
-    Kill(ActorKind, oneshot::Sender<bool>),
+    Kill(ActorKind),
     Drain,
 }
 
@@ -96,11 +96,6 @@ impl Pod {
     /// Where clients reach it.
     pub(crate) fn address(&self) -> SocketAddr {
         client_address(self.place)
-    }
-
-    /// Where it tells of itself.
-    pub(crate) fn operations(place: Place) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, u8::try_from(place.0).unwrap_or(u8::MAX)], 9464))
     }
 
     /// Starts its process.
@@ -164,9 +159,8 @@ impl Pod {
 impl Running {
     /// Kills an actor of this kind, if there is one and the pod hears of it.
     pub(crate) fn kill(&self, kind: ActorKind) {
-        let (done, _) = oneshot::channel();
         // A pod that is asked more than it can take is in trouble enough.
-        let _ = self.orders.try_send(Order::Kill(kind, done));
+        let _ = self.orders.try_send(Order::Kill(kind));
     }
 
     /// Has it go away in order (SIGTERM).
@@ -190,17 +184,11 @@ fn config() -> Config {
 }
 
 async fn live_on(assembly: Assembly, network: Network, place: Place, mut orders: mpsc::Receiver<Order>) {
-    let Assembly { mut node, readiness, public, operations } = assembly;
-    let (Ok(clients), Ok(scrapes)) =
-        (network.listen(place, client_address(place)), network.listen(place, Pod::operations(place)))
-    else {
-        return;
-    };
+    let Assembly { mut node, readiness, public, .. } = assembly;
+    let Ok(clients) = network.listen(place, client_address(place)) else { return };
     node.settled().await;
     readiness.advance(Phase::Ready);
     let (stop, stopped) = watch::channel(false);
-    let (_never, unstopped) = watch::channel(false);
-    tokio::spawn(accept(scrapes, operations, unstopped));
     let clients = tokio::spawn(accept(clients, public, stopped));
     loop {
         let order = tokio::select! {
@@ -210,8 +198,8 @@ async fn live_on(assembly: Assembly, network: Network, place: Place, mut orders:
         };
         match order {
             None => return,
-            Some(Order::Kill(kind, done)) => {
-                let _ = done.send(node.kill_one(kind).await);
+            Some(Order::Kill(kind)) => {
+                node.kill_one(kind).await;
             }
             Some(Order::Drain) => {
                 readiness.advance(Phase::Draining);
