@@ -2,7 +2,8 @@
 //!
 //! Time comes from the [`Clock`], not from the JWT library: simulations run on virtual time. A token is good until
 //! [`LEEWAY`] after its `exp`, so that a pod whose clock runs ahead does not refuse what another has just issued; for
-//! the same reason a token may be up to [`LEEWAY`] from the future, but no more.
+//! the same reason a token may be up to [`LEEWAY`] from the future. One that is further ahead is [`InvalidToken::Early`]:
+//! it is ours, so it is a pod's clock that is wrong, and nobody is to lose a log-in over that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,9 +87,12 @@ pub struct AccessClaims {
 /// Why a token does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// It is not a token, is forged, from the future, or of another purpose.
+    /// It is not a token, is forged, or of another purpose.
     #[error("the token is not valid")]
     Invalid,
+    /// It is ours and from the future: the clock here is behind, or that of the pod that issued it ahead.
+    #[error("the token is from the future: the clocks of two pods lie further apart than {LEEWAY:?}")]
+    Early,
     /// It was good once.
     #[error("the token has expired")]
     Expired,
@@ -212,7 +216,7 @@ pub(crate) fn sign<C: Serialize>(key: &SigningKey, typ: &str, claims: &C) -> Res
 pub(crate) fn check_times(iat: u64, exp: u64, now: UnixMillis) -> Result<(), InvalidToken> {
     let (now, leeway) = (now / 1000, LEEWAY.as_secs());
     if iat > now.saturating_add(leeway) {
-        return Err(InvalidToken::Invalid);
+        return Err(InvalidToken::Early);
     }
     if exp.saturating_add(leeway) <= now {
         return Err(InvalidToken::Expired);
@@ -271,7 +275,7 @@ mod tests {
     async fn a_clock_that_is_a_day_off_is_not_believed() {
         let (token, day) = (issue(&key(1)), u64::try_from(DAY.as_millis()).unwrap());
         assert_eq!(verify_at(&token, NOW + day), Err(InvalidToken::Expired));
-        assert_eq!(verify_at(&token, NOW - day), Err(InvalidToken::Invalid));
+        assert_eq!(verify_at(&token, NOW - day), Err(InvalidToken::Early));
         assert!(verify_at(&token, NOW - 60_000).is_ok());
     }
 

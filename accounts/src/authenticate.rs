@@ -30,6 +30,9 @@ pub enum AuthError {
     /// It was good once; a refresh helps.
     #[error("the token has expired")]
     Expired,
+    /// It is ours, and from the future: another pod may take it, or this one once its clock is right.
+    #[error("the token is from the future")]
+    Early,
     /// Its log-in has been revoked; a refresh does not help.
     #[error("the log-in has been revoked")]
     Revoked,
@@ -62,6 +65,10 @@ impl Authenticator {
     pub async fn authenticate(&self, access_token: &str) -> Result<Authenticated, AuthError> {
         let claims = self.verifier.verify(access_token).map_err(|error| match error {
             InvalidToken::Invalid => AuthError::Invalid,
+            InvalidToken::Early => {
+                tracing::warn!(%error, "set the clocks of all pods by one source of time");
+                AuthError::Early
+            }
             InvalidToken::Expired => AuthError::Expired,
         })?;
         let login = self.logins.get(claims.login_id).await?.ok_or(AuthError::Revoked)?;

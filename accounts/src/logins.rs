@@ -13,7 +13,7 @@ use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::login::{Login, Presented, Rotation};
 use colloquy_storage::ports::{self, StoreError, StoreResult};
 
-use crate::access_token::{SigningFailed, TokenIssuer, TokenOptions};
+use crate::access_token::{InvalidToken, SigningFailed, TokenIssuer, TokenOptions};
 use crate::contact::Contact;
 use crate::hooks::{AccountHooks, awaited, to_its_end};
 use crate::invalid_field::InvalidField;
@@ -72,6 +72,9 @@ pub enum RefreshError {
     /// It is not one of ours, too old, or its log-in has been revoked.
     #[error("the refresh token is not valid")]
     Invalid,
+    /// It is ours, and from the future: another pod may take it, or this one once its clock is right.
+    #[error("the refresh token is from the future")]
+    Early,
     /// It was used before; its log-in has been revoked now.
     #[error("the refresh token was used before")]
     Reused,
@@ -196,7 +199,13 @@ impl Logins {
     /// [`RefreshError`].
     pub async fn refresh(&self, request: Refresh) -> Result<Tokens, RefreshError> {
         let now = self.clock.now();
-        let claims = self.refresh.verify(&request.refresh_token, now).map_err(|_| RefreshError::Invalid)?;
+        let claims = self.refresh.verify(&request.refresh_token, now).map_err(|error| match error {
+            InvalidToken::Early => {
+                tracing::warn!(%error, "set the clocks of all pods by one source of time");
+                RefreshError::Early
+            }
+            InvalidToken::Invalid | InvalidToken::Expired => RefreshError::Invalid,
+        })?;
         let (logins, hooks) = (Arc::clone(&self.logins), Arc::clone(&self.hooks));
         let presented = Presented { generation: claims.generation, request_id: request.request_id };
         let rotation = to_its_end(async move {

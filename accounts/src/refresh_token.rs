@@ -100,4 +100,13 @@ mod tests {
         assert!(refresh.verify(&token, NOW + lifetime).is_ok());
         assert_eq!(refresh.verify(&token, NOW + lifetime + 60_000), Err(InvalidToken::Expired));
     }
+
+    #[test]
+    fn a_refresh_token_of_a_pod_whose_clock_is_ahead_is_not_yet_good_and_not_a_forgery() {
+        let key = Arc::new(SigningKey::generate(&Entropy::from_seed(1)).unwrap());
+        let refresh = RefreshTokens::new(key, TokenOptions::default());
+        let token = refresh.issue(LOGIN, 0, NOW + 90_000).unwrap();
+        assert_eq!(refresh.verify(&token, NOW), Err(InvalidToken::Early));
+        assert!(refresh.verify(&token, NOW + 30_000).is_ok());
+    }
 }

@@ -24,6 +24,8 @@ pub struct SessionHandle {
     pub(super) mailbox: Mailbox<SessionMessage>,
     pub(crate) closing: Closing,
     pub(super) ended: AtomicBool,
+    /// It has been entered in the live directory: whoever looks there finds it, unless the directory has forgotten it.
+    pub(crate) is_entered: AtomicBool,
     /// A `Resync` waits in the mailbox.
     pub(super) resyncs: AtomicBool,
 }
@@ -45,6 +47,7 @@ impl SessionHandle {
             mailbox,
             closing,
             ended: AtomicBool::new(false),
+            is_entered: AtomicBool::new(false),
             resyncs: AtomicBool::new(false),
         }
     }

@@ -49,7 +49,7 @@ impl From<AuthError> for NotLetIn {
             AuthError::Invalid => (ErrorCode::InvalidToken, CloseCode::InvalidToken),
             AuthError::Expired => (ErrorCode::TokenExpired, CloseCode::TokenExpired),
             AuthError::Revoked => (ErrorCode::TokenRevoked, CloseCode::TokenRevoked),
-            AuthError::Unavailable(_) => (ErrorCode::Unavailable, CloseCode::Internal),
+            AuthError::Early | AuthError::Unavailable(_) => (ErrorCode::Unavailable, CloseCode::Internal),
         };
         Self { code, close }
     }
@@ -166,6 +166,7 @@ impl SessionState {
             mailbox: Mailbox::new(myself.clone(), depth, MAILBOX_CAPACITY),
             closing: self.outlet.line().closing().clone(),
             ended: AtomicBool::new(false),
+            is_entered: AtomicBool::new(false),
             resyncs: AtomicBool::new(false),
         })
     }

@@ -45,6 +45,7 @@ where
             AuthError::Invalid => Refusal::of_given_token(ErrorCode::InvalidToken),
             AuthError::Expired => Refusal::of_given_token(ErrorCode::TokenExpired),
             AuthError::Revoked => Refusal::of_given_token(ErrorCode::TokenRevoked),
+            AuthError::Early => Refusal::new(ErrorCode::Unavailable).detail("the server's clock is wrong"),
             AuthError::Unavailable(error) => error.into(),
         })
     }

@@ -40,6 +40,9 @@ impl IntoResponse for RouteError {
             Self::Refresh(RefreshError::Invalid) => {
                 Refusal::new(ErrorCode::InvalidToken).detail("log in again")
             }
+            Self::Refresh(RefreshError::Early) => {
+                Refusal::new(ErrorCode::Unavailable).detail("the server's clock is wrong")
+            }
             Self::Refresh(RefreshError::Reused) => Refusal::new(ErrorCode::RefreshTokenReused),
             Self::Revoke(RevokeError::Unknown) => Refusal::new(ErrorCode::UnknownLogin),
             Self::LogIn(LogInError::Signing(error)) | Self::Refresh(RefreshError::Signing(error)) => {
