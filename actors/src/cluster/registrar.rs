@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,7 +54,8 @@ impl Registrar {
         let device = (session.user_id, session.device_id.clone());
         if self.0.try_cast(RegistrarMessage::Enter(device, entered)).is_ok() {
             // Not entered in time, it is entered later, and everybody looks then.
-            let _ = timeout(ENTRY_PATIENCE, waiting).await;
+            let entered = timeout(ENTRY_PATIENCE, waiting).await;
+            session.is_entered.store(matches!(entered, Ok(Ok(()))), Ordering::Relaxed);
         }
     }
 
@@ -99,6 +101,8 @@ pub enum RegistrarMessage {
 #[derive(Debug, Default)]
 pub struct Round {
     enter: Vec<Connection>,
+    /// Of those, which ought to be there.
+    known: Vec<bool>,
     leave: Vec<Connection>,
     sightings: HashMap<UserId, Sighted>,
     /// Everybody who is here is entered.
@@ -107,6 +111,8 @@ pub struct Round {
     began: Option<Instant>,
     /// A session has not waited until it was entered: it may have missed what was told meanwhile.
     outwaited: bool,
+    /// The directory had forgotten somebody, who may have missed what was told since.
+    forgotten: bool,
 }
 
 type Sighted = (PresenceStatus, UnixMillis);
@@ -211,7 +217,8 @@ impl Actor for RegistrarActor {
         letter: Self::Msg,
         state: &mut RegistrarState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             RegistrarMessage::Enter(device, waiting) => {
                 let wanted = state.devices.entry(device).or_default();
                 wanted.is_open = true;
@@ -251,6 +258,7 @@ impl RegistrarState {
         self.under_way = false;
         match done {
             Ok(()) => {
+                self.incomplete |= round.forgotten;
                 if round.renews {
                     // This pod was frozen: what was entered has run out.
                     self.incomplete |= self.renewed_at.elapsed() >= CONNECTION_TTL;
@@ -316,6 +324,7 @@ impl RegistrarState {
             let pod_id = self.services.pod_id.clone();
             let connection = Connection { user_id, device_id, pod_id, generation: self.generation };
             if wanted.is_open || self.has_another(&connection) {
+                round.known.push(false);
                 round.enter.push(connection);
             } else {
                 round.leave.push(connection);
@@ -338,6 +347,7 @@ impl RegistrarState {
         self.renewals = self.renewals.wrapping_add(1);
         let pod_id = &self.services.pod_id;
         self.services.sessions.for_each(|session| {
+            round.known.push(session.is_entered.load(Ordering::Relaxed));
             round.enter.push(Connection {
                 user_id: session.user_id,
                 device_id: session.device_id.clone(),
@@ -368,7 +378,8 @@ impl Round {
         pod_id: PodId,
         waiting: Vec<oneshot::Sender<()>>,
     ) -> StoreResult<()> {
-        live.enter(&self.enter, CONNECTION_TTL).await?;
+        let fresh = live.enter(&self.enter, CONNECTION_TTL).await?;
+        self.forgotten = fresh.iter().zip(&self.known).any(|(fresh, known)| *fresh && *known);
         for waiting in waiting {
             self.outwaited |= waiting.send(()).is_err();
         }
@@ -506,6 +517,22 @@ mod tests {
         pass(3 * RETRY_PAUSE).await;
         session.hears_nothing().await;
         town.bus.mend();
+        assert!(matches!(session.next().await, SessionMessage::Resync));
+        assert_eq!(town.pods().await, [pod("a")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_the_directory_has_forgotten_is_entered_again_and_looks_for_what_was_missed() {
+        let town = Town::new().await;
+        // A registrar that has just started has everybody look: nobody is there yet.
+        pass(RENEW_INTERVAL).await;
+        let mut session = town.session(1).await;
+        town.registrar.enter(&session.handle).await;
+        pass(2 * RENEW_INTERVAL).await;
+        session.hears_nothing().await;
+        town.bus.forget();
+        assert_eq!(town.pods().await, []);
+        pass(RENEW_INTERVAL).await;
         assert!(matches!(session.next().await, SessionMessage::Resync));
         assert_eq!(town.pods().await, [pod("a")]);
     }

@@ -42,6 +42,7 @@ macro_rules! live_conformance_suite {
             a_pod_that_started_anew_is_not_withdrawn_by_the_one_before_it
             a_pod_that_falls_silent_is_no_member_when_its_time_is_up
             users_are_found_on_the_pods_that_their_devices_are_connected_to
+            whoever_is_entered_again_hears_whether_they_were_forgotten
             an_older_connection_replaces_no_newer_one_and_takes_none_out
             generations_are_told_apart_however_large_they_are
             each_connection_has_a_time_of_its_own
@@ -176,6 +177,20 @@ pub async fn users_are_found_on_the_pods_that_their_devices_are_connected_to(mee
     assert_eq!(pods_of(&*one, 1).await, ["a", "b"]);
     two.leave(&[connection(1, "tablet", "b", 1), connection(9, "phone", "b", 1)]).await.unwrap();
     assert_eq!(pods_of(&*one, 1).await, ["a"]);
+}
+
+pub async fn whoever_is_entered_again_hears_whether_they_were_forgotten(meeting: &impl Meeting) {
+    let (live, _signals) = meeting.join().await;
+    let (phone, laptop) = (connection(1, "phone", "a", 1), connection(1, "laptop", "a", 1));
+    assert_eq!(live.enter(std::slice::from_ref(&phone), LONG).await.unwrap(), [true]);
+    assert_eq!(
+        live.enter(&[phone.clone(), laptop.clone(), laptop.clone()], LONG).await.unwrap(),
+        [false, true, false]
+    );
+    let older = connection(1, "phone", "a", 0);
+    assert_eq!(live.enter(&[older], LONG).await.unwrap(), [false], "a newer one is there");
+    live.leave(std::slice::from_ref(&laptop)).await.unwrap();
+    assert_eq!(live.enter(&[phone, laptop], LONG).await.unwrap(), [false, true]);
 }
 
 pub async fn an_older_connection_replaces_no_newer_one_and_takes_none_out(meeting: &impl Meeting) {

@@ -56,10 +56,10 @@ impl LiveDirectory for LocalLive {
         self.with(|hub| hub.tables.members((hub.clock)()))
     }
 
-    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
+    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<Vec<bool>> {
         self.with(|hub| {
             let now = (hub.clock)();
-            connections.iter().for_each(|it| hub.tables.enter(it, now, now + ttl));
+            connections.iter().map(|it| hub.tables.enter(it, now, now + ttl)).collect()
         })
     }
 

@@ -50,13 +50,16 @@ impl Tables {
         self.members.values().filter_map(|member| member.get(now)).cloned().collect()
     }
 
-    pub(super) fn enter(&mut self, connection: &Connection, now: Instant, end: Instant) {
+    /// Says whether it was not there.
+    pub(super) fn enter(&mut self, connection: &Connection, now: Instant, end: Instant) -> bool {
         let place = (connection.device_id.clone(), connection.pod_id.clone());
         let entries = self.connections.entry(connection.user_id).or_default();
         let entered = entries.get(&place).and_then(|entry| entry.get(now));
+        let is_fresh = entered.is_none();
         if entered.is_none_or(|generation| *generation <= connection.generation) {
             entries.insert(place, Until { end, value: connection.generation });
         }
+        is_fresh
     }
 
     pub(super) fn leave(&mut self, connection: &Connection) {

@@ -55,8 +55,9 @@ pub trait LiveDirectory: Send + Sync + 'static {
     async fn members(&self) -> StoreResult<Vec<Member>>;
 
     /// Enters connections, or keeps them entered, for `ttl` from now. An older generation replaces no newer one, and
-    /// does not keep it either.
-    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()>;
+    /// does not keep it either. Answers for each whether it was not there before: of one that was entered and whose time
+    /// is not up, that says that the service has forgotten it.
+    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<Vec<bool>>;
 
     /// Takes connections out, each unless a newer generation of it was entered.
     async fn leave(&self, connections: &[Connection]) -> StoreResult<()>;

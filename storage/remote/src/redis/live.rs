@@ -39,12 +39,13 @@ impl RedisDirectory {
         script: &Script,
         items: &[T],
         call: impl Fn(&T) -> Cmd,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Vec<Value>> {
+        let mut answers = Vec::with_capacity(items.len());
         for items in items.chunks(PIPELINE_MAX_COMMANDS) {
             let calls: Vec<Cmd> = items.iter().map(&call).collect();
-            self.keys.line()?.run_script(script, &calls).await?;
+            answers.extend(self.keys.line()?.run_script(script, &calls).await?);
         }
-        Ok(())
+        Ok(answers)
     }
 
     /// The hashes under these keys, in pipelines of at most [`PIPELINE_MAX_COMMANDS`].
@@ -86,13 +87,15 @@ impl LiveDirectory for RedisDirectory {
         let json = serde_json::to_string(member).map_err(StoreError::corrupt)?;
         let (incarnation, ttl) = (ordered(member.incarnation), milliseconds(ttl));
         let arguments = [member.pod_id.as_str(), &incarnation, &ttl, &json];
-        self.call_for_each(&ANNOUNCE, &[arguments], |it| call(&ANNOUNCE, self.names.members(), it)).await
+        self.call_for_each(&ANNOUNCE, &[arguments], |it| call(&ANNOUNCE, self.names.members(), it)).await?;
+        Ok(())
     }
 
     async fn withdraw(&self, pod_id: &PodId, incarnation: u64) -> StoreResult<()> {
         let incarnation = ordered(incarnation);
         let arguments = [pod_id.as_str(), &incarnation];
-        self.call_for_each(&WITHDRAW, &[arguments], |it| call(&WITHDRAW, self.names.members(), it)).await
+        self.call_for_each(&WITHDRAW, &[arguments], |it| call(&WITHDRAW, self.names.members(), it)).await?;
+        Ok(())
     }
 
     async fn members(&self) -> StoreResult<Vec<Member>> {
@@ -102,13 +105,14 @@ impl LiveDirectory for RedisDirectory {
         Ok(hashes.into_iter().flat_map(members).collect())
     }
 
-    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
+    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<Vec<bool>> {
         let ttl = milliseconds(ttl);
         let entering = |it: &Connection| {
             let key = self.names.connections(it.user_id);
             call(&ENTER, key, &[&field(it), &ordered(it.generation), &ttl])
         };
-        self.call_for_each(&ENTER, connections, entering).await
+        let answers = self.call_for_each(&ENTER, connections, entering).await?;
+        Ok(answers.into_iter().map(|answer| answer == Value::Int(1)).collect())
     }
 
     async fn leave(&self, connections: &[Connection]) -> StoreResult<()> {
@@ -116,7 +120,8 @@ impl LiveDirectory for RedisDirectory {
             let key = self.names.connections(it.user_id);
             call(&LEAVE, key, &[&field(it), &ordered(it.generation)])
         };
-        self.call_for_each(&LEAVE, connections, leaving).await
+        self.call_for_each(&LEAVE, connections, leaving).await?;
+        Ok(())
     }
 
     async fn pods_of(&self, users: &[UserId]) -> StoreResult<Vec<Vec<PodId>>> {

@@ -30,11 +30,12 @@ macro_rules! with_prelude {
     };
 }
 
-/// Field, generation, time to live in ms: enters unless a newer generation is entered.
+/// Field, generation, time to live in ms: enters unless a newer generation is entered. 1 if nothing was.
 pub(super) static ENTER: LazyLock<Script> = with_prelude!(
     "local entered = held[ARGV[1]]\n\
      if entered and entered > ARGV[2] then return 0 end\n\
      put(ARGV[1], ARGV[2], ARGV[3], '')\n\
+     if entered then return 0 end\n\
      return 1"
 );
 
