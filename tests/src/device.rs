@@ -128,6 +128,7 @@ impl Device {
     pub fn compose(&self, recipients: &[&Device], text: &str) -> SendMessage {
         let key = fresh_key();
         SendMessage {
+            oldest_unsettled: None,
             client_message_id: format!("client-{key}"),
             idempotency_key: key,
             client_sequence: None,

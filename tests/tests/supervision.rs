@@ -148,6 +148,7 @@ async fn what_a_dead_conversation_held_is_sent_again_on_the_same_socket_and_keep
     let mut client = RawClient::connect(stage.service.public_address(), &stage.left).await;
     let messages: Vec<SendMessage> = (1..=4)
         .map(|number| SendMessage {
+            oldest_unsettled: None,
             client_sequence: Some(number),
             ..stage.left.compose(&[&stage.right], "in its place")
         })

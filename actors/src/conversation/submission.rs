@@ -29,8 +29,8 @@ pub struct SenderOrder {
     /// The lowest number of this connection that has no final answer yet: what an owner that has never heard of
     /// the connection waits for first.
     pub expected: u64,
-    /// A message with a lower number has no answer at all yet: it is on its way somewhere, perhaps to another owner, and
-    /// may not be overtaken however long that takes.
+    /// A message with a lower number is on its way somewhere, perhaps to another owner, or is to be sent again: it may not
+    /// be overtaken however long that takes.
     #[serde(default)]
     pub follows_unanswered: bool,
 }

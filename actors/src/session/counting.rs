@@ -32,6 +32,24 @@ impl Counting {
         self.conversations.get(&conversation_id).map_or(0, |count| count.done_through) + 1
     }
 
+    /// The client says that everything before `number` has its final answer, or needs none any more.
+    pub fn settled_before(&mut self, conversation_id: ConversationId, number: u64) {
+        let Some(count) = self.conversations.get_mut(&conversation_id) else {
+            if number > 1 {
+                self.done(conversation_id, number - 1);
+                self.settled_before(conversation_id, number);
+            }
+            return;
+        };
+        if number > count.done_through + 1 {
+            count.done_through = number - 1;
+            count.done = count.done.split_off(&number);
+            while count.done.remove(&(count.done_through + 1)) {
+                count.done_through += 1;
+            }
+        }
+    }
+
     /// A number has its final answer.
     pub fn done(&mut self, conversation_id: ConversationId, number: u64) {
         if self.conversations.len() >= CONVERSATIONS_MAX && !self.conversations.contains_key(&conversation_id)
@@ -67,6 +85,21 @@ mod tests {
         counting.done(conversation, 1);
         counting.done(conversation, 1);
         assert_eq!(counting.expected(conversation), 4);
+    }
+
+    #[test]
+    fn what_the_client_calls_settled_is_not_expected_any_more() {
+        let (mut counting, conversation) = (Counting::default(), ConversationId(Uuid::from_u128(1)));
+        counting.done(conversation, 5);
+        counting.settled_before(conversation, 1);
+        assert_eq!(counting.expected(conversation), 1);
+        counting.settled_before(conversation, 4);
+        assert_eq!(counting.expected(conversation), 4);
+        counting.settled_before(conversation, 5);
+        assert_eq!(counting.expected(conversation), 6);
+        let unheard_of = ConversationId(Uuid::from_u128(2));
+        counting.settled_before(unheard_of, 3);
+        assert_eq!(counting.expected(unheard_of), 3);
     }
 
     #[test]

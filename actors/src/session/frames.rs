@@ -305,7 +305,11 @@ impl OpenSession {
     fn submission(&mut self, frame: SendMessage, credit: Credit) -> Box<Submission> {
         let handle = &self.attendance.handle;
         let conversation_id = frame.payload.conversation_id;
-        let order = frame.client_sequence.map(|number| self.order(conversation_id, number));
+        if let Some(oldest) = frame.oldest_unsettled {
+            self.counting.settled_before(conversation_id, oldest);
+        }
+        let is_counted = frame.oldest_unsettled.is_some();
+        let order = frame.client_sequence.map(|number| self.order(conversation_id, number, is_counted));
         let token = self.next_token;
         self.next_token += 1;
         let message = Message {
@@ -336,15 +340,17 @@ impl OpenSession {
         Box::new(Submission { message, order, reply, arrived: Instant::now() })
     }
 
-    /// A message's place among those of this connection.
-    fn order(&self, conversation_id: ConversationId, client_sequence: u64) -> SenderOrder {
+    /// A message's place among those of this connection. A client that says what it `has_settled` will send everything
+    /// else again: none of it may be overtaken, answered or not.
+    fn order(&self, conversation_id: ConversationId, client_sequence: u64, has_settled: bool) -> SenderOrder {
         let expected = self.counting.expected(conversation_id);
         let precedes = |pending: &PendingSend| {
             pending.conversation_id == conversation_id
                 && pending.client_sequence.is_some_and(|number| number < client_sequence)
         };
         // Most have nothing before them; the others are few (BOUND: a socket's window).
-        let follows_unanswered = expected < client_sequence && self.pending.values().any(precedes);
+        let follows_unanswered =
+            expected < client_sequence && (has_settled || self.pending.values().any(precedes));
         SenderOrder { client_sequence, expected, follows_unanswered }
     }
 

@@ -28,8 +28,8 @@ pub enum Work {
 pub enum Need {
     /// A user's device list.
     Devices(UserId),
-    /// Keys of a user's devices.
-    Keys(UserId),
+    /// Keys of a user's devices, for a conversation.
+    Keys(ConversationId, UserId),
     /// Room to fetch anything at all.
     Room,
 }
@@ -129,6 +129,20 @@ impl Outbound {
             }
         }
         None
+    }
+
+    /// Where a message of the outbox belongs.
+    #[must_use]
+    pub fn conversation_of(&self, id: LocalMessageId) -> Option<ConversationId> {
+        self.lane_of.get(&id).copied()
+    }
+
+    /// The lowest `client_sequence` that was used in the conversation of a message and is not settled: of whatever was
+    /// written first and is still there.
+    #[must_use]
+    pub fn oldest_unsettled(&self, id: LocalMessageId) -> Option<u64> {
+        let lane = self.lanes.get(self.lane_of.get(&id)?)?;
+        self.numbered.get(lane.entries.first_key_value()?.0).copied()
     }
 
     /// The message is encrypted and stored so.
@@ -297,12 +311,12 @@ mod tests {
         let mut outbound = Outbound::new(8);
         outbound.add(id(1), conversation(1), false);
         outbound.add(id(2), conversation(2), false);
-        outbound.waiting(id(1), BTreeSet::from([Need::Devices(a), Need::Keys(b)]));
+        outbound.waiting(id(1), BTreeSet::from([Need::Devices(a), Need::Keys(conversation(1), b)]));
         outbound.waiting(id(2), BTreeSet::from([Need::Devices(b)]));
-        assert_eq!(outbound.wake(Need::Keys(a), 0), []);
+        assert_eq!(outbound.wake(Need::Keys(conversation(1), a), 0), []);
         assert_eq!(outbound.wake(Need::Devices(a), 5), [id(1)]);
         assert_eq!(outbound.next_work(9), None, "it waits for keys too, and the other for a list");
-        assert_eq!(outbound.wake(Need::Keys(b), 0), [id(1)]);
+        assert_eq!(outbound.wake(Need::Keys(conversation(1), b), 0), [id(1)]);
         assert_eq!(outbound.next_work(4), None, "the list may be tried again only then");
         assert_eq!(outbound.next_work(5), Some(Work::Seal(id(1))));
     }
@@ -321,6 +335,21 @@ mod tests {
         outbound.connection_lost();
         assert_eq!(outbound.next_work(0), Some(Work::Send(id(2), 1)));
         assert_eq!(outbound.next_work(0), Some(Work::Send(id(3), 2)));
+    }
+
+    #[test]
+    fn what_is_sent_names_the_oldest_that_is_still_to_be_settled() {
+        let mut outbound = Outbound::new(8);
+        for n in 1..=3 {
+            outbound.add(id(n), conversation(1), true);
+            outbound.next_work(0);
+        }
+        assert_eq!(outbound.oldest_unsettled(id(3)), Some(1));
+        outbound.refused(id(1), 50);
+        assert_eq!(outbound.oldest_unsettled(id(3)), Some(1), "it is to be sent again");
+        outbound.remove(id(2));
+        outbound.remove(id(1));
+        assert_eq!(outbound.oldest_unsettled(id(3)), Some(3));
     }
 
     #[test]

@@ -103,6 +103,11 @@ pub struct SendMessage {
     /// `error` keeps its number: it is sent again under the same one, and later ones wait for it (at most
     /// [`crate::limits::REORDER_TIMEOUT`]). Without the number messages are numbered as they arrive.
     pub client_sequence: Option<u64>,
+    /// The lowest `client_sequence` of this conversation and connection that the client has not settled, this one's at
+    /// most: everything before it is answered for good, or will not be sent again. While it is not this one's, this
+    /// message is never numbered before what it names, however long that takes. Without it the server goes by the answers
+    /// it has given, and after [`crate::limits::REORDER_TIMEOUT`] by none.
+    pub oldest_unsettled: Option<u64>,
     /// The message itself.
     pub payload: SendPayload,
 }
@@ -216,6 +221,8 @@ struct Head<'a> {
     idempotency_key: Option<&'a RawValue>,
     #[serde(default)]
     client_sequence: Option<u64>,
+    #[serde(default)]
+    oldest_unsettled: Option<u64>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
 }
@@ -275,6 +282,7 @@ impl ClientFrame {
                 client_message_id: &message.client_message_id,
                 idempotency_key: message.idempotency_key,
                 client_sequence: message.client_sequence,
+                oldest_unsettled: message.oldest_unsettled,
                 payload: &message.payload,
             }),
             Self::DeliveryAck(fields) => tagged("delivery_ack", fields),
@@ -296,6 +304,8 @@ struct MessageOut<'a> {
     idempotency_key: IdempotencyKey,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_sequence: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_unsettled: Option<u64>,
     payload: &'a SendPayload,
 }
 
@@ -362,6 +372,10 @@ fn check_message(head: &Head<'_>, client_message_id: &str) -> Result<SendMessage
     if head.client_sequence.is_some_and(|number| !(1..=CLIENT_SEQUENCE_MAX).contains(&number)) {
         return Err(refuse(ErrorCode::InvalidField, "client_sequence is not between 1 and 2^53 - 1"));
     }
+    let own = head.client_sequence.unwrap_or(0);
+    if head.oldest_unsettled.is_some_and(|number| !(1..=own).contains(&number)) {
+        return Err(refuse(ErrorCode::InvalidField, "oldest_unsettled is not between 1 and client_sequence"));
+    }
     let raw = head.payload.ok_or_else(|| refuse(ErrorCode::MalformedFrame, "payload is missing"))?;
     let payload: SendPayload =
         serde_json::from_str(raw.get()).map_err(|error| explain_payload(raw.get(), &error))?;
@@ -376,6 +390,7 @@ fn check_message(head: &Head<'_>, client_message_id: &str) -> Result<SendMessage
         client_message_id: client_message_id.to_owned(),
         idempotency_key,
         client_sequence: head.client_sequence,
+        oldest_unsettled: head.oldest_unsettled,
         payload,
     })
 }
@@ -426,6 +441,7 @@ mod tests {
             "client_message_id": "client_abc123",
             "idempotency_key": "9f8b1d4e-6f0a-4c3b-8a1d-2e3f4a5b6c7d",
             "client_sequence": 1,
+            "oldest_unsettled": 1,
             "payload": {
                 "conversation_id": "01890a5d-ac96-774b-bcce-b302099a8057",
                 "receiver_id": "01890a5d-ac96-774b-bcce-b302099a8058",
@@ -493,6 +509,12 @@ mod tests {
         assert_eq!(code(&with("/payload/receiver_id", json!(1))), ErrorCode::MalformedFrame);
         assert_eq!(code(&with("/payload/media_url", json!("http://x"))), ErrorCode::InvalidField);
         assert_eq!(code(&with("/client_sequence", json!(0))), ErrorCode::InvalidField);
+        assert_eq!(code(&with("/oldest_unsettled", json!(0))), ErrorCode::InvalidField);
+        assert_eq!(
+            code(&with("/oldest_unsettled", json!(2))),
+            ErrorCode::InvalidField,
+            "it comes after this one"
+        );
         assert_eq!(code(&with("/client_message_id", json!(""))), ErrorCode::MalformedFrame);
         assert_eq!(code(&with("/type", json!("shout"))), ErrorCode::UnknownFrame);
     }
