@@ -7,15 +7,15 @@ use toml::{Table, Value};
 /// Which of our crates a crate may depend on. A crate that does not stand here may not exist.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
-    ("storage", &["protocol"]),
+    ("storage", &["protocol", "mutations"]),
     // Processes that tests start: depends on none of ours.
     ("tests/services", &[]),
     ("storage/remote", &["protocol", "storage", "test-services"]),
     ("accounts", &["protocol", "storage"]),
-    ("actors", &["protocol", "storage", "accounts"]),
+    ("actors", &["protocol", "storage", "accounts", "mutations"]),
     ("gateway-http", &["protocol", "storage", "accounts", "actors"]),
     ("runtime", &["protocol", "storage", "storage-remote", "accounts", "actors", "gateway-http"]),
-    ("client", &["protocol"]),
+    ("client", &["protocol", "mutations"]),
     ("cli", &["protocol", "client", "runtime"]),
     // Chaos needs the actors in the test's own process.
     ("tests", &["protocol", "client", "actors", "runtime", "test-services"]),
@@ -32,10 +32,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "client",
             "tests",
             "simulated-entropy",
+            "mutations",
         ],
     ),
     // Randomness that repeats, for worlds on virtual time.
     ("simulations/entropy", &[]),
+    // Defects made on purpose: optional wherever it is not the simulations'.
+    ("simulations/mutations", &[]),
 ];
 
 /// Crates of others that only some of ours may name: everything behind a boundary has one place.

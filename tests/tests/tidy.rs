@@ -1,6 +1,7 @@
 //! The habits of the repository, held by a machine. What each check finds is shown beside it in the library.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_tests::edges::{check_manifest, check_workspace};
@@ -31,6 +32,16 @@ fn dependencies_point_one_way() {
 fn no_feature_is_asked_for_that_may_not_be() {
     let findings = check_workspace(&read("Cargo.toml"));
     assert!(findings.is_empty(), "{findings:#?}");
+}
+
+#[test]
+fn what_is_shipped_has_no_defects_made_on_purpose() {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.current_dir(root()).args(["tree", "--offline", "--package", "colloquy", "--edges", "normal"]);
+    let tree = tree.output().expect("cargo can be run");
+    let crates = String::from_utf8_lossy(&tree.stdout);
+    assert!(tree.status.success() && crates.contains("colloquy-actors"), "{tree:?}");
+    assert!(!crates.contains("colloquy-mutations"), "{crates}");
 }
 
 #[test]

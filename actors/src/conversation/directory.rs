@@ -188,7 +188,8 @@ impl Actor for ConversationDirectory {
         letter: Self::Msg,
         state: &mut DirectoryState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             DirectoryMessage::Wake(conversation, answer) => {
                 let mailbox = state.wake(conversation, myself.get_cell()).await;
                 // A session that no longer waits has ended.

@@ -180,7 +180,8 @@ impl Actor for ConversationActor {
         letter: Self::Msg,
         state: &mut ConversationState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             ConversationMessage::Submit(submission) => {
                 state.last_active = Instant::now();
                 state.submit(submission).await;

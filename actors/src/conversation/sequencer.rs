@@ -9,6 +9,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+#[cfg(feature = "mutations")]
+use colloquy_mutations::{self as mutations, Mutation};
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::MessageStatus;
@@ -91,7 +93,11 @@ impl Sequencer {
         if self.ready.len() >= READY_MAX {
             return Err((submission, ErrorCode::Busy));
         }
-        let Some(order) = submission.order else {
+        #[cfg(feature = "mutations")]
+        let order = submission.order.filter(|_| !mutations::is(Mutation::NoReorderBuffer));
+        #[cfg(not(feature = "mutations"))]
+        let order = submission.order;
+        let Some(order) = order else {
             self.ready.push_back(submission);
             return Ok(());
         };

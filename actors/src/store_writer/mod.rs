@@ -3,6 +3,8 @@
 //! While one commit is under way the next one collects, so the busier the node, the larger the groups and the
 //! fewer the commits per message. Nothing waits for a timer.
 
+#[cfg(feature = "mutations")]
+mod mutated;
 mod waiting;
 
 use std::collections::HashMap;
@@ -169,7 +171,8 @@ impl Actor for StoreWriter {
         letter: Self::Msg,
         state: &mut StoreWriterState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             StoreWriterMessage::Append { append, owner } => {
                 // One that finds no room is dropped, which tells its owner so.
                 state.waiting.push(append, owner);
@@ -224,10 +227,13 @@ impl StoreWriterState {
         let (log, myself, started) = (Arc::clone(&self.services.log), myself.clone(), Instant::now());
         // At most one such task per writer (`committing`).
         tokio::spawn(async move {
+            #[cfg(feature = "mutations")]
+            let answer = mutated::append(&log, appends).await;
+            #[cfg(not(feature = "mutations"))]
             let answer = append(&*log, appends).await;
             let committed = StoreWriterMessage::Committed(owners, answer, started);
             if let Err(ractor::MessagingErr::SendErr(letter)) = myself.cast(Letter::uncounted(committed))
-                && let StoreWriterMessage::Committed(owners, answer, _) = letter.open()
+                && let StoreWriterMessage::Committed(owners, answer, _) = letter.into_message()
             {
                 // The writer died meanwhile, but the answer is there.
                 tell(owners, answer);

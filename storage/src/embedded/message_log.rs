@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+#[cfg(feature = "mutations")]
+use colloquy_mutations::{self as mutations, Mutation};
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
 use colloquy_protocol::window::SequenceWindow;
 use fjall::Slice;
@@ -11,6 +13,7 @@ use super::Engine;
 use super::encoding::{ID, Position, decode_message, encode_message, idempotency_key, read_u64};
 use super::group::Group;
 use super::keyspaces::Space;
+use super::log_ends::LogEndRecord;
 use super::snapshot::{Rows, Snapshot};
 use crate::model::conversation::LogEnd;
 use crate::model::message::Message;
@@ -107,14 +110,34 @@ fn place(group: &mut Group, append: Append, bodies: Vec<Slice>) -> StoreResult<A
     let mut end = group.log_end(conversation_id)?;
     // FENCE: an owner that is not the newest, or does not know the log's end, appends nothing.
     if end.epoch != append.epoch || end.last_sequence != append.after_sequence {
+        #[cfg(feature = "mutations")]
+        if mutations::is(Mutation::NoFencing) {
+            let stale = append.after_sequence;
+            end.last_sequence = stale;
+            return place_from(group, end, append, bodies);
+        }
         return Ok(Appended::Fenced { epoch: end.epoch, last_sequence: end.last_sequence });
     }
+    place_from(group, end, append, bodies)
+}
+
+/// Appends behind `end`.
+fn place_from(
+    group: &mut Group,
+    mut end: LogEndRecord,
+    append: Append,
+    bodies: Vec<Slice>,
+) -> StoreResult<Appended> {
+    let conversation_id = append.conversation_id;
     let mut placed = Vec::with_capacity(bodies.len());
     for (mut message, body) in append.messages.into_iter().zip(bodies) {
         debug_assert_eq!(message.conversation_id, conversation_id, "a message for another conversation");
         let key = idempotency_key(message.sender_id, message.idempotency_key);
         // ONCE: the group shows the keys of messages that are about to be committed, too.
-        if let Some(position) = group.get(Space::IdempotencyKeys, &key)? {
+        let earlier = group.get(Space::IdempotencyKeys, &key)?;
+        #[cfg(feature = "mutations")]
+        let earlier = earlier.filter(|_| !mutations::is(Mutation::NoUniqueKey));
+        if let Some(position) = earlier {
             let first = Arc::new(group.message_at(Position::decode(&position)?)?);
             let same_body = first.same_body(&message);
             placed.push(Placed::Duplicate { first, same_body });
