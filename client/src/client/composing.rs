@@ -13,6 +13,7 @@ use crate::crypto::Body;
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
 use crate::store::outbox::NewMessage;
 use crate::store::{ConversationRecord, LocalMessageId, OutboxRecord, OutboxState, Transaction};
+use crate::sync::outbound;
 
 impl Client {
     /// Puts a text into the outbox. It is on disk when this returns, and is sent as soon as it can be; the events
@@ -52,9 +53,12 @@ impl Client {
                 tx.put_conversation(&conversation);
                 // Before it is on disk: once it is, the engine may send it and take the name out again.
                 shared.note_unsent(record.local_id);
-                // Encrypted in the same batch, where it can be, it costs one fsync and not two.
-                let is_connected = shared.is_connected.load(Ordering::Relaxed);
-                let is_sealed = is_connected && dispatch::seal_if_ready(tx, &record, now)?;
+                // Encrypted in the same batch, where it can be, it costs one fsync and not two. Not if it has to wait behind
+                // others: whatever changes about the recipients' devices meanwhile, it would have to be encrypted again,
+                // and a ratchet keeps only so many keys of what was never sent.
+                let goes_at_once = shared.is_connected.load(Ordering::Relaxed)
+                    && shared.unsent.borrow().len() <= outbound::WINDOW;
+                let is_sealed = goes_at_once && dispatch::seal_if_ready(tx, &record, now)?;
                 Ok::<_, ClientError>((record.local_id, record.conversation_id, is_sealed))
             })
             .await?;

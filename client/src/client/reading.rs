@@ -1,9 +1,10 @@
 //! Looking at conversations, history, users and safety numbers: what a person sees.
 
-use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::UserCard;
 
 use super::{Client, ClientError};
+use crate::api::Api;
 use crate::api::accounts::UserQuery;
 use crate::connection::dispatch;
 use crate::crypto::SafetyNumber;
@@ -110,6 +111,18 @@ impl Client {
             })
             .await?;
         Ok(card)
+    }
+
+    /// Removes a device of this user, this one or another: it is logged out, and nobody encrypts for it any more.
+    ///
+    /// # Errors
+    /// [`crate::ApiError`] if the server refuses or cannot be reached; [`ClientError::LoggedOut`].
+    pub async fn remove_device(&self, device: DeviceId) -> Result<(), ClientError> {
+        let remove = |api: Api, token: String| {
+            let device = device.clone();
+            async move { api.remove_device(&token, &device).await }
+        };
+        Ok(self.call(remove).await?)
     }
 
     /// The safety number of this user and another, of the devices both have now.

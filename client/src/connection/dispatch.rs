@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::MessageType;
 use colloquy_protocol::frame::client::{ClientFrame, SendMessage, SendPayload};
-use colloquy_protocol::ids::{DeviceAddress, DeviceId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, UserId};
 use colloquy_protocol::limits::FRAME_MAX_BYTES;
 use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList};
 
@@ -45,8 +45,8 @@ pub(crate) fn seal_message(
         // One key, one body (ONCE): it is never encrypted a second time unless the server has refused the first.
         return Ok(Sealing::Sealed);
     }
-    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
-    let users = [account.user_id(), record.receiver_id];
+    let own = tx.identity()?.ok_or(StoreError::Damaged("the identity is missing"))?;
+    let users = [own.address.user_id, record.receiver_id];
     let (mut unknown, mut untrusted) = (Vec::new(), Vec::new());
     for user in users {
         match tx.device_list(user)? {
@@ -65,7 +65,7 @@ pub(crate) fn seal_message(
     }
     let mut peers: Vec<PeerDevice> = Vec::new();
     for user in users {
-        peers.extend(tx.peers(user)?.into_iter().filter(|peer| !peer.is_removed()));
+        peers.extend(tx.peers_in(record.conversation_id, user)?);
     }
     if !peers.iter().any(|peer| peer.address().user_id == record.receiver_id) {
         return fail(tx, record, SendFailure::RecipientHasNoDevice);
@@ -76,7 +76,7 @@ pub(crate) fn seal_message(
         body: &record.body,
         only_for: record.only_for.as_ref(),
     };
-    let content = match seal(&account, &mut peers, draft) {
+    let content = match seal(&own, &mut peers, draft) {
         Ok(envelope) => envelope,
         Err(SealError::NeedKeys(devices)) => {
             let mut needed: BTreeMap<UserId, Vec<DeviceId>> = BTreeMap::new();
@@ -98,12 +98,12 @@ pub(crate) fn seal_message(
     };
     record.told = Told::of(&peers, record.only_for.as_ref());
     record.state = OutboxState::Sealed(Box::new(payload));
-    let frame = frame(&record, u64::MAX).expect("the message was just sealed");
+    let frame = frame(&record, u64::MAX, Some(u64::MAX)).expect("the message was just sealed");
     if frame.to_json().len() > FRAME_MAX_BYTES {
         return fail(tx, record, SendFailure::TooLong);
     }
     for peer in &peers {
-        tx.put_peer(peer);
+        tx.put_ratchets(record.conversation_id, peer);
     }
     tx.put_outbox(&record);
     Ok(Sealing::Sealed)
@@ -124,12 +124,17 @@ pub(crate) fn seal_if_ready(
 }
 
 /// The frame of an encrypted message; nothing if it is not encrypted.
-pub(crate) fn frame(record: &OutboxRecord, client_sequence: u64) -> Option<ClientFrame> {
+pub(crate) fn frame(
+    record: &OutboxRecord,
+    client_sequence: u64,
+    oldest_unsettled: Option<u64>,
+) -> Option<ClientFrame> {
     let OutboxState::Sealed(payload) = &record.state else { return None };
     Some(ClientFrame::Message(Box::new(SendMessage {
         client_message_id: record.local_id.to_string(),
         idempotency_key: record.idempotency_key,
         client_sequence: Some(client_sequence),
+        oldest_unsettled,
         payload: (**payload).clone(),
     })))
 }
@@ -182,15 +187,15 @@ pub(crate) fn learn_devices(
     list: &DeviceList,
     now: UnixMillis,
 ) -> Result<Vec<IdentityChange>, StoreError> {
-    let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+    let own = tx.identity()?.ok_or(StoreError::Damaged("the identity is missing"))?;
     let before = tx.device_list(list.user_id)?;
     if before.is_some_and(|before| before.version > list.version) {
         // Two answers have crossed; or somebody shows an old list to bring a removed device back.
         return Ok(Vec::new());
     }
     let known = tx.peers(list.user_id)?;
-    let reconciled = reconcile(known, list, account.address(), before.is_none());
-    put_peers(tx, &reconciled);
+    let reconciled = reconcile(known, list, &own.address, before.is_none());
+    put_peers(tx, &reconciled)?;
     let has_untrusted = !reconciled.untrusted.is_empty();
     let record = DeviceListRecord { version: list.version, fetched_at: now, stale: false, has_untrusted };
     tx.put_device_list(list.user_id, &record);
@@ -199,7 +204,7 @@ pub(crate) fn learn_devices(
 
 /// Stores what a list has led to. Where more devices have come and gone than are remembered, those that went before
 /// are forgotten: they must not take the place of one that is there.
-fn put_peers(tx: &mut Transaction<'_>, reconciled: &Reconciled) {
+fn put_peers(tx: &mut Transaction<'_>, reconciled: &Reconciled) -> Result<(), StoreError> {
     let is_news =
         |peer: &PeerDevice| reconciled.changes.iter().any(|change| change.address == *peer.address());
     let (mut removed, there): (Vec<_>, Vec<_>) = reconciled.peers.iter().partition(|peer| peer.is_removed());
@@ -209,14 +214,16 @@ fn put_peers(tx: &mut Transaction<'_>, reconciled: &Reconciled) {
         if index < REMOVED_PER_USER_MAX {
             tx.put_peer(peer);
         } else {
-            tx.remove_peer(peer.address());
+            tx.remove_peer(peer.address())?;
         }
     }
+    Ok(())
 }
 
-/// Keys have come: opens a session with each device. `false` if a key is not what its device signed.
+/// Keys have come: opens a session with each device in `conversation`. `false` if a key is not what its device signed.
 pub(crate) fn learn_keys(
     tx: &mut Transaction<'_>,
+    conversation: ConversationId,
     user: UserId,
     claimed: &ClaimedKeys,
 ) -> Result<bool, StoreError> {
@@ -224,19 +231,19 @@ pub(crate) fn learn_keys(
     let mut all_trusted = true;
     for key in &claimed.keys {
         let address = DeviceAddress { user_id: user, device_id: key.device_id.clone() };
-        let Some(mut peer) = tx.peer(&address)? else { continue };
+        let Some(mut peer) = tx.peer_in(conversation, &address)? else { continue };
         // It may have opened a session itself while the key was on its way.
         if !peer.needs_key() {
             continue;
         }
         match peer.open_session(&account, key) {
-            Ok(()) => tx.put_peer(&peer),
+            Ok(()) => tx.put_ratchets(conversation, &peer),
             Err(_) => all_trusted = false,
         }
     }
     // A device that was left out exists no longer: the list is to be read again.
     let named = |peer: &PeerDevice| claimed.keys.iter().any(|key| key.device_id == peer.address().device_id);
-    if tx.peers(user)?.iter().any(|peer| !peer.is_removed() && peer.needs_key() && !named(peer)) {
+    if tx.peers_in(conversation, user)?.iter().any(|peer| peer.needs_key() && !named(peer)) {
         tx.mark_device_list_stale(user)?;
     }
     Ok(all_trusted)

@@ -295,6 +295,8 @@ impl Engine {
         self.resync = None;
         let (mut conversations, outbox) =
             self.shared.store.read(|tx| Ok::<_, StoreError>((tx.conversations()?, tx.outbox_all()?)))?;
+        #[cfg(feature = "mutations")]
+        let outbox = self.shared.store.update(|tx| super::mutated::forget_keys(tx, outbox))?;
         for record in &outbox {
             if !matches!(record.state, OutboxState::Failed(_)) {
                 let is_sealed = matches!(record.state, OutboxState::Sealed(_));

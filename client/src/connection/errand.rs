@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::ids::{DeviceId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
 use colloquy_protocol::rest::conversations::Conversations;
 use colloquy_protocol::rest::devices::{ClaimedKeys, DeviceList, KeyCount, PublishKeys};
 use tokio::task::JoinSet;
@@ -20,7 +20,8 @@ pub(super) const ERRANDS_MAX: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) enum Errand {
     FetchDevices(UserId),
-    ClaimKeys(UserId, Vec<DeviceId>),
+    /// For sessions in a conversation.
+    ClaimKeys(ConversationId, UserId, Vec<DeviceId>),
     PublishKeys(DeviceId, Box<PublishKeys>),
     RefreshTokens(String),
     /// A page of the list of conversations, from a cursor.
@@ -31,7 +32,7 @@ pub(super) enum Errand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Devices(UserId),
-    Keys(UserId),
+    Keys(ConversationId, UserId),
     OwnKeys,
     Tokens,
     Conversations,
@@ -41,7 +42,7 @@ enum Subject {
 #[derive(Debug)]
 pub(super) enum Done {
     Devices(UserId, Result<DeviceList, CredentialError>),
-    Claimed(UserId, Result<ClaimedKeys, CredentialError>),
+    Claimed(ConversationId, UserId, Result<ClaimedKeys, CredentialError>),
     Published(Box<PublishKeys>, Result<KeyCount, CredentialError>),
     Refreshed(Result<LogInRecord, CredentialError>),
     Listed(Option<String>, Result<Conversations, CredentialError>),
@@ -64,7 +65,7 @@ impl Errands {
     pub(super) fn start(&mut self, errand: Errand) -> bool {
         let subject = match &errand {
             Errand::FetchDevices(user) => Subject::Devices(*user),
-            Errand::ClaimKeys(user, _) => Subject::Keys(*user),
+            Errand::ClaimKeys(conversation, user, _) => Subject::Keys(*conversation, *user),
             Errand::PublishKeys(..) => Subject::OwnKeys,
             Errand::RefreshTokens(_) => Subject::Tokens,
             Errand::ListConversations(..) => Subject::Conversations,
@@ -111,12 +112,12 @@ async fn run(errand: Errand, api: Api, credentials: &Credentials) -> Done {
             };
             Done::Devices(user, with_token(credentials, call).await)
         }
-        Errand::ClaimKeys(user, devices) => {
+        Errand::ClaimKeys(conversation, user, devices) => {
             let call = |token: String| {
                 let (api, devices) = (api.clone(), devices.clone());
                 async move { api.claim_keys(&token, user, devices).await }
             };
-            Done::Claimed(user, with_token(credentials, call).await)
+            Done::Claimed(conversation, user, with_token(credentials, call).await)
         }
         Errand::PublishKeys(device, keys) => {
             let call = |token: String| {

@@ -2,7 +2,7 @@
 //!
 //! Runs inside one store transaction and returns what to tell and to send once that is on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::envelope::{CiphertextKind, OwnedSealedContent};
@@ -75,11 +75,13 @@ pub(super) struct Ingest<'t, 'a> {
     pub(super) tx: &'t mut Transaction<'a>,
     pub(super) own: DeviceAddress,
     pub(super) now: UnixMillis,
-    account: DeviceAccount,
-    account_changed: bool,
-    pub(super) peers: BTreeMap<DeviceAddress, PeerDevice>,
+    /// Read when a message may open a session, and then written.
+    account: Option<DeviceAccount>,
+    pub(super) peers: BTreeMap<(DeviceAddress, ConversationId), PeerDevice>,
     /// Messages to ask for again, per device and conversation: one repair for all of a batch.
     pub(super) repairs: BTreeMap<(DeviceAddress, ConversationId), Vec<MessageId>>,
+    /// Devices that have told something again, and in which conversation.
+    pub(super) answered_by: BTreeSet<(DeviceAddress, ConversationId)>,
     pub(super) out: Ingested,
 }
 
@@ -113,27 +115,32 @@ pub(crate) fn ingest(
 
 impl<'t, 'a> Ingest<'t, 'a> {
     pub(super) fn begin(tx: &'t mut Transaction<'a>, now: UnixMillis) -> Result<Self, StoreError> {
-        let account = tx.account()?.ok_or(StoreError::Damaged("the account is missing"))?;
+        let own = tx.identity()?.ok_or(StoreError::Damaged("the identity is missing"))?;
         Ok(Self {
-            own: account.address().clone(),
+            own: own.address,
             tx,
             now,
-            account,
-            account_changed: false,
+            account: None,
             peers: BTreeMap::new(),
             repairs: BTreeMap::new(),
+            answered_by: BTreeSet::new(),
             out: Ingested::default(),
         })
     }
 
-    /// A device, read once for each batch.
-    pub(super) fn load(&mut self, address: &DeviceAddress) -> Result<Option<&mut PeerDevice>, StoreError> {
-        if !self.peers.contains_key(address)
-            && let Some(peer) = self.tx.peer(address)?
+    /// A device with its ratchets of a conversation, read once for each batch.
+    pub(super) fn load(
+        &mut self,
+        address: &DeviceAddress,
+        conversation: ConversationId,
+    ) -> Result<Option<&mut PeerDevice>, StoreError> {
+        let key = (address.clone(), conversation);
+        if !self.peers.contains_key(&key)
+            && let Some(peer) = self.tx.peer_in(conversation, address)?
         {
-            self.peers.insert(address.clone(), peer);
+            self.peers.insert(key.clone(), peer);
         }
-        Ok(self.peers.get_mut(address))
+        Ok(self.peers.get_mut(&key))
     }
 
     /// The server has stored a message of this device.
@@ -294,17 +301,19 @@ impl<'t, 'a> Ingest<'t, 'a> {
         refetched: Option<UserId>,
     ) -> Result<Option<Result<Body, DecryptionFailure>>, StoreError> {
         let may_refetch = refetched != Some(sender.user_id);
-        self.load(sender)?;
-        let Some(peer) = self.peers.get_mut(sender) else {
+        self.load(sender, message.conversation_id)?;
+        let Some(peer) = self.peers.get_mut(&(sender.clone(), message.conversation_id)) else {
             return Ok((!may_refetch).then_some(Err(DecryptionFailure::UnknownSender)));
         };
         let expected =
             Expected { conversation_id: message.conversation_id, idempotency_key: message.idempotency_key };
-        let outcome = open(&mut self.account, peer, sealed, expected);
         if sealed.kind == CiphertextKind::PreKey {
-            self.account_changed = true;
+            if self.account.is_none() {
+                self.account = self.tx.account()?;
+            }
             self.out.keys_used += 1;
         }
+        let outcome = open(&self.own, self.account.as_mut(), peer, sealed, expected);
         match outcome {
             Err(DecryptionFailure::SenderKeyChanged) if may_refetch => Ok(None),
             Err(failure) => Ok(Some(Err(failure))),
@@ -358,12 +367,13 @@ impl<'t, 'a> Ingest<'t, 'a> {
     }
 
     pub(super) fn finish(mut self) -> Result<Ingested, StoreError> {
+        self.ask_on()?;
         self.ask_for_repairs()?;
-        for peer in self.peers.values() {
-            self.tx.put_peer(peer);
+        for ((_, conversation), peer) in &self.peers {
+            self.tx.put_ratchets(*conversation, peer);
         }
-        if self.account_changed {
-            self.tx.put_account(&self.account);
+        if let Some(account) = &self.account {
+            self.tx.put_account(account);
         }
         Ok(self.out)
     }

@@ -19,7 +19,7 @@ use super::ingest::{Arrival, Batch, Ingested, MarkMove, ingest};
 use super::socket::{Received, Socket};
 use crate::ambient;
 use crate::event::Event;
-use crate::store::{LocalMessageId, SendFailure, StoreError};
+use crate::store::{LocalMessageId, SendFailure, StoreError, Transaction};
 
 /// Arrivals stored in one batch: one fsync for all of them.
 const INGEST_BATCH_MAX: usize = 64;
@@ -154,8 +154,15 @@ impl Engine {
             let now = self.shared.clock.now();
             let store = &self.shared.store;
             let has_messages = batch.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Message(_)));
+            #[cfg(feature = "mutations")]
+            let before = super::mutated::run_ahead(store, &batch).await?;
             let outcome: Result<Ingested, StoreError> = if has_messages {
-                store.update_off_thread(move |tx| ingest(tx, &batch, now)).await
+                let take = move |tx: &mut Transaction<'_>| {
+                    #[cfg(feature = "mutations")]
+                    super::mutated::fall_back(tx, &before);
+                    ingest(tx, &batch, now)
+                };
+                store.update_off_thread(take).await
             } else {
                 // No ratchet moves, and nothing is acknowledged: after a power cut a message is sent again under
                 // its key, and marks are read again from the list of conversations.

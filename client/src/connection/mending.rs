@@ -1,8 +1,9 @@
 //! Mending broken sessions: asking for what could not be decrypted, and answering who asks.
 //!
 //! Where its sessions are broken, the asking device has marked them so, its question opens a new one, and the
-//! answer comes under that. Both sides spend from a budget: see [`crate::crypto::repair`]. What is beyond it, or
-//! is not answered, is asked for later: see [`crate::store::repairs`].
+//! answer comes under that. Both sides spend from a budget: see [`crate::crypto::repair`]. What is beyond one question
+//! is asked for once that is answered; what is beyond the budget, or is not answered, later: see
+//! [`crate::store::repairs`].
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::server::DeliveredMessage;
@@ -11,7 +12,8 @@ use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId};
 use super::ingest::{Ingest, Ingested};
 use crate::ambient;
 use crate::crypto::plaintext::REPAIR_IDS_MAX;
-use crate::crypto::{Body, ResentItem, Told};
+use crate::crypto::repair::{ANSWERS_MAX, REPAIRS_MAX};
+use crate::crypto::{Body, RepairBudget, ResentItem, Told};
 use crate::event::Event;
 use crate::message::Message;
 use crate::store::outbox::NewMessage;
@@ -63,7 +65,8 @@ impl Ingest<'_, '_> {
     fn ask_once_more(&mut self, mut record: RepairRecord) -> Result<(), StoreError> {
         let message = self.tx.message(record.message_id)?;
         let is_open = message.is_some_and(|m| matches!(m.content, MessageContent::Undecryptable(_)));
-        let is_there = self.load(&record.sender)?.is_some_and(|peer| !peer.is_removed());
+        let is_there =
+            self.load(&record.sender, record.conversation_id)?.is_some_and(|peer| !peer.is_removed());
         if record.is_spent() || !is_open || !is_there {
             return self.tx.remove_repair(record.message_id);
         }
@@ -77,9 +80,10 @@ impl Ingest<'_, '_> {
 
     /// Puts a message on this batch's question to `sender`, if there is one or the device's budget allows one.
     fn note(&mut self, sender: &DeviceAddress, conversation: ConversationId, id: MessageId) -> bool {
-        let noted = self.repairs.entry((sender.clone(), conversation)).or_default();
+        let key = (sender.clone(), conversation);
+        let noted = self.repairs.entry(key.clone()).or_default();
         if noted.is_empty() {
-            let allowed = self.peers.get_mut(sender).is_some_and(|peer| peer.asked.take(self.now));
+            let allowed = self.peers.get_mut(&key).is_some_and(|peer| peer.asked.take(REPAIRS_MAX, self.now));
             if !allowed {
                 return false;
             }
@@ -100,13 +104,14 @@ impl Ingest<'_, '_> {
         conversation: &ConversationRecord,
         ids: &[MessageId],
     ) -> Result<(), StoreError> {
-        if !self.peers.get_mut(asker).is_some_and(|peer| peer.answered.take(self.now)) {
+        let key = (asker.clone(), conversation.conversation_id);
+        if !self.peers.get_mut(&key).is_some_and(|peer| peer.answered.take(ANSWERS_MAX, self.now)) {
             return Ok(());
         }
         let (mut items, mut nested_items): (Vec<ResentItem>, Vec<ResentItem>) = Default::default();
         for id in ids {
             let Some(record) = self.tx.message(*id)? else { continue };
-            let was_told = |told: &Told| self.peers.get(asker).is_some_and(|peer| told.is(peer));
+            let was_told = |told: &Told| self.peers.get(&key).is_some_and(|peer| told.is(peer));
             if record.sender != self.own
                 || record.conversation_id != conversation.conversation_id
                 || !record.told.iter().any(was_told)
@@ -152,6 +157,25 @@ impl Ingest<'_, '_> {
             self.tx.remove_repair(record.message_id)?;
             let shown = Message::stored(&record, self.own.user_id, conversation).map(Box::new);
             self.out.events.extend(shown.map(Event::MessageRepaired));
+            if let Some(peer) = self.load(sender, record.conversation_id)? {
+                peer.asked = RepairBudget::default();
+            }
+            self.answered_by.insert((sender.clone(), record.conversation_id));
+        }
+        Ok(())
+    }
+
+    /// Whoever has answered is asked for more, if there is more.
+    pub(super) fn ask_on(&mut self) -> Result<(), StoreError> {
+        if self.answered_by.is_empty() {
+            return Ok(());
+        }
+        for record in self.tx.repairs()? {
+            let key = (record.sender.clone(), record.conversation_id);
+            let is_full = self.repairs.get(&key).is_some_and(|noted| noted.len() >= REPAIR_IDS_MAX);
+            if record.asked == 0 && !is_full && self.answered_by.contains(&key) {
+                self.ask_once_more(record)?;
+            }
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ pub(crate) mod errand;
 pub(crate) mod ingest;
 mod live;
 mod mending;
+#[cfg(feature = "mutations")]
+mod mutated;
 mod reading;
 pub(crate) mod registration;
 mod resync;

@@ -140,7 +140,8 @@ impl Engine {
                 Some(Work::Seal(id)) => self.seal(id).await?,
                 Some(Work::Send(id, client_sequence)) => {
                     let record = self.shared.store.read(|tx| tx.outbox(id))?;
-                    let frame = record.and_then(|record| dispatch::frame(&record, client_sequence));
+                    let oldest = self.outbound.oldest_unsettled(id);
+                    let frame = record.and_then(|record| dispatch::frame(&record, client_sequence, oldest));
                     match frame {
                         Some(frame) => sent(link.socket.feed(&frame).await)?,
                         None => self.forget(id),
@@ -166,7 +167,10 @@ impl Engine {
                 self.fetch_for(id, errands.collect()).await?;
             }
             Sealing::NeedKeys(needed) => {
-                let errand = |(user, devices)| (Need::Keys(user), Errand::ClaimKeys(user, devices));
+                let Some(conversation) = self.outbound.conversation_of(id) else { return Ok(()) };
+                let errand = |(user, devices)| {
+                    (Need::Keys(conversation, user), Errand::ClaimKeys(conversation, user, devices))
+                };
                 self.fetch_for(id, needed.into_iter().map(errand).collect()).await?;
             }
         }

@@ -122,15 +122,17 @@ impl Engine {
                 }
                 self.fetched(Need::Devices(user), if answered { Answer::Given } else { Answer::None });
             }
-            Done::Claimed(user, outcome) => {
+            Done::Claimed(conversation, user, outcome) => {
                 let mut answer = if self.settled_errand(&outcome)? { Answer::Given } else { Answer::None };
                 if let Ok(claimed) = outcome {
-                    let learn = move |tx: &mut Transaction<'_>| dispatch::learn_keys(tx, user, &claimed);
+                    let learn = move |tx: &mut Transaction<'_>| {
+                        dispatch::learn_keys(tx, conversation, user, &claimed)
+                    };
                     if !self.shared.store.update_off_thread(learn).await? {
                         answer = Answer::Untrusted;
                     }
                 }
-                self.fetched(Need::Keys(user), answer);
+                self.fetched(Need::Keys(conversation, user), answer);
             }
             Done::Published(keys, outcome) => self.published(*keys, outcome).await?,
             Done::Listed(cursor, outcome) => self.listed(cursor.as_deref(), outcome)?,

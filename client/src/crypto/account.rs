@@ -22,6 +22,16 @@ pub struct DeviceAccount {
     pub(crate) olm: Account,
 }
 
+/// What other devices know this one by. All that a message needs of the account, unless it opens a session: reading the
+/// account reckons the public half of some hundred keys again, which costs more than all the rest of sending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnIdentity {
+    /// The device.
+    pub address: DeviceAddress,
+    /// Its Curve25519 identity key.
+    pub identity_key: Curve25519PublicKey,
+}
+
 /// A [`DeviceAccount`] as it is stored. Holds private keys: seal it before it touches a disk.
 #[derive(Serialize, Deserialize)]
 pub struct AccountPickle {
@@ -55,6 +65,12 @@ impl DeviceAccount {
     #[must_use]
     pub fn device_id(&self) -> &DeviceId {
         &self.address.device_id
+    }
+
+    /// What others know it by.
+    #[must_use]
+    pub fn identity(&self) -> OwnIdentity {
+        OwnIdentity { address: self.address.clone(), identity_key: self.olm.curve25519_key() }
     }
 
     /// The public identity keys.

@@ -24,9 +24,9 @@ pub mod safety_number;
 pub mod sealing;
 pub mod trust;
 
-pub use account::{AccountPickle, DeviceAccount};
+pub use account::{AccountPickle, DeviceAccount, OwnIdentity};
 pub use opening::{DecryptionFailure, Expected, Opened, open};
-pub use peer::{PeerDevice, PeerPickle, UntrustedKey};
+pub use peer::{PeerDevice, PeerPickle, RatchetsPickle, UntrustedKey};
 pub use plaintext::{Body, Plaintext, ResentItem};
 pub use repair::RepairBudget;
 pub use safety_number::SafetyNumber;

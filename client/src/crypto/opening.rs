@@ -4,7 +4,7 @@
 //! it has decrypted, so decrypting twice fails.
 
 use colloquy_protocol::envelope::{CiphertextKind, OwnedSealedContent};
-use colloquy_protocol::ids::{ConversationId, IdempotencyKey};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey};
 use serde::{Deserialize, Serialize};
 use vodozemac::olm::{Message, OlmMessage, PreKeyMessage};
 use zeroize::Zeroizing;
@@ -98,7 +98,9 @@ pub struct Opened {
     pub body: Body,
 }
 
-/// Decrypts what `peer` sent to this device and checks that it is where its sender put it.
+/// Decrypts what `peer` sent to this device, `own`, and checks that it is where its sender put it.
+///
+/// A message that may open a session ([`CiphertextKind::PreKey`]) needs the `account`; no other does.
 ///
 /// On success a ratchet, and perhaps the account, have moved: write both in the batch that stores the message.
 /// On a failure that [breaks sessions](DecryptionFailure::breaks_sessions) the peer is left wedged, unless the message
@@ -107,14 +109,15 @@ pub struct Opened {
 /// # Errors
 /// The [`DecryptionFailure`].
 pub fn open(
-    account: &mut DeviceAccount,
+    own: &DeviceAddress,
+    account: Option<&mut DeviceAccount>,
     peer: &mut PeerDevice,
     sealed: &OwnedSealedContent,
     expected: Expected,
 ) -> Result<Opened, DecryptionFailure> {
     let message = parse(peer, sealed)?;
     let decrypted = peer.decrypt(account, &message).map(Zeroizing::new);
-    let result = decrypted.and_then(|bytes| check(account, peer, &bytes, expected));
+    let result = decrypted.and_then(|bytes| check(own, peer, &bytes, expected));
     if let Err(failure) = &result
         && failure.breaks_sessions()
         && peer.may_be_of_usable_session(&message)
@@ -137,13 +140,13 @@ fn parse(peer: &PeerDevice, sealed: &OwnedSealedContent) -> Result<OlmMessage, D
 }
 
 fn check(
-    account: &DeviceAccount,
+    own: &DeviceAddress,
     peer: &PeerDevice,
     bytes: &[u8],
     expected: Expected,
 ) -> Result<Opened, DecryptionFailure> {
     let plaintext = Plaintext::from_bytes(bytes).map_err(|_| DecryptionFailure::MalformedPlaintext)?;
-    if plaintext.recipient != *account.address() {
+    if plaintext.recipient != *own {
         return Err(DecryptionFailure::NotForThisDevice);
     }
     let same_key = expected.idempotency_key.is_none_or(|key| key == plaintext.idempotency_key);

@@ -21,7 +21,7 @@ use super::account::DeviceAccount;
 use super::opening::DecryptionFailure;
 use super::repair::RepairBudget;
 
-/// Sessions kept with one device. One more pushes out the one that decrypted longest ago.
+/// Sessions kept with one device in one conversation. One more pushes out the one that decrypted longest ago.
 pub const SESSIONS_PER_DEVICE_MAX: usize = 6;
 /// Ratchet keys remembered per session, to tell a corrupt message from one of an unknown session; Olm keeps as
 /// many receiving chains.
@@ -41,16 +41,20 @@ pub enum UntrustedKey {
     NonContributory,
 }
 
-/// Another device, as this device knows it.
+/// Another device, as this device knows it, with the ratchets of one conversation.
+///
+/// Each conversation has ratchets of its own, because only within one do messages arrive in the order in which they were
+/// encrypted. A ratchet that a user's own devices shared over all of them would meet its messages far out of order, when
+/// one conversation is slow or a device catches up with one after the other, and Olm keeps 40 keys and 5 chains for that.
 pub struct PeerDevice {
     address: DeviceAddress,
     identity_key: Curve25519PublicKey,
     signing_key: Ed25519PublicKey,
+    /// The owner's device list no longer names it.
+    removed: bool,
     sessions: VecDeque<PeerSession>,
     /// The next encryption must open a new session, because the other side cannot be assumed to have any.
     wedged: bool,
-    /// The owner's device list no longer names it.
-    removed: bool,
     /// Repairs started from here.
     pub asked: RepairBudget,
     /// Repairs answered from here.
@@ -63,15 +67,22 @@ struct PeerSession {
     chains: VecDeque<Curve25519PublicKey>,
 }
 
-/// A [`PeerDevice`] as it is stored. Holds ratchet keys: seal it before it touches a disk.
+/// A [`PeerDevice`] as it is stored, without its ratchets.
 #[derive(Serialize, Deserialize)]
 pub struct PeerPickle {
     address: DeviceAddress,
     identity_key: Curve25519PublicKey,
     signing_key: Ed25519PublicKey,
+    removed: bool,
+}
+
+/// The ratchets of one conversation as they are stored. Holds ratchet keys: seal it before it touches a disk.
+#[derive(Serialize, Deserialize)]
+pub struct RatchetsPickle {
+    /// Of the device they are with. One that was set up anew under the same id has others.
+    identity_key: Curve25519PublicKey,
     sessions: Vec<SessionRecord>,
     wedged: bool,
-    removed: bool,
     asked: RepairBudget,
     answered: RepairBudget,
 }
@@ -95,16 +106,8 @@ impl PeerDevice {
             Ed25519PublicKey::from_base64(&device.signing_key).map_err(|_| UntrustedKey::NotAKey)?;
         let message = key_message(KeyPurpose::Identity, user_id, &device.device_id, "", &device.identity_key);
         check_signature(&signing_key, &message, &device.identity_signature)?;
-        Ok(Self {
-            address: DeviceAddress { user_id, device_id: device.device_id.clone() },
-            identity_key,
-            signing_key,
-            sessions: VecDeque::new(),
-            wedged: false,
-            removed: false,
-            asked: RepairBudget::default(),
-            answered: RepairBudget::default(),
-        })
+        let address = DeviceAddress { user_id, device_id: device.device_id.clone() };
+        Ok(Self::new(address, identity_key, signing_key, false))
     }
 
     /// Whose it is, and which.
@@ -203,7 +206,7 @@ impl PeerDevice {
     /// Decrypts with whichever session can; a failure leaves every session as it was.
     pub(super) fn decrypt(
         &mut self,
-        account: &mut DeviceAccount,
+        account: Option<&mut DeviceAccount>,
         message: &OlmMessage,
     ) -> Result<Vec<u8>, DecryptionFailure> {
         match message {
@@ -214,7 +217,7 @@ impl PeerDevice {
 
     fn decrypt_pre_key(
         &mut self,
-        account: &mut DeviceAccount,
+        account: Option<&mut DeviceAccount>,
         pre_key: &PreKeyMessage,
         message: &OlmMessage,
     ) -> Result<Vec<u8>, DecryptionFailure> {
@@ -226,6 +229,7 @@ impl PeerDevice {
             return self.decrypt_with(index, message).map_err(|error| failure_in_known_chain(&error));
         }
         let created = account
+            .ok_or(DecryptionFailure::MissingOneTimeKey)?
             .olm
             .create_inbound_session(SessionConfig::version_1(), self.identity_key, pre_key)
             .map_err(|error| match error {
@@ -306,51 +310,66 @@ impl PeerDevice {
         self.sessions.iter().find(|session| !session.retired)
     }
 
-    /// For the store.
+    /// For the store, without its ratchets.
     #[must_use]
     pub fn pickle(&self) -> PeerPickle {
-        let sessions = self
-            .sessions
-            .iter()
-            .map(|session| SessionRecord {
-                olm: session.olm.pickle(),
-                retired: session.retired,
-                chains: session.chains.iter().copied().collect(),
-            })
-            .collect();
         PeerPickle {
             address: self.address.clone(),
             identity_key: self.identity_key,
             signing_key: self.signing_key,
-            sessions,
-            wedged: self.wedged,
             removed: self.removed,
+        }
+    }
+
+    /// Its ratchets, for the store.
+    #[must_use]
+    pub fn ratchets(&self) -> RatchetsPickle {
+        let record = |session: &PeerSession| SessionRecord {
+            olm: session.olm.pickle(),
+            retired: session.retired,
+            chains: session.chains.iter().copied().collect(),
+        };
+        RatchetsPickle {
+            identity_key: self.identity_key,
+            sessions: self.sessions.iter().map(record).collect(),
+            wedged: self.wedged,
             asked: self.asked,
             answered: self.answered,
         }
     }
 
-    /// From the store.
+    /// From the store, with the ratchets of one conversation if there are any yet.
     #[must_use]
-    pub fn from_pickle(pickle: PeerPickle) -> Self {
-        let sessions = pickle
-            .sessions
-            .into_iter()
-            .map(|record| PeerSession {
+    pub fn from_pickle(pickle: PeerPickle, ratchets: Option<RatchetsPickle>) -> Self {
+        let PeerPickle { address, identity_key, signing_key, removed } = pickle;
+        let mut peer = Self::new(address, identity_key, signing_key, removed);
+        if let Some(ratchets) = ratchets.filter(|ratchets| ratchets.identity_key == identity_key) {
+            let session = |record: SessionRecord| PeerSession {
                 olm: Session::from_pickle(record.olm),
                 retired: record.retired,
                 chains: record.chains.into(),
-            })
-            .collect();
+            };
+            peer.sessions = ratchets.sessions.into_iter().map(session).collect();
+            (peer.wedged, peer.asked, peer.answered) = (ratchets.wedged, ratchets.asked, ratchets.answered);
+        }
+        peer
+    }
+
+    fn new(
+        address: DeviceAddress,
+        identity_key: Curve25519PublicKey,
+        signing_key: Ed25519PublicKey,
+        removed: bool,
+    ) -> Self {
         Self {
-            address: pickle.address,
-            identity_key: pickle.identity_key,
-            signing_key: pickle.signing_key,
-            sessions,
-            wedged: pickle.wedged,
-            removed: pickle.removed,
-            asked: pickle.asked,
-            answered: pickle.answered,
+            address,
+            identity_key,
+            signing_key,
+            removed,
+            sessions: VecDeque::new(),
+            wedged: false,
+            asked: RepairBudget::default(),
+            answered: RepairBudget::default(),
         }
     }
 }
@@ -378,6 +397,12 @@ impl fmt::Debug for PeerDevice {
             .field("sessions", &self.sessions.len())
             .field("wedged", &self.wedged)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RatchetsPickle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RatchetsPickle(..)")
     }
 }
 

@@ -6,7 +6,7 @@ use colloquy_protocol::limits::CIPHERTEXTS_MAX;
 use serde::{Deserialize, Serialize};
 use vodozemac::Curve25519PublicKey;
 
-use super::account::DeviceAccount;
+use super::account::OwnIdentity;
 use super::peer::PeerDevice;
 use super::plaintext::{Body, Plaintext};
 
@@ -68,11 +68,7 @@ pub struct Draft<'a> {
 ///
 /// # Errors
 /// [`SealError::NeedKeys`] names *all* devices without a usable session, so one round of claims is enough.
-pub fn seal(
-    account: &DeviceAccount,
-    peers: &mut [PeerDevice],
-    draft: Draft<'_>,
-) -> Result<Envelope, SealError> {
+pub fn seal(own: &OwnIdentity, peers: &mut [PeerDevice], draft: Draft<'_>) -> Result<Envelope, SealError> {
     if peers.len() > CIPHERTEXTS_MAX {
         return Err(SealError::TooManyDevices);
     }
@@ -86,7 +82,7 @@ pub fn seal(
         let concerned = draft.only_for.is_none_or(|only| only == peer.address());
         let plaintext = Plaintext {
             conversation_id: draft.conversation_id,
-            sender: account.address().clone(),
+            sender: own.address.clone(),
             recipient: peer.address().clone(),
             idempotency_key: draft.idempotency_key,
             body: if concerned { draft.body.clone() } else { Body::Blank },
@@ -98,5 +94,5 @@ pub fn seal(
         };
         ciphertexts.push(ciphertext);
     }
-    Ok(Envelope { algorithm: Algorithm::OlmV1, sender_key: account.sender_key(), ciphertexts })
+    Ok(Envelope { algorithm: Algorithm::OlmV1, sender_key: own.identity_key.to_base64(), ciphertexts })
 }

@@ -79,7 +79,7 @@ impl Party {
         let mut peers: Vec<PeerDevice> = std::mem::take(&mut self.peers).into_values().collect();
         let draft =
             Draft { conversation_id: conversation(), idempotency_key: key(number), body, only_for: None };
-        let outcome = seal(&self.account, &mut peers, draft);
+        let outcome = seal(&self.account.identity(), &mut peers, draft);
         self.peers = peers.into_iter().map(|peer| (peer.address().clone(), peer)).collect();
         outcome
     }
@@ -102,7 +102,9 @@ impl Party {
         sealed: &OwnedSealedContent,
     ) -> Result<Opened, DecryptionFailure> {
         let peer = self.peers.get_mut(from.account.address()).unwrap();
-        open(&mut self.account, peer, sealed, Expected { conversation_id, idempotency_key: None })
+        let own = self.account.address().clone();
+        let expected = Expected { conversation_id, idempotency_key: None };
+        open(&own, Some(&mut self.account), peer, sealed, expected)
     }
 
     /// Through its stored form and back, as after every restart.
@@ -111,7 +113,9 @@ impl Party {
         self.account = DeviceAccount::from_pickle(rmp_serde::from_slice(&pickle).unwrap());
         for peer in self.peers.values_mut() {
             let pickle = rmp_serde::to_vec_named(&peer.pickle()).unwrap();
-            *peer = PeerDevice::from_pickle(rmp_serde::from_slice(&pickle).unwrap());
+            let ratchets = rmp_serde::to_vec_named(&peer.ratchets()).unwrap();
+            let ratchets = rmp_serde::from_slice(&ratchets).unwrap();
+            *peer = PeerDevice::from_pickle(rmp_serde::from_slice(&pickle).unwrap(), Some(ratchets));
         }
     }
 }
@@ -301,7 +305,9 @@ fn a_ciphertext_moved_to_another_conversation_sender_or_device_is_not_believed()
     let sealed = alice.send(&mut bob, 3, &text("yes"));
     let peer = bob.peers.get_mut(alice.account.address()).unwrap();
     let expected = Expected { conversation_id: conversation(), idempotency_key: Some(key(4)) };
-    assert_eq!(open(&mut bob.account, peer, &sealed, expected), Err(DecryptionFailure::Moved));
+    let own = bob.account.address().clone();
+    let opened = open(&own, Some(&mut bob.account), peer, &sealed, expected);
+    assert_eq!(opened, Err(DecryptionFailure::Moved));
 }
 
 #[test]
@@ -320,7 +326,7 @@ fn a_message_for_one_device_tells_the_others_nothing() {
         body: &text("for the laptop"),
         only_for: Some(&only),
     };
-    let envelope = seal(&alice.account, &mut peers, draft).unwrap();
+    let envelope = seal(&alice.account.identity(), &mut peers, draft).unwrap();
     let sealed = content(&envelope, &tablet);
     assert_eq!(tablet.receive(&alice, &sealed).unwrap().body, Body::Blank);
     let sealed = content(&envelope, &bob);
@@ -447,6 +453,6 @@ fn debug_prints_hold_no_keys() {
     let (alice, bob) = pair();
     let account = format!("{:?} {:?}", alice.account, alice.account.pickle());
     let peer = &alice.peers[bob.account.address()];
-    let peer = format!("{peer:?} {:?}", peer.pickle());
+    let peer = format!("{peer:?} {:?} {:?}", peer.pickle(), peer.ratchets());
     assert!(!account.contains(&alice.account.sender_key()) && !peer.contains(&bob.account.sender_key()));
 }

@@ -334,6 +334,21 @@ impl Transaction<'_> {
         self.scan(prefix, range, Direction::Forward, limit)
     }
 
+    /// The keys that begin with `prefix`.
+    pub(super) fn keys(&self, prefix: &RecordKey) -> Result<Vec<RecordKey>, StoreError> {
+        let mut keys = Vec::new();
+        for guard in self.snapshot.prefix(&self.store.records, &prefix.0) {
+            let key = RecordKey(guard.key()?.to_vec());
+            if !self.staged.contains_key(&key) {
+                keys.push(key);
+            }
+        }
+        let staged =
+            self.staged.iter().filter(|(key, value)| key.0.starts_with(&prefix.0) && value.is_some());
+        keys.extend(staged.map(|(key, _)| key.clone()));
+        Ok(keys)
+    }
+
     fn decode<T: DeserializeOwned>(&self, key: &RecordKey, sealed: &[u8]) -> Result<T, StoreError> {
         let bytes = self.store.sealer.open(&key.0, sealed)?;
         rmp_serde::from_slice(&bytes).map_err(|_| StoreError::Damaged("a record's form"))

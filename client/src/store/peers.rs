@@ -1,14 +1,14 @@
 //! Other devices, device lists, and what is known of users.
 
 use colloquy_protocol::UnixMillis;
-use colloquy_protocol::ids::{DeviceAddress, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, UserId};
 use colloquy_protocol::limits::DEVICES_PER_USER_MAX;
 use colloquy_protocol::rest::accounts::UserCard;
 use serde::{Deserialize, Serialize};
 
 use super::database::{StoreError, Transaction};
 use super::table::{RecordKey, Table};
-use crate::crypto::{PeerDevice, PeerPickle};
+use crate::crypto::{PeerDevice, PeerPickle, RatchetsPickle};
 
 /// Removed devices of one user that are remembered: what they sent before may still come.
 pub const REMOVED_PER_USER_MAX: usize = 7 * DEVICES_PER_USER_MAX;
@@ -39,34 +39,78 @@ impl Transaction<'_> {
         self.peer_prefix(address.user_id).id(self.sealer(), address.device_id.as_str().as_bytes())
     }
 
-    /// One other device.
+    /// One other device, with its ratchets of `conversation`.
     ///
     /// # Errors
     /// [`StoreError`] as of every read.
-    pub fn peer(&self, address: &DeviceAddress) -> Result<Option<PeerDevice>, StoreError> {
-        let pickle: Option<PeerPickle> = self.get(&self.peer_key(address))?;
-        Ok(pickle.map(PeerDevice::from_pickle))
+    pub fn peer_in(
+        &self,
+        conversation: ConversationId,
+        address: &DeviceAddress,
+    ) -> Result<Option<PeerDevice>, StoreError> {
+        let Some(pickle) = self.get::<PeerPickle>(&self.peer_key(address))? else { return Ok(None) };
+        let ratchets: Option<RatchetsPickle> = self.get(&self.ratchets_key(conversation, address))?;
+        Ok(Some(PeerDevice::from_pickle(pickle, ratchets)))
     }
 
-    /// All known devices of a user, removed ones too; at most [`PEERS_PER_USER_MAX`].
+    /// The devices of a user that were not removed, with their ratchets of `conversation`.
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn peers_in(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+    ) -> Result<Vec<PeerDevice>, StoreError> {
+        let present = self.peers(user)?.into_iter().filter(|peer| !peer.is_removed());
+        let with_ratchets = present.map(|peer| {
+            let ratchets = self.get(&self.ratchets_key(conversation, peer.address()))?;
+            Ok(PeerDevice::from_pickle(peer.pickle(), ratchets))
+        });
+        with_ratchets.collect()
+    }
+
+    /// All known devices of a user, removed ones too, without their ratchets; at most [`PEERS_PER_USER_MAX`].
     ///
     /// # Errors
     /// [`StoreError`] as of every read.
     pub fn peers(&self, user: UserId) -> Result<Vec<PeerDevice>, StoreError> {
         let pickles: Vec<PeerPickle> = self.scan_all(&self.peer_prefix(user), PEERS_PER_USER_MAX)?;
-        Ok(pickles.into_iter().map(PeerDevice::from_pickle).collect())
+        Ok(pickles.into_iter().map(|pickle| PeerDevice::from_pickle(pickle, None)).collect())
     }
 
-    /// Stages a device.
+    /// Stages the ratchets a device has in `conversation`.
+    pub fn put_ratchets(&mut self, conversation: ConversationId, peer: &PeerDevice) {
+        let key = self.ratchets_key(conversation, peer.address());
+        self.put(key, &peer.ratchets());
+    }
+
+    /// Stages a device, without its ratchets.
     pub fn put_peer(&mut self, peer: &PeerDevice) {
         let key = self.peer_key(peer.address());
         self.put(key, &peer.pickle());
     }
 
-    /// Stages that a device is forgotten, its keys and sessions with it.
-    pub fn remove_peer(&mut self, address: &DeviceAddress) {
+    /// Stages that a device is forgotten, its keys and ratchets with it.
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn remove_peer(&mut self, address: &DeviceAddress) -> Result<(), StoreError> {
+        for key in self.keys(&self.ratchets_prefix(address))? {
+            self.remove(key);
+        }
         let key = self.peer_key(address);
         self.remove(key);
+        Ok(())
+    }
+
+    fn ratchets_prefix(&self, address: &DeviceAddress) -> RecordKey {
+        let of_user = RecordKey::table(Table::Ratchets).id(self.sealer(), address.user_id.0.as_bytes());
+        of_user.id(self.sealer(), address.device_id.as_str().as_bytes())
+    }
+
+    fn ratchets_key(&self, conversation: ConversationId, address: &DeviceAddress) -> RecordKey {
+        self.ratchets_prefix(address).id(self.sealer(), conversation.0.as_bytes())
     }
 
     fn device_list_key(&self, user: UserId) -> RecordKey {

@@ -9,7 +9,7 @@ use super::table::{RecordKey, Table};
 use crate::crypto::repair::REPAIR_WINDOW_MS;
 
 /// Messages remembered to be asked for. One more is asked for at once or never.
-pub const REPAIRS_KEPT_MAX: usize = 256;
+pub const REPAIRS_KEPT_MAX: usize = 1024;
 /// Times a message is asked for before it is given up: the answer may be lost, or be beyond the sender's budget.
 pub const ASKS_MAX: u32 = 3;
 
@@ -69,7 +69,8 @@ impl Transaction<'_> {
     /// [`StoreError`] as of every read.
     pub fn put_repair(&mut self, record: &RepairRecord) -> Result<bool, StoreError> {
         let key = self.repair_key(record.message_id);
-        let fits = self.contains(&key)? || self.repairs()?.len() < REPAIRS_KEPT_MAX;
+        let kept = RecordKey::table(Table::Repairs);
+        let fits = self.contains(&key)? || self.keys(&kept)?.len() < REPAIRS_KEPT_MAX;
         if fits {
             self.put(key, record);
         }

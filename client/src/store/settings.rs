@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::database::{StoreError, Transaction};
 use super::table::{RecordKey, Table};
-use crate::crypto::{AccountPickle, DeviceAccount};
+use crate::crypto::{AccountPickle, DeviceAccount, OwnIdentity};
 
 /// Whose store this is. Written at the first log-in, never changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +73,7 @@ enum Setting {
     LogIn = 2,
     Account = 3,
     Counter = 4,
+    Identity = 5,
 }
 
 fn key(setting: Setting) -> RecordKey {
@@ -120,8 +121,17 @@ impl Transaction<'_> {
         Ok(pickle.map(DeviceAccount::from_pickle))
     }
 
+    /// What other devices know this one by.
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn identity(&self) -> Result<Option<OwnIdentity>, StoreError> {
+        self.get(&key(Setting::Identity))
+    }
+
     /// Stages this device's keys.
     pub fn put_account(&mut self, account: &DeviceAccount) {
+        self.put(key(Setting::Identity), &account.identity());
         self.put(key(Setting::Account), &account.pickle());
     }
 

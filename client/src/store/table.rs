@@ -16,6 +16,7 @@ pub(super) enum Table {
     Outbox = 8,
     Users = 9,
     Repairs = 10,
+    Ratchets = 11,
 }
 
 /// A record's key, or the beginning shared by a run of them.

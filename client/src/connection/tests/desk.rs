@@ -15,14 +15,14 @@ use crate::connection::ingest::{Arrival, Batch, Ingested, ingest};
 use crate::crypto::{Body, DeviceAccount};
 use crate::store::outbox::NewMessage;
 use crate::store::{
-    ConversationRecord, LocalMessageId, OutboxState, ProfileRecord, Store, StoreError, Unlock,
+    ConversationRecord, LocalMessageId, OutboxState, ProfileRecord, Store, StoreError, Transaction, Unlock,
 };
 
 pub(super) fn user(n: u128) -> UserId {
     UserId(Uuid::from_u128(n))
 }
 
-/// The only conversation on the desk.
+/// The conversation of the first two users.
 pub(super) fn conversation() -> ConversationId {
     ConversationId::of_pair(user(1), user(2))
 }
@@ -87,8 +87,9 @@ impl Seat {
             .update(|tx| {
                 tx.put_account(&account);
                 tx.put_profile(&profile);
-                let peer = user(3 - owner);
-                tx.put_conversation(&ConversationRecord::new(conversation(), peer));
+                if owner < 3 {
+                    tx.put_conversation(&ConversationRecord::new(conversation(), user(3 - owner)));
+                }
                 Ok::<_, StoreError>(())
             })
             .unwrap();
@@ -114,7 +115,7 @@ impl Desk {
 
     fn tell_lists(&mut self) {
         self.lists_version += 1;
-        for owner in [1, 2] {
+        for owner in [1, 2, 3] {
             let list = self.list(owner);
             (0..self.seats.len()).for_each(|seat| self.learn(seat, &list));
         }
@@ -131,12 +132,16 @@ impl Desk {
         self.seats[seat].store.update(|tx| dispatch::learn_devices(tx, list, self.now)).unwrap();
     }
 
-    /// Writes a message and sends it; returns its number.
+    /// Writes a message to the other of the first two users and sends it; returns its number.
     pub(super) fn post(&mut self, from: usize, body: Body, only_for: Option<usize>) -> u64 {
-        let receiver_id = user(if self.seats[from].address.user_id == user(1) { 2 } else { 1 });
+        let receiver = user(if self.seats[from].address.user_id == user(1) { 2 } else { 1 });
+        self.post_to(from, receiver, body, only_for)
+    }
+
+    fn post_to(&mut self, from: usize, receiver_id: UserId, body: Body, only_for: Option<usize>) -> u64 {
         let message = NewMessage {
             idempotency_key: ambient::idempotency_key(),
-            conversation_id: conversation(),
+            conversation_id: ConversationId::of_pair(self.seats[from].address.user_id, receiver_id),
             receiver_id,
             body,
             only_for: only_for.map(|seat| self.seats[seat].address.clone()),
@@ -147,6 +152,10 @@ impl Desk {
 
     pub(super) fn text(&mut self, from: usize, text: &str) -> u64 {
         self.post(from, Body::Text(text.to_owned()), None)
+    }
+
+    pub(super) fn text_to(&mut self, from: usize, receiver: u128, text: &str) -> u64 {
+        self.post_to(from, user(receiver), Body::Text(text.to_owned()), None)
     }
 
     /// Sends everything in the outbox; returns the numbers.
@@ -160,11 +169,16 @@ impl Desk {
             match self.seats[from].store.update(|tx| dispatch::seal_message(tx, id, self.now)).unwrap() {
                 Sealing::Sealed => break,
                 Sealing::NeedKeys(needed) => {
+                    let record = self.seats[from].store.read(|tx| tx.outbox(id)).unwrap().unwrap();
+                    let conversation = record.conversation_id;
                     for (owner, devices) in needed {
                         let keys = devices.iter().map(|device| self.claim(owner, device)).collect();
                         let claimed = ClaimedKeys { keys };
                         let store = &self.seats[from].store;
-                        assert!(store.update(|tx| dispatch::learn_keys(tx, owner, &claimed)).unwrap());
+                        let learn = |tx: &mut Transaction<'_>| {
+                            dispatch::learn_keys(tx, conversation, owner, &claimed)
+                        };
+                        assert!(store.update(learn).unwrap());
                     }
                 }
                 Sealing::Failed(_) => return None,

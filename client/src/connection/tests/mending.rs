@@ -73,25 +73,47 @@ fn look_again(desk: &Desk, seat: usize) {
 }
 
 #[test]
-fn what_is_beyond_one_question_or_the_budget_is_asked_for_later() {
+fn what_is_beyond_one_question_is_asked_for_once_that_is_answered() {
     let mut desk = Desk::of_two();
     let numbers: Vec<u64> = (0..REPAIR_IDS_MAX + 4).map(|n| desk.text(0, &format!("text {n}"))).collect();
     let broken: Vec<_> = numbers.iter().map(|number| damaged(desk.shown(*number, 1))).collect();
     desk.hand(1, broken);
     assert_eq!(repair(&mut desk), REPAIR_IDS_MAX);
-    look_again(&desk, 1);
     assert_eq!(repair(&mut desk), 4);
     look_again(&desk, 1);
     assert!(desk.send_all(1).is_empty(), "everything is told");
-    for round in 2..=REPAIRS_MAX {
-        let number = desk.text(0, "more");
+}
+
+#[test]
+fn however_much_is_lost_one_by_one_all_of_it_is_told_again() {
+    let mut desk = Desk::of_two();
+    let lost = REPAIR_IDS_MAX * (REPAIRS_MAX as usize + 2);
+    for n in 0..lost {
+        let number = desk.text(0, &format!("text {n}"));
+        desk.hand(1, [damaged(desk.shown(number, 1))]);
+    }
+    let mut told = 0;
+    loop {
+        match repair(&mut desk) {
+            0 => break,
+            more => told += more,
+        }
+    }
+    assert_eq!(told, lost);
+}
+
+#[test]
+fn questions_in_vain_are_few_until_an_hour_has_passed() {
+    let mut desk = Desk::of_two();
+    for round in 0..=REPAIRS_MAX {
+        let number = desk.text(0, "lost");
         desk.hand(1, [damaged(desk.shown(number, 1))]);
         let within_budget = round < REPAIRS_MAX;
-        assert_eq!(repair(&mut desk), usize::from(within_budget), "{round}");
+        assert_eq!(desk.send_all(1).len(), usize::from(within_budget), "{round}");
     }
     desk.now += REPAIR_WINDOW_MS;
     look_again(&desk, 1);
-    assert_eq!(repair(&mut desk), 1);
+    assert_eq!(repair(&mut desk), REPAIRS_MAX as usize + 1);
 }
 
 #[test]
@@ -146,4 +168,21 @@ fn a_message_in_a_conversation_of_others_is_not_opened() {
         other => panic!("{other:?}"),
     };
     assert_eq!(failure, DecryptionFailure::ForeignConversation);
+}
+
+#[test]
+fn a_device_that_catches_up_with_one_conversation_after_the_other_reads_all_of_both() {
+    let mut desk = Desk::of_two();
+    let tablet = desk.sit(1, "tablet");
+    desk.sit(3, "desktop");
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    for n in 0..100 {
+        one.push(desk.text_to(0, 2, &format!("text {n}")));
+        other.push(desk.text_to(0, 3, &format!("text {n}")));
+    }
+    for conversation in [one, other] {
+        let read = desk.deliver(tablet, conversation.clone());
+        let shown = read.events.iter().filter(|event| matches!(event, Event::MessageReceived(_))).count();
+        assert_eq!(shown, conversation.len());
+    }
 }
