@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::supervision::{ActorKind, Depth, ExitReason};
+use crate::supervision::{ActorKind, Depth, ExitReason, Meters};
 
 /// Labels of one kind of actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,14 +43,85 @@ pub struct InvariantLabel {
     invariant: Invariant,
 }
 
+/// What mailboxes are measured by, kind by kind.
+#[derive(Debug)]
+struct Mailboxes {
+    depth: Family<KindLabel, Gauge>,
+    peak: Family<KindLabel, Gauge>,
+    capacity: Family<KindLabel, Gauge>,
+    refused: Family<KindLabel, Counter>,
+    wait: Family<KindLabel, Histogram, fn() -> Histogram>,
+    handle: Family<KindLabel, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Mailboxes {
+    fn default() -> Self {
+        Self {
+            depth: Family::default(),
+            peak: Family::default(),
+            capacity: Family::default(),
+            refused: Family::default(),
+            wait: Family::new_with_constructor(Meters::seconds),
+            handle: Family::new_with_constructor(Meters::seconds),
+        }
+    }
+}
+
+impl Mailboxes {
+    fn describe(&self, r: &mut Registry) {
+        r.register("mailbox_depth", "Letters waiting in mailboxes", self.depth.clone());
+        r.register(
+            "mailbox_peak_depth",
+            "The most letters that have waited in one mailbox",
+            self.peak.clone(),
+        );
+        r.register(
+            "mailbox_capacity",
+            "The most letters that may wait in one mailbox",
+            self.capacity.clone(),
+        );
+        r.register("mailbox_refused", "Messages refused by a full mailbox", self.refused.clone());
+        let wait = "From sending a letter until its actor took it up; one of sixteen letters";
+        r.register_with_unit("mailbox_wait", wait, Unit::Seconds, self.wait.clone());
+        let handle = "From taking a letter up until its actor was done with it; one of sixteen letters";
+        r.register_with_unit("handle", handle, Unit::Seconds, self.handle.clone());
+    }
+
+    fn of(&self, kind: ActorKind) -> Meters {
+        let label = KindLabel { kind };
+        Meters {
+            depth: self.depth.get_or_create_owned(&label),
+            peak: self.peak.get_or_create_owned(&label),
+            capacity: self.capacity.get_or_create_owned(&label),
+            refused: self.refused.get_or_create_owned(&label),
+            wait_seconds: self.wait.get_or_create_owned(&label),
+            handle_seconds: self.handle.get_or_create_owned(&label),
+        }
+    }
+}
+
+/// What supervision has seen of one kind of actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindFigures {
+    /// The kind.
+    pub kind: ActorKind,
+    /// Started again by a supervisor.
+    pub restarts: u64,
+    /// Ended, by [`ExitReason::ALL`].
+    pub exits: [u64; ExitReason::ALL.len()],
+    /// The most letters that have waited in one mailbox.
+    pub peak_depth: u64,
+    /// The most that may, but for what something else bounds.
+    pub capacity: u64,
+}
+
 /// Every metric of the actors.
 #[derive(Debug)]
 pub struct Metrics {
     exits: Family<ExitLabel, Counter>,
     restarts: Family<KindLabel, Counter>,
     alive: Family<KindLabel, Gauge>,
-    mailbox_depth: Family<KindLabel, Gauge>,
-    mailbox_refused: Family<KindLabel, Counter>,
+    mailboxes: Mailboxes,
     violations: Family<InvariantLabel, Counter>,
     closes: Family<CloseLabel, Counter>,
     /// Frames read from clients.
@@ -94,8 +165,7 @@ impl Metrics {
             exits: Family::default(),
             restarts: Family::default(),
             alive: Family::default(),
-            mailbox_depth: Family::default(),
-            mailbox_refused: Family::default(),
+            mailboxes: Mailboxes::default(),
             violations: Family::default(),
             closes: Family::default(),
             frames_received: Counter::default(),
@@ -131,8 +201,7 @@ impl Metrics {
         r.register("actor_exits", "Actors that ended, by kind and reason", self.exits.clone());
         r.register("actor_restarts", "Actors started again by a supervisor", self.restarts.clone());
         r.register("actors", "Actors alive", self.alive.clone());
-        r.register("mailbox_depth", "Letters waiting in mailboxes", self.mailbox_depth.clone());
-        r.register("mailbox_refused", "Messages refused by a full mailbox", self.mailbox_refused.clone());
+        self.mailboxes.describe(r);
         r.register("invariant_violations", "Broken invariants; must be 0", self.violations.clone());
         r.register("session_closes", "Sockets closed by the server, by code", self.closes.clone());
         r.register("frames_received", "Frames read from clients", self.frames_received.clone());
@@ -194,12 +263,35 @@ impl Metrics {
         self.alive.get_or_create(&KindLabel { kind }).get()
     }
 
+    /// Broken invariants so far.
+    #[must_use]
+    pub fn violations(&self) -> Vec<(Invariant, u64)> {
+        let count =
+            |invariant| (invariant, self.violations.get_or_create(&InvariantLabel { invariant }).get());
+        [Invariant::Order, Invariant::NoLoss].map(count).to_vec()
+    }
+
+    /// What supervision has seen, kind by kind.
+    #[must_use]
+    pub fn figures(&self) -> Vec<KindFigures> {
+        let of_kind = |kind: &ActorKind| {
+            let kind = *kind;
+            let meters = self.mailboxes.of(kind);
+            KindFigures {
+                kind,
+                restarts: self.restarts.get_or_create(&KindLabel { kind }).get(),
+                exits: ExitReason::ALL.map(|reason| self.exits_of(kind, reason)),
+                peak_depth: u64::try_from(meters.peak.get()).unwrap_or(0),
+                capacity: u64::try_from(meters.capacity.get()).unwrap_or(0),
+            }
+        };
+        ActorKind::ALL.iter().map(of_kind).collect()
+    }
+
     /// A new mailbox's depth, counted with its kind's.
     #[must_use]
     pub fn depth_of(&self, kind: ActorKind) -> Depth {
-        let label = KindLabel { kind };
-        let depth = self.mailbox_depth.get_or_create(&label).clone();
-        Depth::counted_in(depth, self.mailbox_refused.get_or_create(&label).clone())
+        Depth::counted_in(self.mailboxes.of(kind))
     }
 
     /// Counts a broken invariant, and says so in the log.

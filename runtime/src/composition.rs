@@ -61,6 +61,8 @@ pub struct Parts {
 pub struct Assembly {
     /// The actors.
     pub node: Node,
+    /// What they count.
+    pub metrics: Arc<Metrics>,
     /// Whether traffic should come here.
     pub readiness: Readiness,
     /// REST and `/ws`.
@@ -147,7 +149,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         store: ports.clone(),
         authenticator: authenticator.clone(),
         issuer: Arc::clone(logins.issuer()),
-        metrics,
+        metrics: Arc::clone(&metrics),
         clock,
         entropy: entropy.clone(),
         options: config.node_options(),
@@ -179,7 +181,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         options: config.websocket_options(),
     });
     let operations = operations_router(Arc::new(registry), readiness.clone());
-    Ok(Assembly { node, readiness, public: rest.merge(websocket), operations })
+    Ok(Assembly { node, metrics, readiness, public: rest.merge(websocket), operations })
 }
 
 /// The store, and the key that tokens are signed with.

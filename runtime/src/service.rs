@@ -66,7 +66,7 @@ impl Service {
     /// [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let Composition { assembly, store } = compose(config).await?;
-        let Assembly { node, readiness, public, operations } = assembly;
+        let Assembly { node, readiness, public, operations, .. } = assembly;
         let operations = Listener::open(config.operations.listen, config, operations)?;
         let public = Listener::open(config.listen, config, public)?;
         node.settled().await;

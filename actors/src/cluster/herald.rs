@@ -198,7 +198,8 @@ impl Actor for HeraldActor {
         letter: Self::Msg,
         state: &mut HeraldState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             HeraldMessage::Tell(hint) => {
                 state.keep(hint);
                 state.publish(&myself, false);

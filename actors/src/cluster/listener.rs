@@ -128,7 +128,8 @@ impl Actor for ListenerActor {
         letter: Self::Msg,
         state: &mut ListenerState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             ListenerMessage::Heard(signal, _permit) => state.heard(signal),
             ListenerMessage::CheckSilence => state.check_silence(),
             ListenerMessage::Deaf => return Err(Box::new(Fault { what: "the bus has ended", source: None })),

@@ -193,7 +193,8 @@ impl Actor for MembershipActor {
         letter: Self::Msg,
         state: &mut MembershipState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             MembershipMessage::Beat => {
                 state.services.cluster.expire(Instant::now());
                 state.look(&myself);

@@ -108,7 +108,8 @@ impl Actor for ReceptionActor {
         letter: Self::Msg,
         doorway: &mut Doorway,
     ) -> Result<(), ActorProcessingErr> {
-        let done = match letter.open() {
+        let (message, _handling) = letter.open();
+        let done = match message {
             ReceptionMessage::Submit(submission) => match doorway.hand_over(submission) {
                 Ok(()) => Ok(()),
                 Err(submission) => doorway.pass_on(submission).await,

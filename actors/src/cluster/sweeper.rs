@@ -126,7 +126,8 @@ impl Actor for SweeperActor {
         letter: Self::Msg,
         state: &mut SweeperState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             SweeperMessage::Sweep => state.sweep(&myself),
             SweeperMessage::SweepTwice => {
                 state.aftermath = Some(Instant::now() + AFTERMATH);

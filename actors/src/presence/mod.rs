@@ -222,7 +222,8 @@ impl Actor for PresenceTracker {
         state: &mut TrackerState,
     ) -> Result<(), ActorProcessingErr> {
         let now = state.services.clock.now();
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             TrackerMessage::Join(session) => {
                 // One that has left before it was heard of would stay for ever.
                 if !session.has_ended() {

@@ -320,7 +320,8 @@ impl Actor for SessionActor {
         letter: Self::Msg,
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
-        match letter.open() {
+        let (message, _handling) = letter.open();
+        match message {
             SessionMessage::Received(frame, credit) => {
                 if let Some(later) = state.at_once(frame, credit) {
                     Box::pin(state.later(&myself, later)).await;

@@ -23,6 +23,17 @@ pub enum ExitReason {
 }
 
 impl ExitReason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Stopped,
+        Self::Passivated,
+        Self::Fenced,
+        Self::Killed,
+        Self::Failed,
+        Self::Panicked,
+    ];
+
     /// The text an actor passes to `stop` so that its supervisor counts the right reason.
     #[must_use]
     pub fn as_stop_reason(self) -> Option<String> {

@@ -7,26 +7,54 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use ractor::{ActorCell, ActorRef, MessagingErr};
+use tokio::time::Instant;
+
+use super::meters::Meters;
+
+/// Of so many letters of a mailbox one is timed: reading the clock for each would cost more than most of them take.
+const TIMED_OF: usize = 16;
 
 /// What an actor of message type `M` receives: one message and its place in the mailbox.
 pub struct Letter<M> {
     message: M,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl<M> Letter<M> {
     /// A letter that takes no place in the mailbox: an actor's own timer, of which there is one.
     #[must_use]
     pub fn uncounted(message: M) -> Self {
-        Self { message, _place: None }
+        Self { message, place: None }
     }
 
-    /// The message; its place in the mailbox becomes free.
-    pub fn open(self) -> M {
+    /// The message; its place in the mailbox becomes free. Whoever takes it up holds on to the [`Handling`] until it is
+    /// done.
+    pub fn open(self) -> (M, Handling) {
+        let timed = self.place.as_ref().and_then(|place| {
+            let sent_at = place.sent_at?;
+            let now = Instant::now();
+            place.depth.meters.wait_seconds.observe((now - sent_at).as_secs_f64());
+            Some((Arc::clone(&place.depth), now))
+        });
+        (self.message, Handling(timed))
+    }
+
+    /// The message of a letter that nobody has taken up.
+    pub(crate) fn into_message(self) -> M {
         self.message
+    }
+}
+
+/// An actor is at work on a letter; dropped when it is done.
+#[must_use]
+pub struct Handling(Option<(Arc<Depth>, Instant)>);
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        if let Some((depth, since)) = self.0.take() {
+            depth.meters.handle_seconds.observe(since.elapsed().as_secs_f64());
+        }
     }
 }
 
@@ -34,28 +62,45 @@ impl<M> Letter<M> {
 impl<M: Send + 'static> ractor::Message for Letter<M> {}
 
 /// A place taken in a mailbox, given back when dropped.
-struct Place(Arc<Depth>);
+struct Place {
+    depth: Arc<Depth>,
+    /// If the letter is timed.
+    sent_at: Option<Instant>,
+}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.own.fetch_sub(1, Ordering::Relaxed);
-        self.0.of_kind.dec();
+impl Place {
+    fn take(depth: &Arc<Depth>) -> Self {
+        let is_timed = depth.sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIMED_OF);
+        let waiting = depth.own.fetch_add(1, Ordering::Relaxed) + 1;
+        depth.meters.depth.inc();
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        if waiting > depth.meters.peak.get() {
+            depth.meters.peak.inner().fetch_max(waiting, Ordering::Relaxed);
+        }
+        Self { depth: Arc::clone(depth), sent_at: is_timed.then(Instant::now) }
     }
 }
 
-/// How many letters wait: in one mailbox, and in all mailboxes of its kind of actor.
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.depth.own.fetch_sub(1, Ordering::Relaxed);
+        self.depth.meters.depth.dec();
+    }
+}
+
+/// How many letters wait in one mailbox, and what all mailboxes of its kind of actor are measured by.
 #[derive(Debug, Default)]
 pub struct Depth {
     own: AtomicUsize,
-    of_kind: Gauge,
-    refused: Counter,
+    sent: AtomicUsize,
+    meters: Meters,
 }
 
 impl Depth {
-    /// An empty mailbox that also counts towards `of_kind`, and in `refused` what finds it full.
+    /// An empty mailbox that is measured by `meters`.
     #[must_use]
-    pub fn counted_in(of_kind: Gauge, refused: Counter) -> Self {
-        Self { own: AtomicUsize::new(0), of_kind, refused }
+    pub fn counted_in(meters: Meters) -> Self {
+        Self { own: AtomicUsize::new(0), sent: AtomicUsize::new(0), meters }
     }
 }
 
@@ -100,6 +145,7 @@ impl<M: Send + 'static> Mailbox<M> {
     /// The mailbox of `actor`, for at most `capacity` waiting letters.
     #[must_use]
     pub fn new(actor: ActorRef<Letter<M>>, depth: Depth, capacity: usize) -> Self {
+        depth.meters.capacity.set(i64::try_from(capacity).unwrap_or(i64::MAX));
         Self { actor, depth: Arc::new(depth), capacity }
     }
 
@@ -109,7 +155,7 @@ impl<M: Send + 'static> Mailbox<M> {
     /// [`Refused`] hands the message back.
     pub fn try_cast(&self, message: M) -> Result<(), Refused<M>> {
         if self.depth.own.load(Ordering::Relaxed) >= self.capacity {
-            self.depth.refused.inc();
+            self.depth.meters.refused.inc();
             return Err(Refused::Busy(message));
         }
         self.cast_beyond_capacity(message).map_err(Refused::Stopped)
@@ -121,11 +167,9 @@ impl<M: Send + 'static> Mailbox<M> {
     /// # Errors
     /// Hands the message back if the actor has ended.
     pub fn cast_beyond_capacity(&self, message: M) -> Result<(), M> {
-        self.depth.own.fetch_add(1, Ordering::Relaxed);
-        self.depth.of_kind.inc();
-        let letter = Letter { message, _place: Some(Place(Arc::clone(&self.depth))) };
+        let letter = Letter { message, place: Some(Place::take(&self.depth)) };
         self.actor.cast(letter).map_err(|error| match error {
-            MessagingErr::SendErr(letter) => letter.open(),
+            MessagingErr::SendErr(letter) => letter.into_message(),
             MessagingErr::ChannelClosed | MessagingErr::InvalidActorType => {
                 unreachable!("a typed cast hands the letter back")
             }

@@ -6,6 +6,7 @@
 //! | `exit` | why an actor ended |
 //! | `intensity` | how many restarts in how long, and how long to wait before each (pure) |
 //! | `mailbox` | a bounded mailbox with a depth counter and a `Busy` answer |
+//! | `meters` | what the mailboxes of one kind of actor are measured by |
 //! | `address` | a name for a permanent actor that outlives its restarts |
 //! | `children` | the many children of one parent, as they are counted |
 //! | `supervisor` | one_for_one over an ordered list of children |
@@ -16,6 +17,7 @@ mod exit;
 mod intensity;
 mod kind;
 mod mailbox;
+mod meters;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -25,5 +27,6 @@ pub use children::Children;
 pub use exit::{ExitReason, Fault, exit_reason};
 pub use intensity::{RestartDecision, RestartIntensity, RestartPolicy};
 pub use kind::ActorKind;
-pub use mailbox::{Depth, Letter, Mailbox, Refused};
+pub use mailbox::{Depth, Handling, Letter, Mailbox, Refused};
+pub use meters::Meters;
 pub use supervisor::{ChildSpec, StartChild, Supervisor, SupervisorArguments, SupervisorMessage};

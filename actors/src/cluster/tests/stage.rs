@@ -120,7 +120,7 @@ impl<M: Send + 'static> Actor for Reader<M> {
         read: &mut mpsc::Sender<M>,
     ) -> Result<(), ActorProcessingErr> {
         // A test that has ended reads no more.
-        let _ = read.send(letter.open()).await;
+        let _ = read.send(letter.open().0).await;
         Ok(())
     }
 }

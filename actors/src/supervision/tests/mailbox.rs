@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Semaphore;
 
 use super::stage::until;
-use crate::supervision::{Address, Depth, Letter, Mailbox, Refused};
+use crate::supervision::{Address, Depth, Letter, Mailbox, Meters, Refused};
 
 /// Letters that may wait.
 const CAPACITY: usize = 3;
@@ -42,7 +40,7 @@ impl Actor for Reader {
         letter: Letter<Note>,
         leave: &mut Arc<Semaphore>,
     ) -> Result<(), ActorProcessingErr> {
-        let note = letter.open();
+        let (note, _handling) = letter.open();
         leave.acquire().await.expect("leave is never closed").forget();
         match note {
             Note::Read(_) => Ok(()),
@@ -54,18 +52,16 @@ impl Actor for Reader {
 struct Post {
     mailbox: Mailbox<Note>,
     leave: Arc<Semaphore>,
-    of_kind: Gauge,
-    refused: Counter,
+    meters: Meters,
 }
 
 impl Post {
     /// A mailbox whose actor has taken up `first`, so that everything after it waits.
     async fn with_reader_at(first: Note) -> Self {
-        let (leave, of_kind) = (Arc::new(Semaphore::new(0)), Gauge::default());
-        let refused = Counter::default();
+        let (leave, meters) = (Arc::new(Semaphore::new(0)), Meters::default());
         let (reader, _) = Actor::spawn(None, Reader, Arc::clone(&leave)).await.expect("it starts");
-        let mailbox = Mailbox::new(reader, Depth::counted_in(of_kind.clone(), refused.clone()), CAPACITY);
-        let post = Self { mailbox, leave, of_kind, refused };
+        let mailbox = Mailbox::new(reader, Depth::counted_in(meters.clone()), CAPACITY);
+        let post = Self { mailbox, leave, meters };
         assert!(post.mailbox.try_cast(first).is_ok());
         until(|| post.mailbox.depth() == 0).await;
         post
@@ -80,9 +76,13 @@ impl Post {
 
     async fn expect_empty_and_stopped(&self) {
         until(|| self.mailbox.depth() == 0).await;
-        assert_eq!(self.of_kind.get(), 0, "nor is anything counted for its kind");
+        assert_eq!(self.meters.depth.get(), 0, "nor is anything counted for its kind");
         until(|| matches!(self.mailbox.try_cast(Note::Read(9)), Err(Refused::Stopped(Note::Read(9))))).await;
-        assert_eq!((self.mailbox.depth(), self.of_kind.get()), (0, 0), "what was handed back took no place");
+        assert_eq!(
+            (self.mailbox.depth(), self.meters.depth.get()),
+            (0, 0),
+            "what was handed back took no place"
+        );
     }
 }
 
@@ -91,13 +91,14 @@ async fn a_full_mailbox_hands_the_message_back_and_takes_the_next_when_one_was_r
     let post = Post::with_reader_at(Note::Read(0)).await;
     post.fill();
     assert!(matches!(post.mailbox.try_cast(Note::Read(7)), Err(Refused::Busy(Note::Read(7)))));
-    assert_eq!((post.mailbox.depth(), post.of_kind.get()), (CAPACITY, CAPACITY as i64));
-    assert_eq!(post.refused.get(), 1, "and it is counted");
+    assert_eq!((post.mailbox.depth(), post.meters.depth.get()), (CAPACITY, CAPACITY as i64));
+    assert_eq!(post.meters.refused.get(), 1, "and it is counted");
+    assert_eq!((post.meters.peak.get(), post.meters.capacity.get()), (CAPACITY as i64, CAPACITY as i64));
     post.leave.add_permits(1);
     until(|| post.mailbox.depth() == CAPACITY - 1).await;
     assert!(post.mailbox.try_cast(Note::Read(7)).is_ok());
     post.leave.add_permits(CAPACITY + 1);
-    until(|| post.mailbox.depth() == 0 && post.of_kind.get() == 0).await;
+    until(|| post.mailbox.depth() == 0 && post.meters.depth.get() == 0).await;
 }
 
 #[tokio::test]
@@ -105,7 +106,7 @@ async fn what_may_exceed_the_bound_is_taken_and_counted_all_the_same() {
     let post = Post::with_reader_at(Note::Read(0)).await;
     post.fill();
     assert!(post.mailbox.cast_beyond_capacity(Note::Read(7)).is_ok());
-    assert_eq!((post.mailbox.depth(), post.of_kind.get()), (CAPACITY + 1, CAPACITY as i64 + 1));
+    assert_eq!((post.mailbox.depth(), post.meters.depth.get()), (CAPACITY + 1, CAPACITY as i64 + 1));
     assert!(matches!(post.mailbox.try_cast(Note::Read(8)), Err(Refused::Busy(_))));
 }
 
