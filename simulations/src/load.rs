@@ -1,4 +1,4 @@
-//! Pairs that send as fast as their window allows: throughput, latencies, CPU.
+//! Pairs that send as fast as their window allows, or at a rate that does not wait for anybody: throughput, latencies, CPU.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::Failure;
+use crate::page::load::page;
 use crate::population::{in_order, register};
 use crate::process::{cpu_seconds, raise_file_limit, resident_kib};
 use crate::report::{LoadReport, ProcessFigures, write};
@@ -24,7 +25,7 @@ use crate::stages::{between, scrape};
 use crate::tally::{Course, Latency, Phase, Tally};
 use crate::target::{Target, TargetOptions};
 use crate::template::Template;
-use crate::traffic::Traffic;
+use crate::traffic::{Pace, Traffic};
 
 /// Discarded before measuring.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -46,6 +47,13 @@ pub(crate) struct LoadOptions {
     /// Messages each sender has on the way; the server takes 64 from one socket.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=64))]
     window: u64,
+    /// Messages a second in all, by senders that wait for no answer, instead of a window. Latencies count from when a
+    /// message was due.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Seconds in which that rate is reached.
+    #[arg(long, default_value_t = 3, requires = "rate", value_parser = clap::value_parser!(u64).range(1..=600))]
+    ramp: u64,
     /// Seconds measured, after a warm-up.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -61,6 +69,9 @@ pub(crate) struct LoadOptions {
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write them as a page to look at, one HTML file.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
     #[command(flatten)]
     target: TargetOptions,
 }
@@ -105,7 +116,7 @@ pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
     }
 
     course.enter(Phase::WarmUp);
-    sleep(WARM_UP).await;
+    sleep(options.rate.map_or(WARM_UP, |_| WARM_UP.max(Duration::from_secs(options.ramp)))).await;
     let mut report = measure(&options, &target, &course).await?;
     course.enter(Phase::Draining);
     let drained = timeout(DRAIN_MAX, async {
@@ -123,12 +134,22 @@ pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
     }
     report.send_to_ack = Latency::of(&tally.ack_us);
     report.send_to_delivery = Latency::of(&tally.delivery_us);
-    (report.refused, report.first_refusal, report.pages) = (tally.refused, tally.first_refusal, tally.pages);
+    report.due_to_written = options.rate.map(|_| Latency::of(&tally.late_us));
+    (report.refused, report.first_refusal, report.pages) =
+        (tally.refused, tally.first_refusal.take(), tally.pages);
     report.print();
     if let Some(file) = &options.json {
         write(&report, file)?;
     }
-    if report.complete && report.refused == 0 { Ok(()) } else { Err("not every message arrived".into()) }
+    if let Some(file) = &options.page {
+        std::fs::write(file, page(&report, &tally).html())?;
+    }
+    // A server that is asked for more than it can do may refuse: that is a result.
+    if report.complete && (report.refused == 0 || report.rate.is_some()) {
+        Ok(())
+    } else {
+        Err("not every message arrived".into())
+    }
 }
 
 async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Result<LoadReport, Failure> {
@@ -142,7 +163,7 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     let acked_before = course.acked.load(Ordering::Acquire);
     let started = Instant::now();
     course.enter(Phase::Measuring);
-    show_progress(options.seconds, course).await;
+    let each_second = show_progress(options.seconds, course).await;
     let seconds = started.elapsed().as_secs_f64();
     let messages = course.acked.load(Ordering::Acquire) - acked_before;
     let client_cpu_seconds = cpu_seconds(own)? - client_before;
@@ -162,6 +183,7 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     Ok(LoadReport {
         pairs: options.pairs,
         window: options.window,
+        rate: options.rate,
         payload_bytes: options.payload,
         both_ways: options.both_ways,
         seconds,
@@ -169,6 +191,8 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
         messages_per_second: messages as f64 / seconds,
         send_to_ack: none,
         send_to_delivery: none,
+        due_to_written: None,
+        each_second,
         server,
         client_cpu_seconds,
         refused: 0,
@@ -184,21 +208,24 @@ fn cpu_seconds_of(pids: &[u32]) -> Result<f64, Failure> {
     pids.iter().map(|pid| cpu_seconds(*pid)).sum()
 }
 
-/// Waits the measured seconds, and shows how fast it goes.
-async fn show_progress(seconds: u64, course: &Course) {
+/// Waits the measured seconds, and shows how fast it goes. Returns the messages of each second.
+async fn show_progress(seconds: u64, course: &Course) -> Vec<u64> {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} s  {msg}");
     let bar = ProgressBar::new(seconds).with_style(style.expect("the template is a constant"));
     let mut tick = interval(Duration::from_secs(1));
     tick.tick().await;
+    let mut each_second = Vec::new();
     let mut before = course.acked.load(Ordering::Acquire);
     for _ in 0..seconds {
         tick.tick().await;
         let now = course.acked.load(Ordering::Acquire);
         bar.set_message(format!("{} messages/s", now - before));
         bar.inc(1);
+        each_second.push(now - before);
         before = now;
     }
     bar.finish_and_clear();
+    each_second
 }
 
 /// One thread of the load generator: a runtime of its own, and nothing shared on the hot path but a few counters.
@@ -219,9 +246,15 @@ fn generate(
             // The two of a pair are on different pods, if there are several.
             let address = addresses[number as usize % addresses.len()];
             let sends = number % 2 == 0 || options.both_ways;
-            let template = sends.then(|| Template::new(device, peer, options.payload, number));
+            let counted = options.rate.is_none();
+            let template = sends.then(|| Template::new(device, peer, options.payload, number, counted));
+            let senders = options.pairs as f64 * if options.both_ways { 2.0 } else { 1.0 };
+            let pace = options.rate.map(|rate| {
+                let rate = f64::from(rate) / senders;
+                Pace { rate, ramp: options.ramp as f64, shift: f64::from(number) / (2.0 * senders * rate) }
+            });
             let shared = (Arc::clone(course), Rc::clone(&tally));
-            Traffic::connect(address, device, peer, template, options.window, shared)
+            Traffic::connect(address, device, peer, template, options.window, pace, shared)
         });
         let mut failed = None;
         for opened in in_order(opening, &ProgressBar::hidden()).await {

@@ -14,6 +14,8 @@ use crate::tally::Latency;
 pub(crate) struct LoadReport {
     pub(crate) pairs: usize,
     pub(crate) window: u64,
+    /// Messages a second that were due, if senders did not wait.
+    pub(crate) rate: Option<u32>,
     pub(crate) payload_bytes: usize,
     pub(crate) both_ways: bool,
     pub(crate) seconds: f64,
@@ -21,6 +23,10 @@ pub(crate) struct LoadReport {
     pub(crate) messages_per_second: f64,
     pub(crate) send_to_ack: Latency,
     pub(crate) send_to_delivery: Latency,
+    /// From when a message was due until the kernel took it.
+    pub(crate) due_to_written: Option<Latency>,
+    /// Messages of each measured second.
+    pub(crate) each_second: Vec<u64>,
     pub(crate) server: Option<ProcessFigures>,
     pub(crate) client_cpu_seconds: f64,
     pub(crate) refused: u64,
@@ -60,21 +66,31 @@ pub(crate) fn row(name: &str, value: impl std::fmt::Display) {
 }
 
 fn latency(name: &str, latency: &Latency) {
-    let Latency { p50_ms, p99_ms, p999_ms, max_ms } = latency;
-    row(name, format!("p50 {p50_ms:.2}  p99 {p99_ms:.2}  p99.9 {p999_ms:.2}  max {max_ms:.2} ms"));
+    let Latency { p50_ms, p95_ms, p99_ms, p999_ms, max_ms } = latency;
+    row(
+        name,
+        format!("p50 {p50_ms:.2}  p95 {p95_ms:.2}  p99 {p99_ms:.2}  p99.9 {p999_ms:.2}  max {max_ms:.2} ms"),
+    );
 }
 
 impl LoadReport {
     pub(crate) fn print(&self) {
         let ways = if self.both_ways { "both ways" } else { "one way" };
+        let demand = match self.rate {
+            Some(rate) => format!("{rate} messages/s are due"),
+            None => format!("window {}", self.window),
+        };
         println!(
-            "{} pairs, window {}, {} bytes, {ways}, {:.1} s measured",
-            self.pairs, self.window, self.payload_bytes, self.seconds
+            "{} pairs, {demand}, {} bytes, {ways}, {:.1} s measured",
+            self.pairs, self.payload_bytes, self.seconds
         );
         row("messages", self.messages);
         row("messages/s", format!("{:.0}", self.messages_per_second));
         latency("send to durable ack", &self.send_to_ack);
         latency("send to delivery", &self.send_to_delivery);
+        if let Some(late) = &self.due_to_written {
+            latency("of it due to written", late);
+        }
         if let Some(server) = &self.server {
             let share = 100.0 * server.cpu_seconds / self.seconds;
             row("server CPU", format!("{:.2} s ({share:.0} % of one core)", server.cpu_seconds));

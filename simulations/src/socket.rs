@@ -8,8 +8,9 @@ use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 /// Largest answer to the handshake.
 const HANDSHAKE_MAX_BYTES: usize = 8 * 1024;
@@ -99,6 +100,42 @@ impl Socket {
             self.outbound.clear();
         }
         Ok(())
+    }
+
+    /// Writes what was pushed as far as there is room now; true if there was for all of it.
+    pub(crate) fn flush_some(&mut self) -> Result<bool> {
+        while !self.outbound.is_empty() {
+            match self.stream.try_write(&self.outbound) {
+                Ok(written) => drop(self.outbound.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until bytes have come, or there is room for what was pushed, or `until`; false at the end of the stream.
+    pub(crate) async fn turn(&mut self, until: Instant) -> Result<bool> {
+        let mut interest = Interest::READABLE;
+        if !self.outbound.is_empty() {
+            interest = interest.add(Interest::WRITABLE);
+        }
+        let Ok(ready) = timeout_at(until, self.stream.ready(interest)).await else { return Ok(true) };
+        let ready = ready?;
+        if ready.is_writable() {
+            self.flush_some()?;
+        }
+        if ready.is_readable() {
+            self.inbound.drain(..self.taken);
+            self.taken = 0;
+            self.inbound.reserve(self.read_size);
+            match self.stream.try_read_buf(&mut self.inbound) {
+                Ok(read) => return Ok(read > 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Waits for more bytes; false at the end of the stream. Safe to cancel.

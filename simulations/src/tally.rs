@@ -39,6 +39,8 @@ pub(crate) struct Course {
     pub(crate) acked: AtomicU64,
     /// Messages delivered, since the beginning.
     pub(crate) delivered: AtomicU64,
+    /// Messages refused, since the beginning.
+    pub(crate) refused: AtomicU64,
 }
 
 impl Course {
@@ -50,6 +52,7 @@ impl Course {
             sent: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -82,10 +85,10 @@ impl Course {
         self.phase() == Phase::Measuring && sent_at_us >= self.measured_from_us.load(Ordering::Acquire)
     }
 
-    /// Is everything that was sent acked and delivered?
+    /// Is everything that was sent answered, and delivered unless it was refused?
     pub(crate) fn is_quiet(&self) -> bool {
-        let sent = self.sent.load(Ordering::Acquire);
-        self.acked.load(Ordering::Acquire) >= sent && self.delivered.load(Ordering::Acquire) >= sent
+        let taken = self.sent.load(Ordering::Acquire).saturating_sub(self.refused.load(Ordering::Acquire));
+        self.acked.load(Ordering::Acquire) >= taken && self.delivered.load(Ordering::Acquire) >= taken
     }
 }
 
@@ -95,6 +98,8 @@ pub(crate) struct Tally {
     pub(crate) ack_us: Histogram<u64>,
     /// From sending to the recipient's socket.
     pub(crate) delivery_us: Histogram<u64>,
+    /// From when a message was due until the kernel took it: what a sender that never waits had to wait all the same.
+    pub(crate) late_us: Histogram<u64>,
     /// Frames that refused something, and sockets that were closed.
     pub(crate) refused: u64,
     /// The first of them.
@@ -106,7 +111,14 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Self {
         let histogram = || Histogram::new_with_max(LATENCY_MAX_US, DIGITS).expect("the bounds are constants");
-        Self { ack_us: histogram(), delivery_us: histogram(), refused: 0, first_refusal: None, pages: 0 }
+        Self {
+            ack_us: histogram(),
+            delivery_us: histogram(),
+            late_us: histogram(),
+            refused: 0,
+            first_refusal: None,
+            pages: 0,
+        }
     }
 
     pub(crate) fn refuse(&mut self, why: impl FnOnce() -> String) {
@@ -118,6 +130,7 @@ impl Tally {
         // Both have the same bounds.
         self.ack_us.add(other.ack_us).expect("equal bounds add up");
         self.delivery_us.add(other.delivery_us).expect("equal bounds add up");
+        self.late_us.add(other.late_us).expect("equal bounds add up");
         self.refused += other.refused;
         self.pages += other.pages;
         self.first_refusal = self.first_refusal.take().or(other.first_refusal);
@@ -128,6 +141,7 @@ impl Tally {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
@@ -138,9 +152,17 @@ impl Latency {
         let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1000.0;
         Self {
             p50_ms: ms(histogram.value_at_quantile(0.5)),
+            p95_ms: ms(histogram.value_at_quantile(0.95)),
             p99_ms: ms(histogram.value_at_quantile(0.99)),
             p999_ms: ms(histogram.value_at_quantile(0.999)),
             max_ms: ms(histogram.max()),
         }
     }
+}
+
+/// The quantiles that curves are drawn through: as many nines as there are samples for.
+pub(crate) fn quantiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let nines = (0..=50).map(|step| f64::from(step) / 10.0);
+    let seen = nines.take_while(|nines| 10_f64.powf(*nines) <= histogram.len() as f64);
+    seen.map(|nines| (nines, histogram.value_at_quantile(1.0 - 10_f64.powf(-nines)) as f64)).collect()
 }

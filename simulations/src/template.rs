@@ -14,13 +14,16 @@ const SEQUENCE: u64 = 918_273_645;
 /// A `message` frame in five pieces, between which go name, key, `client_sequence` and time of sending.
 pub(crate) struct Template {
     pieces: [String; 5],
+    counted: bool,
     /// Keeps the keys of one sender's connections apart.
     sender: u32,
 }
 
 impl Template {
     /// A message from `device` to `peer` whose ciphertext has `payload` bytes of base64.
-    pub(crate) fn new(device: &Device, peer: &Device, payload: usize, sender: u32) -> Self {
+    ///
+    /// One that is not `counted` has no `client_sequence`: nothing waits for it if it is refused.
+    pub(crate) fn new(device: &Device, peer: &Device, payload: usize, sender: u32, counted: bool) -> Self {
         let mut message = device.compose(&[peer], "");
         NAME.clone_into(&mut message.client_message_id);
         message.client_sequence = Some(SEQUENCE);
@@ -37,8 +40,12 @@ impl Template {
             before.to_owned()
         };
         let pieces = [cut(NAME), cut(&key), cut(&SEQUENCE.to_string()), cut(STAMP)];
-        let [a, b, c, d] = pieces;
-        Self { pieces: [a, b, c, d, rest.to_owned()], sender }
+        let [a, b, mut c, mut d] = pieces;
+        if !counted {
+            c.truncate(c.trim_end_matches("\"client_sequence\":").len());
+            d.remove(0);
+        }
+        Self { pieces: [a, b, c, d, rest.to_owned()], counted, sender }
     }
 
     /// Appends the `count`-th message, sent at `sent_at_us`.
@@ -51,7 +58,8 @@ impl Template {
         let mut sequence = [0; 20];
         decimal(count, &mut sequence);
         let digits = sequence.iter().position(|digit| *digit != b'0').unwrap_or(sequence.len() - 1);
-        let values: [&[u8]; 4] = [&stamp, &key, &sequence[digits..], &stamp];
+        let number: &[u8] = if self.counted { &sequence[digits..] } else { b"" };
+        let values: [&[u8]; 4] = [&stamp, &key, number, &stamp];
         for (piece, value) in self.pieces.iter().zip(values) {
             out.extend_from_slice(piece.as_bytes());
             out.extend_from_slice(value);
@@ -103,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_patched_template_is_a_good_message() {
-        let template = Template::new(&device(1), &device(2), 256, 7);
+        let template = Template::new(&device(1), &device(2), 256, 7, true);
         for count in [1, 10, 123_456] {
             let mut out = Vec::new();
             template.write(count, 987_654_321, &mut out);
@@ -115,5 +123,13 @@ mod tests {
             let body = &message.payload.content.ciphertexts[0].body;
             assert!(body.starts_with("0000000987654321") && body.len() == 256);
         }
+    }
+
+    #[test]
+    fn a_message_that_is_not_counted_has_no_number() {
+        let mut out = Vec::new();
+        Template::new(&device(1), &device(2), 256, 7, false).write(3, 5, &mut out);
+        let frame = ClientFrame::parse(std::str::from_utf8(&out).unwrap()).unwrap();
+        assert!(matches!(frame, ClientFrame::Message(message) if message.client_sequence.is_none()));
     }
 }

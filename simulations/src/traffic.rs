@@ -1,4 +1,9 @@
-//! One socket of a pair: sends as its window allows, acknowledges what it gets, and notes latencies.
+//! One socket of a pair: sends as its window allows or as its pace demands, acknowledges what it gets, and notes
+//! latencies.
+//!
+//! A sender with a pace never waits for answers: each message has a time at which it is due, and its latencies count from
+//! then, whenever it could really be written. Otherwise whatever slows the server down would also keep messages from being
+//! sent, and with them the latencies they would have had ("coordinated omission").
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -6,9 +11,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use colloquy_tests::device::Device;
 use colloquy_tests::raw_client::auth;
+use tokio::time::Instant;
 
 use crate::Failure;
 use crate::scan::{Seen, number, read_page, scan};
@@ -18,6 +25,37 @@ use crate::template::{STAMP_DIGITS, Template};
 
 /// Bytes read at once.
 const READ_SIZE: usize = 16 * 1024;
+
+/// Messages that are encoded at once when they are due; the others are due all the same.
+const ENCODED_AT_ONCE: u64 = 32;
+/// How long a sender without anything due waits for something to read.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// When messages are due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Messages a second, in the end.
+    pub(crate) rate: f64,
+    /// Seconds in which the rate rises from nothing.
+    pub(crate) ramp: f64,
+    /// Seconds by which the first is late, so that not all senders send at once.
+    pub(crate) shift: f64,
+}
+
+impl Pace {
+    /// When the `count`-th message is due, microseconds from the beginning; the first is the 0th.
+    fn due_us(&self, count: u64) -> u64 {
+        let count = count as f64;
+        let in_ramp = self.rate * self.ramp / 2.0;
+        let seconds = if count < in_ramp {
+            // The number sent until then grows with the square of the time.
+            (2.0 * count * self.ramp / self.rate).sqrt()
+        } else {
+            self.ramp + (count - in_ramp) / self.rate
+        };
+        ((seconds + self.shift) * 1e6) as u64
+    }
+}
 
 /// Connects `device` and waits until it is authenticated.
 pub(crate) async fn authenticate(
@@ -52,6 +90,8 @@ pub(crate) struct Traffic {
     template: Option<Template>,
     conversation_id: String,
     window: u64,
+    /// Instead of a window.
+    pace: Option<Pace>,
     count: u64,
     in_flight: u64,
     /// The newest message that is not acknowledged yet.
@@ -73,6 +113,7 @@ impl Traffic {
         peer: &Device,
         template: Option<Template>,
         window: u64,
+        pace: Option<Pace>,
         (course, tally): (Arc<Course>, Rc<RefCell<Tally>>),
     ) -> Result<Self, Failure> {
         Ok(Self {
@@ -80,6 +121,7 @@ impl Traffic {
             template,
             conversation_id: device.conversation_with(peer).to_string(),
             window,
+            pace,
             count: 0,
             in_flight: 0,
             owed: None,
@@ -90,7 +132,10 @@ impl Traffic {
 
     /// Runs until the connection ends; the caller ends it by dropping it.
     pub(crate) async fn run(mut self) {
-        let ended = self.converse().await;
+        let ended = match self.pace {
+            Some(pace) => self.keep_pace(pace).await,
+            None => self.converse().await,
+        };
         let why = ended.err().map_or_else(|| "the connection ended".to_owned(), |why| why.to_string());
         self.tally.borrow_mut().refuse(|| why);
     }
@@ -109,6 +154,57 @@ impl Traffic {
                     Incoming::Text(range) => self.take(range, now_us),
                     Incoming::Close(code) => return Err(format!("closed with {code}").into()),
                 }
+            }
+        }
+    }
+
+    /// As [`Self::converse`], at its own pace.
+    async fn keep_pace(&mut self, pace: Pace) -> Result<(), Failure> {
+        let began_us = self.course.now_us();
+        let mut is_written = true;
+        loop {
+            let now_us = self.course.now_us();
+            if is_written {
+                self.write_due(pace, began_us, now_us);
+                self.acknowledge();
+            }
+            is_written = self.socket.flush_some()?;
+            let next_us = began_us + pace.due_us(self.count);
+            let wait = match &self.template {
+                Some(_) if is_written && self.course.phase() < Phase::Draining => {
+                    Duration::from_micros(next_us.saturating_sub(now_us)).min(IDLE)
+                }
+                _ => IDLE,
+            };
+            if !self.socket.turn(Instant::now() + wait).await? {
+                return Ok(());
+            }
+            let now_us = self.course.now_us();
+            while let Some(incoming) = self.socket.next()? {
+                match incoming {
+                    Incoming::Text(range) => self.take(range, now_us),
+                    Incoming::Close(code) => return Err(format!("closed with {code}").into()),
+                }
+            }
+        }
+    }
+
+    fn write_due(&mut self, pace: Pace, began_us: u64, now_us: u64) {
+        let Some(template) = &self.template else { return };
+        if self.course.phase() >= Phase::Draining {
+            return;
+        }
+        for _ in 0..ENCODED_AT_ONCE {
+            let due_us = began_us + pace.due_us(self.count);
+            if due_us > now_us {
+                return;
+            }
+            self.count += 1;
+            self.in_flight += 1;
+            self.socket.push_text(|out| template.write(self.count, due_us, out));
+            self.course.sent.fetch_add(1, Ordering::Release);
+            if self.course.counts(due_us) {
+                self.tally.borrow_mut().late_us.saturating_record(now_us - due_us);
             }
         }
     }
@@ -149,7 +245,7 @@ impl Traffic {
         let mut tally = self.tally.borrow_mut();
         match scan(frame) {
             Seen::Ack { name } => {
-                self.in_flight -= 1;
+                self.in_flight = self.in_flight.saturating_sub(1);
                 self.course.acked.fetch_add(1, Ordering::Release);
                 let sent_at_us = number(name);
                 if self.course.counts(sent_at_us) {
@@ -180,6 +276,7 @@ impl Traffic {
             Seen::Refused => {
                 // Most refusals are of messages: without this the window would shrink for good.
                 self.in_flight = self.in_flight.saturating_sub(1);
+                self.course.refused.fetch_add(1, Ordering::Release);
                 tally.refuse(|| String::from_utf8_lossy(frame).into_owned());
             }
             Seen::Other => {}
@@ -190,4 +287,18 @@ impl Traffic {
 /// When the message with this ciphertext was sent.
 fn stamp(body: &[u8]) -> u64 {
     number(&body[..STAMP_DIGITS.min(body.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_rises_to_its_rate_and_keeps_it() {
+        let pace = Pace { rate: 100.0, ramp: 2.0, shift: 0.0 };
+        assert_eq!(pace.due_us(0), 0);
+        assert_eq!(pace.due_us(25), 1_000_000, "a quarter of what the ramp sends, in half of its time");
+        assert_eq!(pace.due_us(100), 2_000_000);
+        assert_eq!(pace.due_us(300), 4_000_000);
+    }
 }
