@@ -68,15 +68,21 @@ $(KOSOKU)/bin/kosoku:
 	$(KOSOKU)/bin/pip install --quiet --disable-pip-version-check kosoku==0.1.0
 
 .PHONY: bench
-bench: ## Measure a message's way to its durable ack, and the memory of an idle connection
+bench: ## Measure a message's way to its durable ack, the memory of an idle connection, and a reconnect storm
 	cargo build --release -p colloquy -p colloquy-simulations
 	$(TARGET)/release/colloquy-simulations load --pairs 200 --window 16 --seconds 15
 	$(TARGET)/release/colloquy-simulations idle --connections 5000
+	$(TARGET)/release/colloquy-simulations storm --connections 10000
 
 .PHONY: chaos
 chaos: ## Worlds of pods and clients on virtual time, in which everything breaks (SEEDS=1..50)
 	cargo build --release -p colloquy-simulations
 	$(TARGET)/release/colloquy-simulations chaos --seeds $(SEEDS)
+
+.PHONY: mutations
+mutations: ## Defects made on purpose, each put into worlds until a check finds it
+	cargo build --release -p colloquy-simulations
+	$(TARGET)/release/colloquy-simulations mutations
 
 .PHONY: rolling
 rolling: test-services ## Restart each of three pods under traffic, and say what clients notice of it

@@ -4,19 +4,21 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant as WallClock};
 
 use clap::Args;
+use colloquy_mutations::Mutation;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
-use tokio::process::Command;
+use tracing_subscriber::EnvFilter;
 
 use crate::Failure;
-use crate::world::check::Violation;
+use crate::apart::{Ended, Only, Report, WorldApart};
+use crate::page::world::page;
+use crate::shrink::shrink;
 use crate::world::course::{Figures, run};
 use crate::world::plan::{Plan, Size};
+use crate::world::stories::STORIES;
 use crate::world::trace::Kind;
 
 /// Options of `chaos`.
@@ -25,6 +27,9 @@ pub(crate) struct ChaosOptions {
     /// The one world to run.
     #[arg(long, default_value_t = 1, conflicts_with = "seeds")]
     seed: u64,
+    /// A world that once found a defect, by its name; `list` lists them.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "only"])]
+    story: Option<String>,
     /// Many worlds instead: `1..200` is 1 to 200.
     #[arg(long, value_parser = parse_range)]
     seeds: Option<(u64, u64)>,
@@ -37,15 +42,27 @@ pub(crate) struct ChaosOptions {
     /// Faults on the plan of one world, about.
     #[arg(long, default_value_t = 60)]
     faults: usize,
-    /// Only these faults of the plan, by their place in it: `0,3,17`.
-    #[arg(long, value_delimiter = ',', conflicts_with = "seeds")]
-    only: Option<Vec<usize>>,
+    /// Only these faults of the plan, by their place in it: `0,3,17`, or `none`.
+    #[arg(long, conflicts_with = "seeds")]
+    only: Option<Only>,
+    /// Of many worlds, the first that finds something is run up to so many times more, with fewer and fewer of its faults.
+    #[arg(long, default_value_t = 100)]
+    shrink: usize,
+    /// Put this defect into every pod and client.
+    #[arg(long)]
+    mutation: Option<Mutation>,
     /// Print what happened, line by line.
     #[arg(long, conflicts_with = "seeds")]
     timeline: bool,
     /// Write down every parcel that goes over a wire, one line each.
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     record: Option<PathBuf>,
+    /// Print what is logged meanwhile, by a filter such as `colloquy_client=debug` or `info`, with the world's time.
+    #[arg(long, value_name = "FILTER", conflicts_with = "seeds")]
+    log: Option<String>,
+    /// Write the run as a page to look at, one HTML file.
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    page: Option<PathBuf>,
     /// Print one line of JSON and nothing else.
     #[arg(long, conflicts_with = "seeds")]
     json: bool,
@@ -56,23 +73,6 @@ fn parse_range(text: &str) -> Result<(u64, u64), String> {
     let (first, last) = text.split_once("..").ok_or("two numbers with `..` between them: 1..200")?;
     let (first, last) = (parse(first)?, parse(last)?);
     if first > last { Err("the first seed comes before the last".to_owned()) } else { Ok((first, last)) }
-}
-
-/// What one world has shown, as it goes from process to process.
-#[derive(Debug, Serialize, Deserialize)]
-struct Report {
-    seed: u64,
-    digest: String,
-    figures: Figures,
-    checked: BTreeMap<String, u64>,
-    violations: Vec<String>,
-    wall_ms: u64,
-}
-
-impl Report {
-    fn line(violation: &Violation) -> String {
-        format!("{}: {}", violation.invariant.id(), violation.text)
-    }
 }
 
 /// Runs what is asked for.
@@ -86,31 +86,50 @@ pub(crate) async fn chaos(options: ChaosOptions) -> Result<(), Failure> {
     }
 }
 
-fn plan_of(options: &ChaosOptions) -> Plan {
+fn plan_of(options: &ChaosOptions) -> Result<Plan, Failure> {
+    if let Some(name) = &options.story {
+        let Some(story) = STORIES.iter().find(|story| story.name == name) else {
+            let list: Vec<String> =
+                STORIES.iter().map(|story| format!("{}: {}", story.name, story.defect)).collect();
+            return Err(format!("stories that can be told:\n{}", list.join("\n")).into());
+        };
+        println!("{}: {}", story.name, story.defect);
+        return Ok(story.plan());
+    }
     let mut plan = Plan::draw(options.seed, Size { texts: options.texts, faults: options.faults });
     if let Some(only) = &options.only {
         let all = std::mem::take(&mut plan.faults);
         plan.faults =
-            all.into_iter().enumerate().filter(|(at, _)| only.contains(at)).map(|(_, it)| it).collect();
+            all.into_iter().enumerate().filter(|(at, _)| only.0.contains(at)).map(|(_, it)| it).collect();
     }
-    plan
+    Ok(plan)
 }
 
 async fn one(options: &ChaosOptions) -> Result<(), Failure> {
-    let plan = plan_of(options);
+    let plan = plan_of(options)?;
     if !options.json {
         describe(&plan);
     }
     #[allow(clippy::disallowed_methods, reason = "how long it takes is the machine's time, not the world's")]
     let began = WallClock::now();
     let seed = plan.seed;
+    if let Some(filter) = &options.log {
+        let filter = EnvFilter::try_new(filter)?;
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    if let Some(mutation) = options.mutation {
+        colloquy_mutations::make(mutation);
+    }
     let record = options.record.as_ref().map(File::create).transpose()?;
     let world = std::thread::Builder::new().name("world".to_owned()).spawn(move || {
         colloquy_simulated_entropy::seed_this_thread(seed);
         quiet_panics();
-        run(&plan, record)
+        (run(&plan, record), plan)
     })?;
-    let outcome = world.join().map_err(|_| "the world itself has panicked")?;
+    let (outcome, plan) = world.join().map_err(|_| "the world itself has panicked")?;
+    if let Some(file) = &options.page {
+        std::fs::write(file, page(&plan, &outcome).html())?;
+    }
     let violations: Vec<String> = outcome.findings.violations.iter().map(Report::line).collect();
     let report = Report {
         seed,
@@ -168,26 +187,21 @@ async fn many(options: &ChaosOptions, first: u64, last: u64) -> Result<(), Failu
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} worlds, {elapsed} of about {duration}  {msg}",
     )?);
-    let program = std::env::current_exe()?;
-    let worlds = (first..=last).map(|seed| {
-        let mut command = Command::new(&program);
-        command.args(["chaos", "--json", "--seed", &seed.to_string()]);
-        command.args(["--texts", &options.texts.to_string(), "--faults", &options.faults.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        async move { (seed, command.output().await) }
-    });
+    let size = Size { texts: options.texts, faults: options.faults };
+    let world = |seed| WorldApart { seed, size, mutation: options.mutation, only: None };
+    let worlds = (first..=last).map(|seed| world(seed).run());
     let mut worlds = stream::iter(worlds).buffer_unordered(options.jobs.max(1));
     let (mut reports, mut broken) = (Vec::new(), Vec::new());
-    while let Some((seed, output)) = worlds.next().await {
-        match serde_json::from_slice::<Report>(&output?.stdout) {
-            Ok(report) => {
+    while let Some(world) = worlds.next().await {
+        match world? {
+            Ended::Reported(report) => {
                 for violation in &report.violations {
-                    bar.suspend(|| println!("seed {seed}: {violation}"));
+                    bar.suspend(|| println!("seed {}: {violation}", report.seed));
                 }
                 reports.push(report);
             }
-            Err(_) => {
-                bar.suspend(|| println!("seed {seed}: the world came to no end"));
+            Ended::Broken(seed, last_words) => {
+                bar.suspend(|| println!("seed {seed}: the world came to no end: {last_words}"));
                 broken.push(seed);
             }
         }
@@ -199,7 +213,17 @@ async fn many(options: &ChaosOptions, first: u64, last: u64) -> Result<(), Failu
     let mut bad: Vec<u64> = reports.iter().filter(|it| !it.violations.is_empty()).map(|it| it.seed).collect();
     bad.extend(broken);
     bad.sort_unstable();
-    if bad.is_empty() { Ok(()) } else { Err(format!("seeds that found something: {bad:?}").into()) }
+    let Some(first) = reports.iter().filter(|it| !it.violations.is_empty()).map(|it| it.seed).min() else {
+        return if bad.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("seeds that came to no end: {bad:?}").into())
+        };
+    };
+    if options.shrink > 0 {
+        println!("{}", shrink(world(first), options.shrink, options.jobs).await?);
+    }
+    Err(format!("seeds that found something: {bad:?}").into())
 }
 
 fn print_summary(reports: &[Report]) {

@@ -3,10 +3,15 @@
 //! | module | noun |
 //! |---|---|
 //! | [`chaos`] | worlds, one for each seed |
+//! | [`mutations`] | worlds with a defect in them: how soon it is found |
+//! | [`page`] | results as a page to look at |
+//! | [`apart`] | a world in a process of its own |
+//! | [`shrink`] | which of its faults it takes to find what it has found |
 //! | [`world`] | pods and clients in one process, on virtual time, and what befalls them |
 //! | [`cluster`] | three pods and a load balancer, to try things on |
 //! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
+//! | [`storm`] | sockets that are all cut off and all come back at once |
 //! | [`rolling`] | every pod of three restarted under traffic: what is lost, and how long clients wait |
 //! | [`traffic`] | one socket of a pair: sends, acknowledges, notes latencies |
 //! | [`tally`] | what was counted and timed |
@@ -20,17 +25,22 @@
 //! | [`report`] | the figures, as a table and as JSON |
 #![allow(clippy::print_stdout, reason = "a command line tool prints its results")]
 
+mod apart;
 mod chaos;
 mod cluster;
 mod idle;
 mod load;
+mod mutations;
+mod page;
 mod population;
 mod process;
 mod report;
 mod rolling;
 mod scan;
+mod shrink;
 mod socket;
 mod stages;
+mod storm;
 mod tally;
 mod target;
 mod template;
@@ -56,12 +66,16 @@ struct Arguments {
 enum Command {
     /// Pods and clients in one process, on virtual time, that break in every way: the same seed, the same run.
     Chaos(chaos::ChaosOptions),
+    /// Worlds with a defect put into them, each kind until it is found: that the checks bite.
+    Mutations(mutations::MutationsOptions),
     /// Three pods, Redis, MongoDB and a load balancer, until they are told to stop.
     Cluster(cluster::ClusterArguments),
     /// Pairs of users send each other messages as fast as a window allows.
     Load(load::LoadOptions),
     /// Authenticated sockets that only send heartbeats.
     Idle(idle::IdleOptions),
+    /// Sockets that are all cut off and all come back at once.
+    Storm(storm::StormOptions),
     /// Three pods under steady traffic, each restarted in turn.
     Rolling(rolling::RollingOptions),
 }
@@ -70,9 +84,11 @@ enum Command {
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().command {
         Command::Chaos(options) => Box::pin(chaos::chaos(options)).await,
+        Command::Mutations(options) => Box::pin(mutations::run(options)).await,
         Command::Cluster(arguments) => Box::pin(cluster::run(arguments)).await,
         Command::Load(options) => Box::pin(load::run(options)).await,
         Command::Idle(options) => Box::pin(idle::run(options)).await,
+        Command::Storm(options) => Box::pin(storm::run(options)).await,
         Command::Rolling(options) => Box::pin(rolling::run(options)).await,
     };
     match measured {

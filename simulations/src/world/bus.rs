@@ -102,7 +102,7 @@ impl LiveDirectory for BusBehind {
         self.weather.befall(self.live.members()).await
     }
 
-    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<()> {
+    async fn enter(&self, connections: &[Connection], ttl: Duration) -> StoreResult<Vec<bool>> {
         self.weather.befall(self.live.enter(connections, ttl)).await
     }
 

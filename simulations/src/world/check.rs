@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use colloquy_actors::metrics::{self, KindFigures};
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use serde::Serialize;
 
@@ -16,12 +17,44 @@ pub(crate) enum Invariant {
     Durable,
     Once,
     NoLoss,
+    Fence,
     E2ee,
+    Bound,
     Drain,
     Authz,
 }
 
 impl Invariant {
+    /// Every one that is checked.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Order,
+        Self::Durable,
+        Self::Once,
+        Self::NoLoss,
+        Self::Fence,
+        Self::E2ee,
+        Self::Bound,
+        Self::Drain,
+        Self::Authz,
+    ];
+
+    /// What it promises.
+    pub(crate) fn promise(self) -> &'static str {
+        match self {
+            Self::Order => {
+                "numbers are 1 to n, nothing overtakes, and everybody is shown a conversation forwards"
+            }
+            Self::Durable => "what a client hears is stored, is stored",
+            Self::Once => "each text stands in the log once and is held once",
+            Self::NoLoss => "what was taken reaches every device it was for, and the world becomes quiet",
+            Self::Fence => "two owners at once give no number twice",
+            Self::E2ee => "no text is seen on a wire or disk, and every device can read what it was sent",
+            Self::Bound => "no mailbox holds more than twice what it may",
+            Self::Drain => "a pod that is told to go goes in time",
+            Self::Authz => "a device holds its owner's conversations only, and stays logged in",
+        }
+    }
+
     /// Its id, as the documents write it.
     pub(crate) fn id(self) -> &'static str {
         match self {
@@ -29,7 +62,9 @@ impl Invariant {
             Self::Durable => "DURABLE",
             Self::Once => "ONCE",
             Self::NoLoss => "NOLOSS",
+            Self::Fence => "FENCE",
             Self::E2ee => "E2EE",
+            Self::Bound => "BOUND",
             Self::Drain => "DRAIN",
             Self::Authz => "AUTHZ",
         }
@@ -91,6 +126,12 @@ pub(crate) struct Evidence<'a> {
     pub(crate) devices: Vec<Seen<'a>>,
     /// Times that something unencrypted was heard on a wire, or lay in the store.
     pub(crate) in_clear: u64,
+    /// What a conversation's log was each time when a second owner came.
+    pub(crate) usurped: Vec<(ConversationId, Vec<MessageId>)>,
+    /// What the pods' actors have counted, pod by pod and process by process.
+    pub(crate) supervision: Vec<KindFigures>,
+    /// Invariants that pods have seen broken themselves.
+    pub(crate) seen_by_pods: Vec<(metrics::Invariant, u64)>,
 }
 
 /// What was looked at and found.
@@ -123,6 +164,37 @@ pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     findings.expect(Invariant::E2ee, evidence.in_clear == 0, || {
         format!("a text was seen unencrypted {} times", evidence.in_clear)
     });
+    owners(evidence, findings);
+    pods(evidence, findings);
+}
+
+/// FENCE: whatever stood in a log when a second owner came still stands there.
+fn owners(evidence: &Evidence<'_>, findings: &mut Findings) {
+    for (conversation, before) in &evidence.usurped {
+        let log = evidence.logs.get(conversation).map(Vec::as_slice).unwrap_or_default();
+        let kept = log.iter().zip(before).take_while(|(logged, id)| logged.message_id == **id).count();
+        findings.expect(Invariant::Fence, kept == before.len(), || {
+            format!("message {} of {conversation} is another one since it was taken over", kept + 1)
+        });
+    }
+}
+
+/// BOUND, and what pods have found wrong themselves.
+fn pods(evidence: &Evidence<'_>, findings: &mut Findings) {
+    for KindFigures { kind, peak_depth, capacity, .. } in &evidence.supervision {
+        // Answers to what an actor itself has asked come beyond what others may send.
+        findings.expect(Invariant::Bound, *peak_depth <= 2 * capacity, || {
+            format!("{peak_depth} letters waited in the mailbox of a {kind:?}, which may hold {capacity}")
+        });
+    }
+    for (invariant, count) in &evidence.seen_by_pods {
+        let invariant_here = match invariant {
+            metrics::Invariant::Order => Invariant::Order,
+            metrics::Invariant::NoLoss => Invariant::NoLoss,
+        };
+        findings
+            .expect(invariant_here, *count == 0, || format!("a pod has seen it broken {count} times itself"));
+    }
 }
 
 /// ORDER: numbers are 1..n.
@@ -166,6 +238,11 @@ fn answers(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) 
             format!("device {} had an answer for {}, which is not there", device.number, place())
         });
     }
+    let is_as_asked = device.record.logged_out == device.record.is_removed;
+    findings.expect(Invariant::Authz, is_as_asked, || {
+        let is = if device.record.is_removed { "was removed, and is logged in" } else { "was logged out" };
+        format!("device {} {is}", device.number)
+    });
     let lost = device.record.lost;
     findings.expect(Invariant::NoLoss, lost == 0, || {
         format!("device {} was told that {lost} messages are gone", device.number)
@@ -211,7 +288,8 @@ fn written(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) 
     }
     for text in &device.record.written {
         let place = found.get(&text.number);
-        if text.is_taken {
+        // A device that was removed keeps what it had not sent.
+        if text.is_taken && !device.record.is_removed {
             findings.expect(Invariant::NoLoss, place.is_some(), || {
                 format!("text {} of device {} was never sent", text.number, device.number)
             });
@@ -232,7 +310,8 @@ fn reaches_all(
     let index = usize::try_from(sequence_number).unwrap_or(0).saturating_sub(1);
     let logged = evidence.logs.get(&conversation).and_then(|log| log.get(index));
     let Some(logged) = logged else { return };
-    for other in evidence.devices.iter().filter(|other| other.number != device.number) {
+    let others = evidence.devices.iter().filter(|other| !other.record.is_removed);
+    for other in others.filter(|other| other.number != device.number) {
         if !logged.told.contains(&(other.user_id, other.device_id.clone())) {
             continue;
         }
@@ -260,7 +339,8 @@ fn reaches_all(
     }
 }
 
-/// AUTHZ and ORDER of what one device holds: only its owner's conversations, only what somebody wrote, each number once.
+/// AUTHZ, ORDER and ONCE of what one device holds: only its owner's conversations, only what somebody wrote, each number
+/// and each text once.
 fn held(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
     for (conversation, history) in &device.history {
         let log = evidence.logs.get(conversation);
@@ -271,9 +351,14 @@ fn held(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
         findings.expect(Invariant::Authz, takes_part, || {
             format!("device {} holds {conversation}, in which its owner takes no part", device.number)
         });
-        let mut last = 0;
+        let (mut last, mut texts) = (0, BTreeSet::new());
         for held in history {
             let Some(sequence_number) = held.sequence_number else { continue };
+            if let Content::Text(by, number) = held.content {
+                findings.expect(Invariant::Once, texts.insert((by, number)), || {
+                    format!("device {} holds text {number} of device {by} twice", device.number)
+                });
+            }
             findings.expect(Invariant::Order, sequence_number > last, || {
                 format!("device {} holds {sequence_number} of {conversation} after {last}", device.number)
             });

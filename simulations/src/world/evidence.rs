@@ -10,6 +10,7 @@ use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ports::Store;
 use futures_util::FutureExt;
+use memchr::memmem;
 
 use super::check::{Content, Held, Logged};
 use super::people::{NEEDLE, named};
@@ -90,16 +91,7 @@ pub(crate) fn at_rest(folder: &Path) -> u64 {
             return at_rest(&path);
         }
         let bytes = std::fs::read(&path).unwrap_or_default();
-        let needle = NEEDLE.as_bytes();
-        // A journal is mostly empty space.
-        let mut found = 0;
-        let mut rest = &bytes[..];
-        while let Some(at) = rest.iter().position(|byte| *byte == needle[0]) {
-            rest = &rest[at..];
-            found += u64::from(rest.starts_with(needle));
-            rest = &rest[1..];
-        }
-        found
+        memmem::find_iter(&bytes, NEEDLE).count() as u64
     };
     entries.filter_map(Result::ok).map(in_entry).sum()
 }

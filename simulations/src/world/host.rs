@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep_until};
+use tracing::{Span, info_span};
 
 /// A host that runs.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Host {
     runtime: Runtime,
     /// When it was started, by the world's time and by its own.
     started: (Duration, Instant),
+    /// Named in what is logged.
+    span: Span,
     /// How far it has been run.
     reached: Duration,
     frozen: bool,
@@ -23,7 +26,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Starts one at `now`.
-    pub(crate) fn start(now: Duration) -> Self {
+    pub(crate) fn start(now: Duration, name: &str) -> Self {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -32,7 +35,7 @@ impl Host {
             .build()
             .expect("a process may make runtimes");
         let own = runtime.block_on(async { Instant::now() });
-        Self { runtime, started: (now, own), reached: now, frozen: false }
+        Self { runtime, started: (now, own), span: info_span!("host", name), reached: now, frozen: false }
     }
 
     /// Runs a task on it.
@@ -49,6 +52,7 @@ impl Host {
         if self.frozen {
             return;
         }
+        let _named = self.span.enter();
         let until = self.started.1 + (now - self.started.0);
         self.runtime.block_on(async { sleep_until(until).await });
         self.reached = now;

@@ -13,7 +13,9 @@
 //! | [`pod`], [`people`] | the server on a host of its own; people with devices, who write to each other |
 //! | [`ills`] | what is broken now, and when it is made whole |
 //! | [`course`] | the run: set-up, faults, healing, silence |
-//! | [`check`], [`evidence`] | the invariants, over the full record |
+//! | [`stories`] | worlds that have found something, kept |
+//! | [`strike`] | what each fault does, and how it is made whole |
+//! | [`check`], [`evidence`], [`verdict`] | the invariants, over the full record |
 //! | [`trace`] | the record's hash, and the notable part of it |
 
 pub(crate) mod bus;
@@ -27,7 +29,10 @@ pub(crate) mod people;
 pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod store;
+pub(crate) mod stories;
+pub(crate) mod strike;
 pub(crate) mod time;
 pub(crate) mod trace;
+pub(crate) mod verdict;
 pub(crate) mod weather;
 pub(crate) mod wires;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use memchr::memmem;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,6 +41,7 @@ pub(crate) struct Network {
 }
 
 struct Inner {
+    time: WorldTime,
     rng: StdRng,
     delay: Range<Duration>,
     trace: Trace,
@@ -105,6 +107,7 @@ impl Network {
     /// An empty network, in which a byte is on its way for a time drawn from `delay`.
     pub(crate) fn new(time: WorldTime, seed: u64, delay: Range<Duration>, trace: Trace) -> Self {
         let inner = Inner {
+            time: time.clone(),
             rng: StdRng::seed_from_u64(seed),
             delay,
             trace,
@@ -285,6 +288,7 @@ impl Inner {
         lane.parcels.push_back(Parcel { due, load });
         if let Some(due) = due {
             self.arrivals.insert((due, id));
+            self.time.expect(due);
         }
     }
 
@@ -296,6 +300,7 @@ impl Inner {
                 lane.last_due = lane.last_due.max(now + delay);
                 parcel.due = Some(lane.last_due);
                 self.arrivals.insert((lane.last_due, *id));
+                self.time.expect(lane.last_due);
             }
         }
     }
@@ -311,7 +316,7 @@ impl Inner {
         let needle = &self.overheard.needle;
         let Some(lane) = self.lanes.get_mut(&id).filter(|_| !needle.is_empty()) else { return };
         lane.tail.extend_from_slice(bytes);
-        let found = lane.tail.windows(needle.len()).filter(|window| window == needle).count();
+        let found = memmem::find_iter(&lane.tail, needle).count();
         self.overheard.found += found as u64;
         let kept = lane.tail.len().min(needle.len() - 1);
         lane.tail.drain(..lane.tail.len() - kept);

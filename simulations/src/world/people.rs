@@ -22,6 +22,7 @@ use super::host::Host;
 use super::network::{Network, Place};
 use super::pod::{ENDPOINT, GENESIS, client_address};
 use super::time::WorldTime;
+use super::trace::{Kind, Trace};
 use super::wires::{Balance, DeviceWires};
 
 /// What every text of the world holds, and nothing on any wire or disk may (E2EE).
@@ -75,9 +76,17 @@ pub(crate) struct Record {
     pub(crate) repaired: u64,
     pub(crate) lost: u64,
     pub(crate) connections: u64,
-    /// Answered texts that waited so long, ms.
-    pub(crate) delays_ms: Vec<u64>,
+    pub(crate) delays: Vec<Delay>,
     pub(crate) logged_out: bool,
+    /// Its owner has removed it, or is about to.
+    pub(crate) is_removed: bool,
+}
+
+/// How long an answer took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delay {
+    pub(crate) written_at_ms: u64,
+    pub(crate) took_ms: u64,
 }
 
 /// A device, running or not.
@@ -101,6 +110,7 @@ pub(crate) struct Device {
 pub(crate) struct Around {
     pub(crate) network: Network,
     pub(crate) time: WorldTime,
+    pub(crate) trace: Trace,
     pub(crate) folder: PathBuf,
     pub(crate) pods: u16,
     pub(crate) people: usize,
@@ -112,6 +122,8 @@ pub(crate) struct Around {
     pub(crate) is_stored: Box<dyn Fn(ConversationId, u64, MessageId) -> bool + Send + Sync>,
     /// Who everybody is, once they are somebody.
     pub(crate) users: Mutex<Vec<Option<UserId>>>,
+    /// Devices that their owner, of this number, is about to remove from another one.
+    pub(crate) to_remove: Mutex<Vec<(usize, DeviceId)>>,
 }
 
 /// As a load balancer would: any pod that listens, the same one as before if it does.
@@ -262,6 +274,10 @@ impl Life {
             self.note_name(client);
             return true;
         }
+        if self.record().is_removed {
+            self.record().logged_out = true;
+            return true;
+        }
         let phone = format!("+491510000{:04}", self.owner);
         let log_in = client.log_in(Identifier::Phone(phone.clone()), PASSWORD.to_owned()).await;
         let outcome = match log_in {
@@ -315,7 +331,20 @@ impl Life {
         self.around.interval.mul_f64(share)
     }
 
+    /// Removes a device that its owner wants to be rid of, from this one.
+    async fn remove_others(&self, client: &Client) {
+        let own = self.record().device_id.clone();
+        let is_other =
+            |(owner, device): &&(usize, DeviceId)| *owner == self.owner && Some(device) != own.as_ref();
+        let wanted = || self.around.to_remove.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((owner, device)) = wanted().iter().find(is_other).cloned() else { return };
+        if client.remove_device(device.clone()).await.is_ok() {
+            wanted().retain(|it| *it != (owner, device.clone()));
+        }
+    }
+
     async fn write(&mut self, client: &Client, sent_at: &mut BTreeMap<u64, Duration>) {
+        self.remove_others(client).await;
         let others: Vec<usize> = (0..self.around.people).filter(|person| *person != self.owner).collect();
         let to = others[self.rng.random_range(0..others.len())];
         let Some(user_id) = self.around.users.lock().unwrap_or_else(PoisonError::into_inner)[to] else {
@@ -343,18 +372,22 @@ impl Life {
         let now = self.around.time.now();
         match event {
             Event::Connected { .. } => {
+                self.note(format!("device {} is connected", self.number));
                 let mut record = self.record();
                 record.is_connected = true;
                 record.connections += 1;
             }
-            Event::Disconnected { .. } => self.record().is_connected = false,
+            Event::Disconnected { reason, retry_in } => {
+                self.note(format!("device {}: {reason:?}, again in {retry_in:?}", self.number));
+                self.record().is_connected = false;
+            }
             Event::MessageSent { local_id, message_id, conversation_id, sequence_number } => {
                 let was_stored = (self.around.is_stored)(conversation_id, sequence_number, message_id);
                 let answered = Answered { conversation_id, message_id, sequence_number, was_stored };
                 let mut record = self.record();
                 record.answered.push(answered);
                 if let Some(sent) = sent_at.remove(&local_id.0) {
-                    record.delays_ms.push(millis(now - sent));
+                    record.delays.push(Delay { written_at_ms: millis(sent), took_ms: millis(now - sent) });
                 }
             }
             Event::MessageReceived(message) => {
@@ -370,10 +403,17 @@ impl Life {
                 }
             }
             Event::MessageFailed { .. } => self.record().failed += 1,
-            Event::DecryptionFailed { .. } => self.record().undecryptable += 1,
+            Event::DecryptionFailed { message, failure, .. } => {
+                let (number, id) = (message.sequence_number.unwrap_or(0), message.conversation_id);
+                self.note(format!("device {} cannot read message {number} of {id}: {failure}", self.number));
+                self.record().undecryptable += 1;
+            }
             Event::MessageRepaired(_) => self.record().repaired += 1,
             Event::MessagesLost { from, to, .. } => self.record().lost += to - from + 1,
-            Event::LoggedOut => self.record().logged_out = true,
+            Event::LoggedOut => {
+                self.note(format!("device {} was logged out", self.number));
+                self.record().logged_out = true;
+            }
             Event::MarksMoved { .. }
             | Event::PresenceChanged { .. }
             | Event::TypingChanged { .. }
@@ -381,6 +421,10 @@ impl Life {
             | Event::StoreFailed
             | Event::EventsMissed { .. } => {}
         }
+    }
+
+    fn note(&self, text: String) {
+        self.around.trace.note(self.around.time.now(), Kind::Device, text);
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

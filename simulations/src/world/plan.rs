@@ -75,6 +75,12 @@ pub(crate) enum Fault {
     ResetDevice { device: usize },
     /// A device's clock is set.
     SetDeviceClock { device: usize, ms: i64 },
+    /// Somebody logs in on one more device.
+    AddDevice { person: usize },
+    /// Somebody removes a device, if they have another.
+    RemoveDevice { device: usize },
+    /// A conversation has a second owner for a moment; which one is drawn from those there are.
+    Usurp { draw: u64 },
 }
 
 impl fmt::Display for Fault {
@@ -103,6 +109,58 @@ impl fmt::Display for Fault {
             Self::CutDevice { device, length } => write!(f, "device {device} without network for {length:?}"),
             Self::ResetDevice { device } => write!(f, "connections of device {device} broken"),
             Self::SetDeviceClock { device, ms } => write!(f, "device {device}'s clock set by {ms} ms"),
+            Self::AddDevice { person } => write!(f, "person {person} logs in on one more device"),
+            Self::RemoveDevice { device } => write!(f, "device {device} is removed by its owner"),
+            Self::Usurp { .. } => f.write_str("a conversation is taken over"),
+        }
+    }
+}
+
+impl Fault {
+    /// Where it strikes, for a person.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::CrashPod { pod, .. }
+            | Self::FreezePod { pod, .. }
+            | Self::DrainPod { pod }
+            | Self::SetClock { pod, .. }
+            | Self::KillActor { pod, .. } => format!("pod-{pod}"),
+            Self::StoreWeather { pod, .. } => format!("pod-{pod}'s store"),
+            Self::BusWeather { pod, .. } => format!("pod-{pod}'s bus"),
+            Self::Sever { .. } | Self::ResetPods { .. } => "between pods".to_owned(),
+            Self::StoreOut { .. } | Self::Usurp { .. } => "store".to_owned(),
+            Self::BusOut { .. } | Self::BusForgets => "bus".to_owned(),
+            Self::CrashDevice { device, .. }
+            | Self::CutDevice { device, .. }
+            | Self::ResetDevice { device }
+            | Self::SetDeviceClock { device, .. }
+            | Self::RemoveDevice { device } => format!("device {device}"),
+            Self::AddDevice { .. } => "devices".to_owned(),
+        }
+    }
+
+    /// How long, if it is not over at once.
+    pub(crate) fn lasts(&self) -> Option<Duration> {
+        match self {
+            Self::CrashPod { down: length, .. }
+            | Self::CrashDevice { down: length, .. }
+            | Self::FreezePod { length, .. }
+            | Self::Sever { length, .. }
+            | Self::StoreWeather { length, .. }
+            | Self::StoreOut { length }
+            | Self::BusWeather { length, .. }
+            | Self::BusOut { length }
+            | Self::CutDevice { length, .. } => Some(*length),
+            Self::DrainPod { .. }
+            | Self::SetClock { .. }
+            | Self::KillActor { .. }
+            | Self::ResetPods { .. }
+            | Self::BusForgets
+            | Self::ResetDevice { .. }
+            | Self::SetDeviceClock { .. }
+            | Self::AddDevice { .. }
+            | Self::RemoveDevice { .. }
+            | Self::Usurp { .. } => None,
         }
     }
 }
@@ -117,7 +175,7 @@ pub(crate) struct Size {
 }
 
 /// Kinds of faults, by how much there is to break in them.
-const KINDS: [(FaultKind, u32); 16] = [
+const KINDS: [(FaultKind, u32); 19] = [
     (FaultKind::CrashPod, 6),
     (FaultKind::FreezePod, 4),
     (FaultKind::DrainPod, 4),
@@ -134,6 +192,9 @@ const KINDS: [(FaultKind, u32); 16] = [
     (FaultKind::CutDevice, 8),
     (FaultKind::ResetDevice, 6),
     (FaultKind::SetDeviceClock, 2),
+    (FaultKind::AddDevice, 1),
+    (FaultKind::RemoveDevice, 1),
+    (FaultKind::Usurp, 8),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,6 +215,9 @@ enum FaultKind {
     CutDevice,
     ResetDevice,
     SetDeviceClock,
+    AddDevice,
+    RemoveDevice,
+    Usurp,
 }
 
 impl Plan {
@@ -232,6 +296,9 @@ impl Plan {
             FaultKind::SetDeviceClock => {
                 Fault::SetDeviceClock { device, ms: rng.random_range(-600_000..=600_000) }
             }
+            FaultKind::AddDevice => Fault::AddDevice { person: self.devices[device] },
+            FaultKind::RemoveDevice => Fault::RemoveDevice { device },
+            FaultKind::Usurp => Fault::Usurp { draw: rng.random() },
         })
     }
 }

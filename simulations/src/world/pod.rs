@@ -1,13 +1,14 @@
 //! A pod: the production server on a host of its own, with the simulation's clock, network, store and bus beside it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use colloquy_accounts::signing_key::SigningKey;
 use colloquy_actors::cluster::bridge::{BridgeOptions, Cookie};
 use colloquy_actors::cluster::{PROTOCOL, PodArguments};
+use colloquy_actors::metrics::Metrics;
 use colloquy_actors::supervision::ActorKind;
 use colloquy_gateway_http::Router;
 use colloquy_gateway_http::readiness::Phase;
@@ -26,7 +27,9 @@ use tokio::task::JoinHandle;
 use super::bus::{BusBehind, Post};
 use super::host::Host;
 use super::network::{Listener, Network, Place};
+use super::plan::Plan;
 use super::store::behind;
+use super::time::WorldTime;
 use super::weather::Weather;
 use super::wires::PodWires;
 
@@ -60,6 +63,8 @@ pub(crate) struct Pod {
     /// How far its clock is off, ms.
     pub(crate) set: &'static AtomicI64,
     pub(crate) running: Option<Running>,
+    /// What each of its processes has counted, whether it runs or not.
+    pub(crate) metrics: Arc<Mutex<Vec<Arc<Metrics>>>>,
     incarnation: u64,
 }
 
@@ -77,18 +82,19 @@ enum Order {
 
 impl Pod {
     /// The pod of this number; nothing of it runs.
-    pub(crate) fn new(number: u16, seed: u64, delays: [std::ops::Range<Duration>; 2]) -> Self {
-        let [store_delay, bus_delay] = delays;
+    pub(crate) fn new(number: u16, plan: &Plan, time: &WorldTime) -> Self {
+        let seed = plan.seed;
         let own = seed.wrapping_add(u64::from(number) << 32);
         Self {
             name: PodId::new(&format!("pod-{number}")).expect("a word, a hyphen and a number name a pod"),
             place: Place(number),
-            store_weather: Weather::fair(own ^ 1, store_delay),
-            bus_weather: Weather::fair(own ^ 2, bus_delay),
+            store_weather: Weather::fair(time.clone(), own ^ 1, plan.store_delay.clone()),
+            bus_weather: Weather::fair(time.clone(), own ^ 2, plan.bus_delay.clone()),
             post: Post::reliable(own ^ 3),
             // As many as there are pods in the one world of this process.
             set: Box::leak(Box::default()),
             running: None,
+            metrics: Arc::default(),
             incarnation: 0,
         }
     }
@@ -103,7 +109,7 @@ impl Pod {
         self.incarnation += 1;
         let own = ground.seed ^ (u64::from(self.place.0) << 48) ^ (self.incarnation << 16);
         let entropy = Entropy::from_seed(own);
-        let host = Host::start(now);
+        let host = Host::start(now, self.name.as_str());
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let (live, signals) = ground.bus.join();
         let live = BusBehind { weather: self.bus_weather.clone(), post: self.post.clone(), live };
@@ -127,12 +133,13 @@ impl Pod {
         let key = SigningKey::generate(&Entropy::from_seed(ground.seed)).expect("a key can be generated");
         let store = behind(&self.store_weather, &ground.store);
         let (network, start) = (ground.network.clone(), GENESIS + millis(now));
-        let set = self.set;
+        let (set, metrics) = (self.set, Arc::clone(&self.metrics));
         let process = host.spawn(async move {
             let clock = Clock::that_can_be_set(start, set);
             let parts = Parts { store, key, pod: Some(pod), clock, entropy, workers: Workers::InPlace };
             // One that does not come up ends, and is started again.
             if let Ok(assembly) = assemble(&config(), parts).await {
+                metrics.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&assembly.metrics));
                 live_on(assembly, network, place, received).await;
             }
         });

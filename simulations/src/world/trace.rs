@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Fault,
     /// Something was made whole.
     Repair,
+    /// A device was connected, or was so no longer.
+    Device,
     /// Part of the run's own course.
     Phase,
     /// An invariant was seen not to hold.

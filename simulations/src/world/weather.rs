@@ -10,6 +10,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
+use super::time::WorldTime;
+
 /// How often what goes wrong with a call, each between 0 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Climate {
@@ -47,6 +49,7 @@ const OUTAGE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Weather(Arc<Mutex<Inner>>);
 
 struct Inner {
+    time: WorldTime,
     rng: StdRng,
     delay: Range<Duration>,
     climate: Climate,
@@ -99,9 +102,9 @@ enum Fate {
 
 impl Weather {
     /// Calls take a time drawn from `delay`, there and back each; nothing goes wrong yet.
-    pub(crate) fn fair(seed: u64, delay: Range<Duration>) -> Self {
+    pub(crate) fn fair(time: WorldTime, seed: u64, delay: Range<Duration>) -> Self {
         let (rng, climate, struck) = (StdRng::seed_from_u64(seed), Climate::default(), Struck::default());
-        Self(Arc::new(Mutex::new(Inner { rng, delay, climate, is_out: false, struck })))
+        Self(Arc::new(Mutex::new(Inner { time, rng, delay, climate, is_out: false, struck })))
     }
 
     /// From now on this goes wrong, so often.
@@ -165,6 +168,9 @@ impl Weather {
             }
             Fate::Fair
         };
+        let now = inner.time.now();
+        inner.time.expect(now + there);
+        inner.time.expect(now + there + back);
         (there, fate, back)
     }
 
