@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::Failure;
 use crate::apart::{Ended, Only, Report, WorldApart};
 use crate::page::world::page;
+use crate::processes::ProcessesOptions;
 use crate::shrink::shrink;
 use crate::world::course::{Figures, run};
 use crate::world::plan::{Plan, Size};
@@ -63,6 +64,11 @@ pub(crate) struct ChaosOptions {
     /// Write the run as a page to look at, one HTML file.
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     page: Option<PathBuf>,
+    /// Three real pods with a real MongoDB and Redis instead of a world, and what the seed does to their processes.
+    #[arg(long, conflicts_with_all = ["seeds", "only", "story", "mutation", "timeline", "record", "log", "page", "json"])]
+    processes: bool,
+    #[command(flatten)]
+    of_processes: ProcessesOptions,
     /// Print one line of JSON and nothing else.
     #[arg(long, conflicts_with = "seeds")]
     json: bool,
@@ -80,6 +86,9 @@ fn parse_range(text: &str) -> Result<(u64, u64), String> {
 /// # Errors
 /// An invariant did not hold, or a process could not be run.
 pub(crate) async fn chaos(options: ChaosOptions) -> Result<(), Failure> {
+    if options.processes {
+        return crate::processes::run(options.seed, &options.of_processes).await;
+    }
     match options.seeds {
         Some((first, last)) => many(&options, first, last).await,
         None => one(&options).await,

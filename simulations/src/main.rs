@@ -8,6 +8,7 @@
 //! | [`apart`] | a world in a process of its own |
 //! | [`shrink`] | which of its faults it takes to find what it has found |
 //! | [`world`] | pods and clients in one process, on virtual time, and what befalls them |
+//! | [`processes`] | real pods, and what a seed does to their processes |
 //! | [`cluster`] | three pods and a load balancer, to try things on |
 //! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
@@ -34,6 +35,7 @@ mod mutations;
 mod page;
 mod population;
 mod process;
+mod processes;
 mod report;
 mod rolling;
 mod scan;
