@@ -12,7 +12,7 @@ KOSOKU := $(TARGET)/kosoku
 
 .PHONY: help
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build the server, the terminal client and the load generator
@@ -78,6 +78,11 @@ bench: ## Measure a message's way to its durable ack, the memory of an idle conn
 chaos: ## Worlds of pods and clients on virtual time, in which everything breaks (SEEDS=1..50)
 	cargo build --release -p colloquy-simulations
 	$(TARGET)/release/colloquy-simulations chaos --seeds $(SEEDS)
+
+.PHONY: chaos-processes
+chaos-processes: test-services ## Three real pods, and kill -9, SIGSTOP, SIGTERM, Redis, MongoDB and a cut at random (SEED=1)
+	cargo build --workspace --bins
+	$(TARGET)/debug/colloquy-simulations chaos --processes --seed $(or $(SEED),1)
 
 .PHONY: mutations
 mutations: ## Defects made on purpose, each put into worlds until a check finds it

@@ -107,13 +107,12 @@ fn place_alone(group: &mut Group, append: Append, bodies: Vec<Slice>) -> StoreRe
 /// Appends to one conversation.
 fn place(group: &mut Group, append: Append, bodies: Vec<Slice>) -> StoreResult<Appended> {
     let conversation_id = append.conversation_id;
-    let mut end = group.log_end(conversation_id)?;
+    let end = group.log_end(conversation_id)?;
     // FENCE: an owner that is not the newest, or does not know the log's end, appends nothing.
     if end.epoch != append.epoch || end.last_sequence != append.after_sequence {
         #[cfg(feature = "mutations")]
         if mutations::is(Mutation::NoFencing) {
-            let stale = append.after_sequence;
-            end.last_sequence = stale;
+            let end = LogEndRecord { last_sequence: append.after_sequence, ..end };
             return place_from(group, end, append, bodies);
         }
         return Ok(Appended::Fenced { epoch: end.epoch, last_sequence: end.last_sequence });
