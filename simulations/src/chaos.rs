@@ -22,6 +22,9 @@ use crate::world::plan::{Plan, Size};
 use crate::world::stories::STORIES;
 use crate::world::trace::Kind;
 
+/// Violations of one world that are printed, where there are many worlds.
+const VIOLATIONS_SHOWN_MAX: usize = 8;
+
 /// Options of `chaos`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ChaosOptions {
@@ -204,8 +207,12 @@ async fn many(options: &ChaosOptions, first: u64, last: u64) -> Result<(), Failu
     while let Some(world) = worlds.next().await {
         match world? {
             Ended::Reported(report) => {
-                for violation in &report.violations {
-                    bar.suspend(|| println!("seed {}: {violation}", report.seed));
+                let (seed, count) = (report.seed, report.violations.len());
+                for violation in report.violations.iter().take(VIOLATIONS_SHOWN_MAX) {
+                    bar.suspend(|| println!("seed {seed}: {violation}"));
+                }
+                if count > VIOLATIONS_SHOWN_MAX {
+                    bar.suspend(|| println!("seed {seed}: and {} more", count - VIOLATIONS_SHOWN_MAX));
                 }
                 reports.push(report);
             }
