@@ -148,13 +148,7 @@ impl Traffic {
             if !self.socket.read().await? {
                 return Ok(());
             }
-            let now_us = self.course.now_us();
-            while let Some(incoming) = self.socket.next()? {
-                match incoming {
-                    Incoming::Text(range) => self.take(range, now_us),
-                    Incoming::Close(code) => return Err(format!("closed with {code}").into()),
-                }
-            }
+            self.take_all()?;
         }
     }
 
@@ -179,14 +173,20 @@ impl Traffic {
             if !self.socket.turn(Instant::now() + wait).await? {
                 return Ok(());
             }
-            let now_us = self.course.now_us();
-            while let Some(incoming) = self.socket.next()? {
-                match incoming {
-                    Incoming::Text(range) => self.take(range, now_us),
-                    Incoming::Close(code) => return Err(format!("closed with {code}").into()),
-                }
+            self.take_all()?;
+        }
+    }
+
+    /// Takes in whatever has come.
+    fn take_all(&mut self) -> Result<(), Failure> {
+        let now_us = self.course.now_us();
+        while let Some(incoming) = self.socket.next()? {
+            match incoming {
+                Incoming::Text(range) => self.take(range, now_us),
+                Incoming::Close(code) => return Err(format!("closed with {code}").into()),
             }
         }
+        Ok(())
     }
 
     fn write_due(&mut self, pace: Pace, began_us: u64, now_us: u64) {
