@@ -134,6 +134,8 @@ pub struct ConversationActor;
 pub struct ConversationState {
     conversation_id: ConversationId,
     members: Members,
+    /// When every participant's devices were last begun to be read.
+    devices_read: Option<Instant>,
     sequencer: Sequencer,
     progress: Progress,
     /// The newest number known to be in the log; bounds what cursors may claim.
@@ -162,6 +164,7 @@ impl Actor for ConversationActor {
         Ok(ConversationState {
             conversation_id,
             members: Members::of(conversation),
+            devices_read: None,
             sequencer: Sequencer::new(conversation_id),
             progress: Progress::default(),
             last_sequence: 0,
@@ -234,10 +237,7 @@ impl ConversationState {
         self.last_sequence = services.log.end(self.conversation_id).await?.last_sequence;
         self.progress.load(services.cursors.of_conversation(self.conversation_id).await?);
         self.recall_what_was_sent().await?;
-        for user_id in self.members.participants().to_vec() {
-            self.load_devices(user_id).await?;
-        }
-        Ok(())
+        self.load_all_devices().await
     }
 
     /// The cursor that says what a user has sent themselves is written lazily; a crash loses the newest moves, and they
@@ -269,38 +269,50 @@ impl ConversationState {
         moved
     }
 
+    async fn load_all_devices(&mut self) -> StoreResult<()> {
+        let begun = Instant::now();
+        for user_id in self.members.participants().to_vec() {
+            self.load_devices(user_id).await?;
+        }
+        self.devices_read = Some(begun);
+        Ok(())
+    }
+
     async fn load_devices(&mut self, user_id: UserId) -> StoreResult<()> {
         self.members.load(self.services.keys.devices(user_id).await?);
         Ok(())
     }
 
     /// Checks a message against the devices, which are read again before anybody is told that they are not right: the
-    /// notice of a change may have been lost.
-    async fn check(&mut self, message: &Message) -> Result<(), Objection> {
-        let objection = match self.members.check(message) {
+    /// notice of a change may have been lost. One reading does for all that had arrived when it began, so that many
+    /// messages with old lists do not slow the owner down, and their being sent again not even more (BOUND).
+    async fn check(&mut self, submission: &Submission) -> Result<(), Objection> {
+        let objection = match self.members.check(&submission.message) {
             Err(objection) if objection.is_about_devices() => objection,
             checked => return checked,
         };
-        for user_id in self.members.participants().to_vec() {
-            if self.load_devices(user_id).await.is_err() {
-                return Err(objection);
-            }
+        if self.devices_read.is_some_and(|begun| submission.arrived < begun)
+            || self.load_all_devices().await.is_err()
+        {
+            return Err(objection);
         }
-        self.members.check(message)
+        self.members.check(&submission.message)
     }
 
     /// Checks a message and lets it into the sequencer, or answers why not.
     async fn submit(&mut self, submission: Box<Submission>) {
-        let refused = match self.check(&submission.message).await {
-            Ok(()) => match self.sequencer.accept(submission, Instant::now()) {
-                Ok(()) => return,
-                Err((submission, code)) => (submission, Answer::Refused(code)),
-            },
-            Err(Objection::Stale(stale)) => (submission, Answer::Stale(stale)),
-            Err(Objection::Refused(code)) => (submission, Answer::Refused(code)),
+        let refusal = match self.check(&submission).await {
+            Ok(()) => {
+                if let Err((submission, code)) = self.sequencer.accept(submission, Instant::now()) {
+                    // It will be sent again, and its key is looked up when it is let in.
+                    submission.reply.give(Answer::Refused(code));
+                }
+                return;
+            }
+            Err(Objection::Stale(stale)) => Answer::Stale(stale),
+            Err(Objection::Refused(code)) => Answer::Refused(code),
         };
-        let (submission, answer) = refused;
-        let answer = self.unless_stored_before(&submission.message, answer).await;
+        let answer = self.unless_stored_before(&submission.message, refusal).await;
         if let (Some(order), true) = (submission.order, answer.is_final()) {
             self.sequencer.skip(submission.reply.to(), order, Instant::now());
         }
