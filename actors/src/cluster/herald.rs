@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::wire::{Bulletin, Hint, Notice, Tidings, encode};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered};
 
 /// Letters that may wait at the herald. Beyond it, hints are dropped and every pod is told to look for itself.
 const MAILBOX_CAPACITY: usize = 65_536;
@@ -294,7 +294,7 @@ impl HeraldState {
         let overflowed = Arc::clone(&self.services.herald.overflowed);
         // At most one such task.
         self.under_way = Some(tokio::spawn(async move {
-            let published = round.await;
+            let published = answered(round).await;
             if let Err(error) = &published {
                 tracing::debug!(%error, "hints not published");
                 overflowed.store(true, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use crate::account_changes::AccountChanges;
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
 use crate::session::{Reach, SessionMessage};
-use crate::supervision::{ActorKind, Fault, Letter};
+use crate::supervision::{ActorKind, Fault, Letter, answered};
 
 /// Signals taken from the bus and not yet handled.
 const UNDER_WAY_MAX: usize = 256;
@@ -138,10 +138,20 @@ impl Actor for ListenerActor {
     }
 }
 
+/// Ends its listener with itself, be it by a panic.
+struct Hearing(ActorRef<Letter<ListenerMessage>>);
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        let _ = self.0.cast(Letter::uncounted(ListenerMessage::Deaf));
+    }
+}
+
 /// Subscribes, then passes signals on, as many at a time as may be under way.
 async fn listen(services: ListenerArguments, listener: ActorRef<Letter<ListenerMessage>>) {
+    let listener = Hearing(listener);
     let channels = vec![Channel::Pod(services.pod_id.clone()), Channel::Pods];
-    while services.live.subscribe(channels.clone()).await.is_err() {
+    while answered(services.live.subscribe(channels.clone())).await.is_err() {
         sleep(RETRY_PAUSE).await;
     }
     // What was told before was not heard.
@@ -150,11 +160,10 @@ async fn listen(services: ListenerArguments, listener: ActorRef<Letter<ListenerM
     let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX));
     while let Ok(permit) = Arc::clone(&under_way).acquire_owned().await {
         let Some(signal) = signals.next().await else { break };
-        if listener.cast(Letter::uncounted(ListenerMessage::Heard(signal, permit))).is_err() {
+        if listener.0.cast(Letter::uncounted(ListenerMessage::Heard(signal, permit))).is_err() {
             return;
         }
     }
-    let _ = listener.cast(Letter::uncounted(ListenerMessage::Deaf));
 }
 
 impl ListenerArguments {

@@ -21,7 +21,7 @@ use super::{Cluster, Herald, Placement, Sweeper, View};
 use crate::conversation::ConversationIndex;
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered};
 
 /// How often this pod says that it runs, and looks who else does.
 const BEAT: Duration = Duration::from_secs(2);
@@ -263,7 +263,7 @@ impl MembershipState {
                 live.members().await
             };
             // One that has died is replaced by one that looks again.
-            let _ = myself.cast(Letter::uncounted(MembershipMessage::Looked(looked.await)));
+            let _ = myself.cast(Letter::uncounted(MembershipMessage::Looked(answered(looked).await)));
         });
     }
 

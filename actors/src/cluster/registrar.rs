@@ -26,7 +26,7 @@ use super::Sweeper;
 use super::wire::{Sighting, encode};
 use crate::metrics::Metrics;
 use crate::session::{Drain, LiveSessions, SessionHandle};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered};
 
 /// How long an entry holds that is not renewed: so long may a device of a pod that has died seem to be connected.
 const CONNECTION_TTL: Duration = Duration::from_secs(45);
@@ -301,7 +301,7 @@ impl RegistrarState {
             (Arc::clone(&self.services.live), self.services.pod_id.clone(), myself.clone());
         // At most one such task (`under_way`).
         tokio::spawn(async move {
-            let done = round.take(live, pod_id, waiting).await;
+            let done = answered(round.take(live, pod_id, waiting)).await;
             // One that has died is replaced by one that enters everything again.
             let _ = myself.cast(Letter::uncounted(RegistrarMessage::Done(round, done)));
         });
@@ -518,6 +518,17 @@ mod tests {
         session.hears_nothing().await;
         town.bus.mend();
         assert!(matches!(session.next().await, SessionMessage::Resync));
+        assert_eq!(town.pods().await, [pod("a")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_entered_because_a_call_has_panicked_is_entered_later() {
+        let town = Town::new().await;
+        let session = town.session(1).await;
+        town.bus.trip();
+        town.registrar.enter(&session.handle).await;
+        assert_eq!(town.pods().await, []);
+        pass(2 * RETRY_PAUSE).await;
         assert_eq!(town.pods().await, [pod("a")]);
     }
 

@@ -27,7 +27,7 @@ use crate::cluster::Sighting;
 
 use crate::metrics::Metrics;
 use crate::session::{Drain, LiveSessions, SessionHandle, SessionMessage};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered};
 
 /// Letters that may wait at one tracker. A session that wants to watch somebody and is refused has to ask again.
 const MAILBOX_CAPACITY: usize = 65_536;
@@ -351,7 +351,7 @@ impl TrackerState {
         let (accounts, myself) = (Arc::clone(&self.services.accounts), myself.clone());
         // At most one such task (`flushing`).
         tokio::spawn(async move {
-            let unwritten = match accounts.seen(seen.clone()).await {
+            let unwritten = match answered(accounts.seen(seen.clone())).await {
                 Ok(()) => Vec::new(),
                 Err(error) => {
                     tracing::warn!(%error, "last seen not written");

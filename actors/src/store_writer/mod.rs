@@ -8,7 +8,6 @@ mod mutated;
 mod waiting;
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +15,12 @@ use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
 use colloquy_storage::ports::message_log::{Append, Appended, Placed};
 use colloquy_storage::ports::{Cursors, MessageLog, StoreError, StoreResult};
-use futures_util::FutureExt;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::conversation::{ConversationMessage, Unshown};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered};
 
 use waiting::Waiting;
 
@@ -31,8 +29,6 @@ const MAILBOX_CAPACITY: usize = 65_536;
 /// Cursors that may wait to be written. When there are this many they are written at once, and a cursor that finds
 /// no room is dropped: what it counted is delivered again after a restart, which does no harm.
 const DIRTY_CURSORS_MAX: usize = 100_000;
-/// How long the store may take over one group. Then it is answered as unknown: senders try again, under the same keys.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a cursor may wait to be written.
 const CURSOR_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -204,7 +200,7 @@ impl Actor for StoreWriter {
         state: &mut StoreWriterState,
     ) -> Result<(), ActorProcessingErr> {
         while let Some((owners, appends)) = state.waiting.next_group() {
-            tell(owners, append(&*state.services.log, appends).await);
+            tell(owners, answered(state.services.log.append(appends)).await);
         }
         let cursors = state.take_dirty();
         if let Err(error) = state.services.cursors.advance(cursors).await {
@@ -230,7 +226,8 @@ impl StoreWriterState {
             #[cfg(feature = "mutations")]
             let answer = mutated::append(&log, appends).await;
             #[cfg(not(feature = "mutations"))]
-            let answer = append(&*log, appends).await;
+            // Not answered in time, it is answered as unknown: senders try again, under the same keys.
+            let answer = answered(log.append(appends)).await;
             let committed = StoreWriterMessage::Committed(owners, answer, started);
             if let Err(ractor::MessagingErr::SendErr(letter)) = myself.cast(Letter::uncounted(committed))
                 && let StoreWriterMessage::Committed(owners, answer, _) = letter.into_message()
@@ -268,7 +265,7 @@ impl StoreWriterState {
             (self.take_dirty(), Arc::clone(&self.services.cursors), myself.clone());
         // At most one such task per writer (`flushing`).
         tokio::spawn(async move {
-            let written = store.advance(cursors.clone()).await.map_err(|error| (error, cursors));
+            let written = answered(store.advance(cursors.clone())).await.map_err(|error| (error, cursors));
             let written = StoreWriterMessage::CursorsWritten(written);
             // A writer that has died is replaced by one that is not flushing.
             let _ = myself.cast(Letter::uncounted(written));
@@ -279,15 +276,6 @@ impl StoreWriterState {
         let cursor =
             |((conversation_id, user_id, kind), through)| Cursor { conversation_id, user_id, kind, through };
         self.dirty.drain().map(cursor).collect()
-    }
-}
-
-/// Appends, and answers in time whatever the store does.
-async fn append(log: &dyn MessageLog, appends: Vec<Append>) -> StoreResult<Vec<Appended>> {
-    match timeout(COMMIT_TIMEOUT, AssertUnwindSafe(log.append(appends)).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
-        Err(_) => Err(StoreError::unavailable("the store does not answer")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! | file | noun |
 //! |---|---|
 //! | `kind` | the kinds of actor there are |
+//! | `errand` | an actor's call beside itself, answered whatever becomes of it |
 //! | `exit` | why an actor ended |
 //! | `intensity` | how many restarts in how long, and how long to wait before each (pure) |
 //! | `mailbox` | a bounded mailbox with a depth counter and a `Busy` answer |
@@ -13,6 +14,7 @@
 
 mod address;
 mod children;
+mod errand;
 mod exit;
 mod intensity;
 mod kind;
@@ -24,6 +26,7 @@ mod tests;
 
 pub use address::Address;
 pub use children::Children;
+pub use errand::{Unanswered, answered, outcome};
 pub use exit::{ExitReason, Fault, exit_reason};
 pub use intensity::{RestartDecision, RestartIntensity, RestartPolicy};
 pub use kind::ActorKind;

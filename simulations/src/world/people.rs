@@ -402,7 +402,13 @@ impl Life {
                     let _ = client.mark_read(conversation_id).await;
                 }
             }
-            Event::MessageFailed { .. } => self.record().failed += 1,
+            Event::MessageFailed { conversation_id, reason, .. } => {
+                self.note(format!(
+                    "device {} gives up a text for {conversation_id}: {reason:?}",
+                    self.number
+                ));
+                self.record().failed += 1;
+            }
             Event::DecryptionFailed { message, failure, .. } => {
                 let (number, id) = (message.sequence_number.unwrap_or(0), message.conversation_id);
                 self.note(format!("device {} cannot read message {number} of {id}: {failure}", self.number));

@@ -26,6 +26,7 @@ struct Away;
 impl LocalLive {
     fn with<T>(&self, work: impl FnOnce(&mut Hub) -> T) -> StoreResult<T> {
         let mut hub = self.bus.lock();
+        assert!(!std::mem::take(&mut hub.is_tripped), "the hub was tripped");
         if hub.is_away {
             return Err(StoreError::unavailable(Away));
         }

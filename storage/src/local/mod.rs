@@ -39,6 +39,8 @@ type HubClock = Box<dyn Fn() -> Instant + Send>;
 struct Hub {
     clock: HubClock,
     is_away: bool,
+    /// The next call panics.
+    is_tripped: bool,
     tables: Tables,
     channels: Channels,
 }
@@ -46,7 +48,7 @@ struct Hub {
 impl Default for Hub {
     fn default() -> Self {
         let (tables, channels) = (Tables::default(), Channels::default());
-        Self { clock: Box::new(Instant::now), is_away: false, tables, channels }
+        Self { clock: Box::new(Instant::now), is_away: false, is_tripped: false, tables, channels }
     }
 }
 
@@ -82,6 +84,11 @@ impl LocalBus {
         let mut hub = self.lock();
         hub.is_away = true;
         hub.tables = Tables::default();
+    }
+
+    /// Whoever calls next panics, as from a defect in an adapter.
+    pub fn trip(&self) {
+        self.lock().is_tripped = true;
     }
 
     /// What was said is forgotten, and nobody is told: as by FLUSHALL.

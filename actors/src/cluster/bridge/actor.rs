@@ -13,7 +13,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{IncomingEncryptionMode, NodeEventSubscription, NodeServer, NodeServerMessage};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::connections::{Connection, Connections};
 use super::exchange::{Exchange, actor_name};
@@ -27,7 +27,7 @@ use super::transport::Transport;
 use super::wires::Wires;
 use super::{DIAL_TIMEOUT, FRAME_MAX, LinkEvents};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Fault};
+use crate::supervision::{ActorKind, Fault, outcome};
 
 /// How often the bridge looks at the time. Silence is noticed, and a dial begun, so much later at most.
 const TICK: Duration = Duration::from_millis(100);
@@ -247,8 +247,8 @@ impl BridgeState {
                     let transport = wires.dial(&member.address).await?;
                     encryption.connect(transport).await.map(Box::new)
                 };
-                let dialled = timeout(DIAL_TIMEOUT, dial).await;
-                let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                let dialled = outcome(DIAL_TIMEOUT, dial).await;
+                let dialled = dialled.unwrap_or_else(|why| Err(io::Error::other(why)));
                 // A bridge that has ended takes its dials with it.
                 let _ = myself.cast(BridgeMessage(Told::Dialled(member, dialled)));
             });

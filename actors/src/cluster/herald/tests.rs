@@ -195,6 +195,16 @@ async fn what_could_not_be_published_is_missed_by_its_number_and_said_to_be_miss
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_not_published_because_a_call_has_panicked_is_said_to_be_missing() {
+    let mut town = Town::new().await;
+    town.begin().await;
+    town.bus.trip();
+    town.push(&[1], "lost");
+    let (number, incomplete, _) = town.b.hears().await;
+    assert!(number > 2 && incomplete, "number {number}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_herald_that_has_more_to_tell_than_it_may_hold_says_that_something_is_missing() {
     let mut town = Town::new().await;
     town.begin().await;
