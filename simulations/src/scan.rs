@@ -156,7 +156,8 @@ mod tests {
     fn a_page_is_read_in_full() {
         let device = DeviceId::new("phone").unwrap();
         let messages = [message(&device)];
-        let payload = MessagesOut { conversation_id: ids().2, messages: &messages, more: false };
+        let payload =
+            MessagesOut { conversation_id: ids().2, from_sequence: 42, messages: &messages, more: false };
         let json = serde_json::to_string(&DeliveryOut::Messages { payload }).unwrap();
         assert_eq!(scan(json.as_bytes()), Seen::Page);
         let page = read_page(json.as_bytes()).unwrap();

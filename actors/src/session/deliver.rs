@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use colloquy_protocol::frame::MessageStatus;
 use colloquy_protocol::frame::server::{DeliveryOut, MessageAckOut, MessageOut, MessagesOut, ServerFrame};
-use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
+use colloquy_protocol::ids::{DeviceId, UserId};
 use colloquy_protocol::limits::PAGE_MAX_MESSAGES;
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::model::message::Message;
@@ -92,7 +92,7 @@ impl SessionState {
             let page = read(&self.services, run).await?;
             let last = page.last().map_or(run.to, |message| message.sequence_number);
             let more = !page.is_empty() && last < run.to;
-            open.send_page(&self.outlet, run.conversation_id, &page, more);
+            open.send_page(&self.outlet, run, &page, more);
             self.services.metrics.frames_sent.inc();
             if more {
                 open.retransmits.push_front(LogRun { from: last + 1, ..run });
@@ -110,7 +110,7 @@ impl SessionState {
             }
             let more = open.delivery.caught_up_to(run.conversation_id, last, is_hole);
             if !page.is_empty() {
-                open.send_page(&self.outlet, run.conversation_id, &page, more);
+                open.send_page(&self.outlet, run, &page, more);
                 self.services.metrics.frames_sent.inc();
             }
         }
@@ -150,17 +150,12 @@ impl OpenSession {
         sent
     }
 
-    fn send_page(
-        &mut self,
-        outlet: &Outlet,
-        conversation_id: ConversationId,
-        page: &[Arc<Message>],
-        more: bool,
-    ) {
+    fn send_page(&mut self, outlet: &Outlet, run: LogRun, page: &[Arc<Message>], more: bool) {
         let handle = &self.attendance.handle;
         let views: Vec<MessageOut<'_>> =
             page.iter().map(|message| view(message, handle.user_id, &handle.device_id)).collect();
-        let payload = MessagesOut { conversation_id, messages: &views, more };
+        let LogRun { conversation_id, from, .. } = run;
+        let payload = MessagesOut { conversation_id, from_sequence: from, messages: &views, more };
         let text = serde_json::to_string(&DeliveryOut::Messages { payload })
             .expect("frames have string keys and no failing serializers");
         outlet.control(text);

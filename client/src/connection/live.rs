@@ -299,14 +299,18 @@ impl Engine {
     }
 
     fn page(&mut self, page: MessagesPage) {
-        if let Some(first) = page.messages.first()
-            && let Some((from, to)) = self.inbound.page_begins(page.conversation_id, first.sequence_number)
-        {
-            self.shared.tell(Event::MessagesLost { conversation_id: page.conversation_id, from, to });
+        let conversation_id = page.conversation_id;
+        if let Some(first) = page.messages.first() {
+            let gone = page.from_sequence..first.sequence_number;
+            let (lost, ready) = self.inbound.are_gone(conversation_id, gone);
+            for (from, to) in lost {
+                self.shared.tell(Event::MessagesLost { conversation_id, from, to });
+            }
+            self.ready.extend(ready);
         }
         for message in page.messages {
             // A page speaks for its own conversation only.
-            if message.conversation_id == page.conversation_id {
+            if message.conversation_id == conversation_id {
                 self.arrived(Arrival::Message(Box::new(message)));
             }
         }

@@ -25,6 +25,7 @@ struct Place {
 #[derive(Deserialize)]
 struct Page {
     conversation_id: ConversationId,
+    from_sequence: u64,
     messages: Vec<Value>,
     #[serde(default)]
     more: bool,
@@ -47,9 +48,10 @@ pub(super) fn read_frame(text: &str) -> Option<ServerFrame> {
     tracing::debug!(line = error.line(), column = error.column(), "a frame was not understood");
     match serde_json::from_str(text).ok()? {
         Delivery::Message { payload } => Some(ServerFrame::Message { payload: read_message(payload)? }),
-        Delivery::Messages { payload: Page { conversation_id, messages, more } } => {
+        Delivery::Messages { payload: Page { conversation_id, from_sequence, messages, more } } => {
             let messages = messages.into_iter().filter_map(read_message).collect();
-            Some(ServerFrame::Messages { payload: MessagesPage { conversation_id, messages, more } })
+            let payload = MessagesPage { conversation_id, from_sequence, messages, more };
+            Some(ServerFrame::Messages { payload })
         }
     }
 }
@@ -100,7 +102,9 @@ mod tests {
         let conversation_id = known["conversation_id"].clone();
         let page = json!({
             "type": "messages",
-            "payload": { "conversation_id": conversation_id, "messages": [known, strange], "more": true }
+            "payload": {
+                "conversation_id": conversation_id, "from_sequence": 1, "messages": [known, strange], "more": true
+            }
         });
         let Some(ServerFrame::Messages { payload }) = read_frame(&page.to_string()) else { panic!("{page}") };
         let numbers: Vec<u64> = payload.messages.iter().map(|message| message.sequence_number).collect();

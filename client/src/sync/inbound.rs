@@ -4,6 +4,7 @@
 //! question has gone unanswered too often. What is already shown is dropped by its number.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use colloquy_protocol::ids::ConversationId;
 use colloquy_protocol::window::SequenceWindow;
@@ -91,18 +92,30 @@ impl<T> Inbound<T> {
         ready
     }
 
-    /// A page begins at `first`. If it answers a question and begins later than was asked, the server no longer
-    /// has what lies before it (retention): the hole is closed, and returned so that it can be told.
-    pub fn page_begins(&mut self, conversation: ConversationId, first: u64) -> Option<(u64, u64)> {
-        let lane = self.lanes.get_mut(&conversation)?;
-        let ask = lane.ask?;
-        let answers = ask.window.from() == lane.next && first > lane.next && first <= ask.window.to();
-        if !answers {
-            return None;
+    /// The server no longer keeps these (retention). Returns the holes that this closes, first and last number of each,
+    /// so that they can be told, and what can be shown now, in order.
+    pub fn are_gone(&mut self, conversation: ConversationId, gone: Range<u64>) -> (Vec<(u64, u64)>, Vec<T>) {
+        let (mut lost, mut ready) = (Vec::new(), Vec::new());
+        let lane = self.lanes.entry(conversation).or_insert_with(Lane::new);
+        if !gone.contains(&lane.next) {
+            return (lost, ready);
         }
-        let lost = (lane.next, first - 1);
-        lane.next = first;
-        Some(lost)
+        let after = lane.held.split_off(&gone.end);
+        for (number, item) in std::mem::replace(&mut lane.held, after) {
+            if lane.next < number {
+                lost.push((lane.next, number - 1));
+            }
+            lane.next = number + 1;
+            self.held -= 1;
+            ready.push(item);
+        }
+        if lane.next < gone.end {
+            lost.push((lane.next, gone.end - 1));
+            lane.next = gone.end;
+        }
+        lane.end = lane.end.max(lane.next - 1);
+        self.settle(conversation);
+        (lost, ready)
     }
 
     /// The questions to ask now, each once until it times out.
@@ -229,13 +242,31 @@ mod tests {
     fn what_the_server_no_longer_has_is_skipped_and_told() {
         let mut inbound = Inbound::default();
         inbound.accept(conversation(1), 9, 9);
-        assert_eq!(inbound.page_begins(conversation(1), 5), None, "nothing was asked yet");
-        inbound.asks(0);
-        assert_eq!(inbound.page_begins(conversation(1), 5), Some((1, 4)));
+        assert_eq!(inbound.are_gone(conversation(1), 1..5), (vec![(1, 4)], vec![]));
         for n in 5..8 {
             assert_eq!(inbound.accept(conversation(1), n, n), vec![n]);
         }
         assert_eq!(inbound.accept(conversation(1), 8, 8), vec![8, 9]);
+    }
+
+    #[test]
+    fn what_a_page_does_not_speak_of_is_still_missing() {
+        let mut inbound = Inbound::default();
+        inbound.accept(conversation(1), 9, 9);
+        inbound.asks(0);
+        // A page of what comes after the hole, on its way since before the question.
+        assert_eq!(inbound.are_gone(conversation(1), 5..5), (vec![], vec![]));
+        assert_eq!(inbound.are_gone(conversation(1), 2..5), (vec![], vec![]));
+        assert_eq!(inbound.accept(conversation(1), 1, 1), vec![1]);
+    }
+
+    #[test]
+    fn what_was_held_and_is_gone_at_the_server_is_shown() {
+        let mut inbound = Inbound::default();
+        inbound.accept(conversation(1), 3, 3);
+        inbound.accept(conversation(1), 9, 9);
+        assert_eq!(inbound.are_gone(conversation(1), 1..6), (vec![(1, 2), (4, 5)], vec![3]));
+        assert_eq!((inbound.held(), inbound.cursor(conversation(1))), (1, 5));
     }
 
     #[test]

@@ -146,7 +146,8 @@ fn of_the_session() -> Vec<(ServerFrame, Value)> {
 /// Frames about messages.
 fn of_messages() -> Vec<(ServerFrame, Value)> {
     let conversation_id = ConversationId(id(CONVERSATION));
-    let page = MessagesPage { conversation_id, messages: vec![delivered(), own()], more: true };
+    let page =
+        MessagesPage { conversation_id, from_sequence: 40, messages: vec![delivered(), own()], more: true };
     let address = |user: &str, device: &str| DeviceAddress {
         user_id: UserId(id(user)),
         device_id: DeviceId::new(device).unwrap(),
@@ -166,7 +167,7 @@ fn of_messages() -> Vec<(ServerFrame, Value)> {
         (
             ServerFrame::Messages { payload: page },
             json!({"type": "messages", "payload": {"conversation_id": CONVERSATION,
-                "messages": [delivered_json(), own_json()], "more": true}}),
+                "from_sequence": 40, "messages": [delivered_json(), own_json()], "more": true}}),
         ),
         (
             ServerFrame::DeviceListStale { client_message_id: "client_abc123".into(), payload: stale },
@@ -357,7 +358,7 @@ fn what_the_server_writes_on_its_hot_path_is_the_same() {
     }
     let messages = [out(&delivered()), out(&own())];
     let conversation_id = ConversationId(id(CONVERSATION));
-    let payload = MessagesOut { conversation_id, messages: &messages, more: true };
+    let payload = MessagesOut { conversation_id, from_sequence: 40, messages: &messages, more: true };
     let written = serde_json::to_value(DeliveryOut::Messages { payload }).unwrap();
     assert!(of_messages().iter().any(|(_, golden)| *golden == written), "{written}");
     assert_eq!(serde_json::to_value(MessageAckOut::new("client_abc123", ack())).unwrap(), ack_json());

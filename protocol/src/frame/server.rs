@@ -211,6 +211,8 @@ pub struct MessagesOut<'a> {
     /// See [`MessagesPage::conversation_id`]; the other fields likewise.
     pub conversation_id: ConversationId,
     #[allow(missing_docs)]
+    pub from_sequence: u64,
+    #[allow(missing_docs)]
     pub messages: &'a [MessageOut<'a>],
     #[allow(missing_docs)]
     pub more: bool,
@@ -291,6 +293,8 @@ pub struct ReadReceipt {
 pub struct MessagesPage {
     /// The conversation.
     pub conversation_id: ConversationId,
+    /// The first number asked for. What lies between it and the first message is no longer kept (retention).
+    pub from_sequence: u64,
     /// Messages in order, without a hole.
     pub messages: Vec<DeliveredMessage>,
     /// Another page of the same run follows.
@@ -386,12 +390,13 @@ mod tests {
         let ServerFrame::Message { payload } = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
         assert_eq!(payload.sequence_number, 7);
         assert_eq!(payload.content.as_ref().unwrap().body, "body");
-        let payload = MessagesOut { conversation_id: page[0].conversation_id, messages: &page, more: true };
+        let conversation_id = page[0].conversation_id;
+        let payload = MessagesOut { conversation_id, from_sequence: 5, messages: &page, more: true };
         let json = serde_json::to_string(&DeliveryOut::Messages { payload }).unwrap();
         let ServerFrame::Messages { payload } = serde_json::from_str(&json).unwrap() else {
             panic!("{json}")
         };
-        assert!(payload.more && payload.messages.len() == 1);
+        assert!(payload.more && payload.messages.len() == 1 && payload.from_sequence == 5);
         let ack = MessageAck {
             message_id: MessageId(Uuid::from_u128(1)),
             sequence_number: 7,

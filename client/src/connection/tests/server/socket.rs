@@ -243,7 +243,12 @@ fn pages(id: ConversationId, log: &[Stored], from: u64, to: u64, own: &DeviceAdd
         .collect();
     let count = messages.len().div_ceil(PAGE);
     let page = |(index, messages): (usize, &[DeliveredMessage])| ServerFrame::Messages {
-        payload: MessagesPage { conversation_id: id, messages: messages.to_vec(), more: index + 1 < count },
+        payload: MessagesPage {
+            conversation_id: id,
+            from_sequence: if index == 0 { from } else { messages[0].sequence_number },
+            messages: messages.to_vec(),
+            more: index + 1 < count,
+        },
     };
     messages.chunks(PAGE).enumerate().map(page).collect()
 }
