@@ -291,28 +291,30 @@ impl ConversationState {
             Err(objection) if objection.is_about_devices() => objection,
             checked => return checked,
         };
-        if self.devices_read.is_some_and(|begun| submission.arrived < begun)
-            || self.load_all_devices().await.is_err()
-        {
+        if self.devices_read.is_some_and(|begun| submission.arrived < begun) {
             return Err(objection);
         }
+        // Unread, they may be right: it is not for this owner to say now.
+        let unread = |_| Objection::Refused(ErrorCode::Unavailable);
+        self.load_all_devices().await.map_err(unread)?;
         self.members.check(&submission.message)
     }
 
     /// Checks a message and lets it into the sequencer, or answers why not.
     async fn submit(&mut self, submission: Box<Submission>) {
-        let refusal = match self.check(&submission).await {
-            Ok(()) => {
-                if let Err((submission, code)) = self.sequencer.accept(submission, Instant::now()) {
-                    // It will be sent again, and its key is looked up when it is let in.
-                    submission.reply.give(Answer::Refused(code));
-                }
-                return;
-            }
-            Err(Objection::Stale(stale)) => Answer::Stale(stale),
-            Err(Objection::Refused(code)) => Answer::Refused(code),
+        let (submission, refusal) = match self.check(&submission).await {
+            Ok(()) => match self.sequencer.accept(submission, Instant::now()) {
+                Ok(()) => return,
+                Err((submission, code)) => (submission, Answer::Refused(code)),
+            },
+            Err(Objection::Stale(stale)) => (submission, Answer::Stale(stale)),
+            Err(Objection::Refused(code)) => (submission, Answer::Refused(code)),
         };
-        let answer = self.unless_stored_before(&submission.message, refusal).await;
+        let answer = match refusal {
+            // It is sent again as it is, and its key is found then.
+            Answer::Refused(code) if code.is_retryable() => refusal,
+            _ => self.unless_stored_before(&submission.message, refusal).await,
+        };
         if let (Some(order), true) = (submission.order, answer.is_final()) {
             self.sequencer.skip(submission.reply.to(), order, Instant::now());
         }
