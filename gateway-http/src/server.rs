@@ -36,6 +36,9 @@ pub const HEAD_MAX_BYTES: usize = 16 * 1024;
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections the kernel keeps while none is accepted.
 const BACKLOG: u32 = 4096;
+/// What may lie unread in the kernel, bytes of each connection (Linux reserves twice as much for it). Without a bound of ours
+/// it grows to megabytes, and who sends without waiting for answers waits the longer for each of them (BOUND).
+const RECEIVE_BUFFER_BYTES: u32 = 32 * 1024;
 /// First wait after a failed accept; doubles up to [`ACCEPT_BACKOFF_MAX`].
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -81,6 +84,8 @@ impl HttpServer {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restarted process need not wait for its old connections to leave TIME_WAIT.
         socket.set_reuseaddr(true)?;
+        // Inherited by every connection, and set before the first, as it decides what window is offered.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         Ok(Self { listener: socket.listen(BACKLOG)?, options })
     }

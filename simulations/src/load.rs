@@ -135,6 +135,7 @@ pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
     report.send_to_ack = Latency::of(&tally.ack_us);
     report.send_to_delivery = Latency::of(&tally.delivery_us);
     report.due_to_written = options.rate.map(|_| Latency::of(&tally.late_us));
+    report.written_to_ack = options.rate.map(|_| Latency::of(&tally.written_us));
     (report.refused, report.first_refusal, report.pages) =
         (tally.refused, tally.first_refusal.take(), tally.pages);
     report.print();
@@ -192,6 +193,7 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
         send_to_ack: none,
         send_to_delivery: none,
         due_to_written: None,
+        written_to_ack: None,
         each_second,
         server,
         client_cpu_seconds,

@@ -23,8 +23,10 @@ pub(crate) struct LoadReport {
     pub(crate) messages_per_second: f64,
     pub(crate) send_to_ack: Latency,
     pub(crate) send_to_delivery: Latency,
-    /// From when a message was due until the kernel took it.
+    /// From when a message was due until there was room for it in the kernel.
     pub(crate) due_to_written: Option<Latency>,
+    /// From then to the ack: what the server adds, however much more is due.
+    pub(crate) written_to_ack: Option<Latency>,
     /// Messages of each measured second.
     pub(crate) each_second: Vec<u64>,
     pub(crate) server: Option<ProcessFigures>,
@@ -89,7 +91,10 @@ impl LoadReport {
         latency("send to durable ack", &self.send_to_ack);
         latency("send to delivery", &self.send_to_delivery);
         if let Some(late) = &self.due_to_written {
-            latency("of it due to written", late);
+            latency("due to written", late);
+        }
+        if let Some(taken) = &self.written_to_ack {
+            latency("written to durable ack", taken);
         }
         if let Some(server) = &self.server {
             let share = 100.0 * server.cpu_seconds / self.seconds;

@@ -9,9 +9,11 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
+/// Bytes that may lie in the kernel on their way to the server: what waits, waits where it is measured.
+const SEND_BUFFER_BYTES: u32 = 16 * 1024;
 /// Largest answer to the handshake.
 const HANDSHAKE_MAX_BYTES: usize = 8 * 1024;
 
@@ -46,7 +48,9 @@ pub(crate) struct Socket {
 impl Socket {
     /// Connects and upgrades; reads at most `read_size` bytes at once.
     pub(crate) async fn connect(address: SocketAddr, read_size: usize) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let mut socket = Self { stream, inbound: Vec::new(), taken: 0, outbound: Vec::new(), read_size };
         // The key is any 16 bytes; an answer for it proves nothing to a client that knows its server.

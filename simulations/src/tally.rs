@@ -100,6 +100,8 @@ pub(crate) struct Tally {
     pub(crate) delivery_us: Histogram<u64>,
     /// From when a message was due until the kernel took it: what a sender that never waits had to wait all the same.
     pub(crate) late_us: Histogram<u64>,
+    /// From then to the ack.
+    pub(crate) written_us: Histogram<u64>,
     /// Frames that refused something, and sockets that were closed.
     pub(crate) refused: u64,
     /// The first of them.
@@ -115,6 +117,7 @@ impl Tally {
             ack_us: histogram(),
             delivery_us: histogram(),
             late_us: histogram(),
+            written_us: histogram(),
             refused: 0,
             first_refusal: None,
             pages: 0,
@@ -131,6 +134,7 @@ impl Tally {
         self.ack_us.add(other.ack_us).expect("equal bounds add up");
         self.delivery_us.add(other.delivery_us).expect("equal bounds add up");
         self.late_us.add(other.late_us).expect("equal bounds add up");
+        self.written_us.add(other.written_us).expect("equal bounds add up");
         self.refused += other.refused;
         self.pages += other.pages;
         self.first_refusal = self.first_refusal.take().or(other.first_refusal);

@@ -6,6 +6,7 @@
 //! sent, and with them the latencies they would have had ("coordinated omission").
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -94,6 +95,8 @@ pub(crate) struct Traffic {
     pace: Option<Pace>,
     count: u64,
     in_flight: u64,
+    /// When each message under way was due, and when there was room to write it; of a sender with a pace.
+    written: VecDeque<(u64, u64)>,
     /// The newest message that is not acknowledged yet.
     owed: Option<Owed>,
     course: Arc<Course>,
@@ -124,6 +127,7 @@ impl Traffic {
             pace,
             count: 0,
             in_flight: 0,
+            written: VecDeque::new(),
             owed: None,
             course,
             tally,
@@ -202,6 +206,7 @@ impl Traffic {
             self.count += 1;
             self.in_flight += 1;
             self.socket.push_text(|out| template.write(self.count, due_us, out));
+            self.written.push_back((due_us, now_us));
             self.course.sent.fetch_add(1, Ordering::Release);
             if self.course.counts(due_us) {
                 self.tally.borrow_mut().late_us.saturating_record(now_us - due_us);
@@ -248,8 +253,16 @@ impl Traffic {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.course.acked.fetch_add(1, Ordering::Release);
                 let sent_at_us = number(name);
+                // Those before it in the row were refused.
+                while self.written.front().is_some_and(|(due_us, _)| *due_us < sent_at_us) {
+                    self.written.pop_front();
+                }
+                let written_us = self.written.pop_front_if(|(due_us, _)| *due_us == sent_at_us);
                 if self.course.counts(sent_at_us) {
                     tally.ack_us.saturating_record(now_us - sent_at_us);
+                    if let Some((_, written_us)) = written_us {
+                        tally.written_us.saturating_record(now_us - written_us);
+                    }
                 }
             }
             Seen::Message { message_id, sequence_number, body } => {
