@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use colloquy_actors::metrics::{self, KindFigures};
+use colloquy_actors::supervision::{ActorKind, ExitReason};
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use serde::Serialize;
 
@@ -20,13 +21,14 @@ pub(crate) enum Invariant {
     Fence,
     E2ee,
     Bound,
+    Isolate,
     Drain,
     Authz,
 }
 
 impl Invariant {
     /// Every one that is checked.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Order,
         Self::Durable,
         Self::Once,
@@ -34,6 +36,7 @@ impl Invariant {
         Self::Fence,
         Self::E2ee,
         Self::Bound,
+        Self::Isolate,
         Self::Drain,
         Self::Authz,
     ];
@@ -50,6 +53,7 @@ impl Invariant {
             Self::Fence => "two owners at once give no number twice",
             Self::E2ee => "no text is seen on a wire or disk, and every device can read what it was sent",
             Self::Bound => "no mailbox holds more than twice what it may",
+            Self::Isolate => "what ended by a fault was started again, and took nothing above it along",
             Self::Drain => "a pod that is told to go goes in time",
             Self::Authz => "a device holds its owner's conversations only, and stays logged in",
         }
@@ -65,6 +69,7 @@ impl Invariant {
             Self::Fence => "FENCE",
             Self::E2ee => "E2EE",
             Self::Bound => "BOUND",
+            Self::Isolate => "ISOLATE",
             Self::Drain => "DRAIN",
             Self::Authz => "AUTHZ",
         }
@@ -130,6 +135,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) usurped: Vec<(ConversationId, Vec<MessageId>)>,
     /// What the pods' actors have counted, pod by pod and process by process.
     pub(crate) supervision: Vec<KindFigures>,
+    /// Of those, what the processes that run in the end have counted, one by one.
+    pub(crate) running: Vec<Vec<KindFigures>>,
     /// Invariants that pods have seen broken themselves.
     pub(crate) seen_by_pods: Vec<(metrics::Invariant, u64)>,
 }
@@ -187,6 +194,10 @@ fn pods(evidence: &Evidence<'_>, findings: &mut Findings) {
             format!("{peak_depth} letters waited in the mailbox of a {kind:?}, which may hold {capacity}")
         });
     }
+    for figures in evidence.running.iter().flatten() {
+        let wrong = not_restored(figures);
+        findings.expect(Invariant::Isolate, wrong.is_none(), || wrong.unwrap_or_default());
+    }
     for (invariant, count) in &evidence.seen_by_pods {
         let invariant_here = match invariant {
             metrics::Invariant::Order => Invariant::Order,
@@ -195,6 +206,23 @@ fn pods(evidence: &Evidence<'_>, findings: &mut Findings) {
         findings
             .expect(invariant_here, *count == 0, || format!("a pod has seen it broken {count} times itself"));
     }
+}
+
+/// What is wrong with the actors of a kind that serve many: each that ended by a fault must have been started again, and
+/// the root of the tree may not end.
+pub(crate) fn not_restored(figures: &KindFigures) -> Option<String> {
+    let kind = figures.kind;
+    let faults = ExitReason::ALL.iter().zip(figures.exits).filter(|(reason, _)| !reason.is_orderly());
+    let faults: u64 = faults.map(|(_, count)| count).sum();
+    let restarts = match kind {
+        // They serve one connection or conversation, and end with it.
+        ActorKind::Session | ActorKind::Conversation => return None,
+        ActorKind::Node => 0,
+        _ => figures.restarts,
+    };
+    let text =
+        || format!("a {kind:?} ended by a fault {faults} times and was started again {restarts} times");
+    (faults != restarts).then(text)
 }
 
 /// ORDER: numbers are 1..n.

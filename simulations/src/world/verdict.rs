@@ -9,7 +9,7 @@ use colloquy_client::Client;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use futures_util::FutureExt;
 
-use super::check::{Content, Evidence, Seen, check};
+use super::check::{Content, Evidence, Seen, check, not_restored};
 use super::course::{Figures, Outcome, World};
 use super::evidence::{at_rest, histories, whole_log};
 use super::people::{Delay, Device};
@@ -53,7 +53,18 @@ impl World {
                 }
             }
         }
+        let figures = self.running();
+        lacking.extend(figures.iter().flatten().filter_map(not_restored));
         lacking
+    }
+
+    /// What the processes that run now have counted.
+    fn running(&self) -> Vec<Vec<KindFigures>> {
+        let running = self.pods.iter().filter(|pod| pod.running.is_some());
+        let newest = running.filter_map(|pod| {
+            pod.metrics.lock().unwrap_or_else(PoisonError::into_inner).last().map(|metrics| metrics.figures())
+        });
+        newest.collect()
     }
 
     /// What devices hold and cannot read.
@@ -111,6 +122,7 @@ impl World {
             self.befallen_signals += pod.post.take_count();
         }
         figures.befallen = self.struck.total() + self.befallen_signals;
+        let running = self.running();
         let clients: Vec<Option<Client>> = self.devices.iter().map(Device::client).collect();
         // Everything lets go of the store before it is looked through.
         self.pods.iter_mut().for_each(Pod::crash);
@@ -146,8 +158,15 @@ impl World {
         let supervision = by_kind(&counted);
         let seen_by_pods = counted.iter().flat_map(|metrics| metrics.violations()).collect();
         let usurped = std::mem::take(&mut self.usurped);
-        let evidence =
-            Evidence { logs, devices, in_clear, usurped, supervision: supervision.clone(), seen_by_pods };
+        let evidence = Evidence {
+            logs,
+            devices,
+            in_clear,
+            usurped,
+            supervision: supervision.clone(),
+            running,
+            seen_by_pods,
+        };
         check(&evidence, &mut self.findings);
         for violation in &self.findings.violations {
             let text = format!("{}: {}", violation.invariant.id(), violation.text);
