@@ -52,6 +52,8 @@ struct Mailboxes {
     refused: Family<KindLabel, Counter>,
     wait: Family<KindLabel, Histogram, fn() -> Histogram>,
     handle: Family<KindLabel, Histogram, fn() -> Histogram>,
+    #[cfg(feature = "mutations")]
+    panics: Family<KindLabel, Gauge>,
 }
 
 impl Default for Mailboxes {
@@ -63,6 +65,8 @@ impl Default for Mailboxes {
             refused: Family::default(),
             wait: Family::new_with_constructor(Meters::seconds),
             handle: Family::new_with_constructor(Meters::seconds),
+            #[cfg(feature = "mutations")]
+            panics: Family::default(),
         }
     }
 }
@@ -96,6 +100,8 @@ impl Mailboxes {
             refused: self.refused.get_or_create_owned(&label),
             wait_seconds: self.wait.get_or_create_owned(&label),
             handle_seconds: self.handle.get_or_create_owned(&label),
+            #[cfg(feature = "mutations")]
+            panics: self.panics.get_or_create_owned(&label),
         }
     }
 }
@@ -269,6 +275,12 @@ impl Metrics {
         let count =
             |invariant| (invariant, self.violations.get_or_create(&InvariantLabel { invariant }).get());
         [Invariant::Order, Invariant::NoLoss].map(count).to_vec()
+    }
+
+    /// The next actor of a kind that takes a letter out of its mailbox panics.
+    #[cfg(feature = "mutations")]
+    pub fn make_panic(&self, kind: ActorKind) {
+        self.mailboxes.of(kind).panics.set(1);
     }
 
     /// What supervision has seen, kind by kind.

@@ -1,30 +1,22 @@
 //! Sockets that only send heartbeats: memory per connection.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, HEARTBEAT_INTERVAL};
-use indicatif::ProgressBar;
+use colloquy_protocol::limits::HEARTBEAT_INTERVAL;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep};
 
 use crate::Failure;
-use crate::population::{in_order, register};
-use crate::process::{cpu_seconds, raise_file_limit, resident_kib};
+use crate::crowd::Crowd;
+use crate::process::{cpu_seconds, resident_kib};
 use crate::report::{IdleReport, write};
 use crate::socket::{Incoming, Socket};
-use crate::target::{Target, TargetOptions};
-use crate::traffic::authenticate;
+use crate::target::TargetOptions;
 
-/// Bytes read at once: an idle socket gets little.
-const READ_SIZE: usize = 256;
 /// For the server to settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Files a process has open besides its sockets.
-const OTHER_FILES: u64 = 200;
-
 /// An idle run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct IdleOptions {
@@ -43,46 +35,30 @@ pub(crate) struct IdleOptions {
 
 /// Runs it.
 pub(crate) async fn run(options: IdleOptions) -> Result<(), Failure> {
-    let files = raise_file_limit()?;
-    if files < options.connections + OTHER_FILES {
-        return Err(format!("the limit of open files is {files}: raise it with ulimit -n").into());
-    }
-    let target = Target::reach(&options.target).await;
-    let pid =
-        target.pids.first().copied().ok_or("memory is read from a process: name it with --server-pid")?;
-    let connections = usize::try_from(options.connections)?;
-    let users = connections.div_ceil(DEVICES_PER_USER_MAX);
-    let devices = register(&target.rest, users, DEVICES_PER_USER_MAX).await;
-
+    let crowd = Crowd::register(options.connections, &options.target).await?;
     sleep(SETTLE).await;
-    let resident_before_kib = resident_kib(pid)?;
-    let progress = ProgressBar::new(connections as u64).with_message("connections");
-    let address = target.addresses[0];
-    let opening = devices.iter().take(connections).map(|device| {
-        let device = Arc::clone(device);
-        async move { authenticate(address, &device, READ_SIZE).await }
-    });
+    let resident_before_kib = resident_kib(crowd.pid)?;
     let mut open = JoinSet::new();
-    for socket in in_order(opening, &progress).await {
-        open.spawn(hold(socket?));
+    for socket in crowd.connect().await? {
+        open.spawn(hold(socket));
     }
-    progress.finish_and_clear();
+    let connections = open.len();
     sleep(SETTLE).await;
-    let resident_connected_kib = resident_kib(pid)?;
-    let cpu_before = cpu_seconds(pid)?;
+    let resident_connected_kib = resident_kib(crowd.pid)?;
+    let cpu_before = cpu_seconds(crowd.pid)?;
     sleep(Duration::from_secs(options.hold_seconds)).await;
     while open.try_join_next().is_some() {}
 
     let grown = resident_connected_kib.saturating_sub(resident_before_kib);
     let report = IdleReport {
         connections,
-        users,
+        users: crowd.users,
         resident_before_kib,
         resident_connected_kib,
-        resident_after_hold_kib: resident_kib(pid)?,
+        resident_after_hold_kib: resident_kib(crowd.pid)?,
         kib_per_connection: grown as f64 / connections as f64,
         hold_seconds: options.hold_seconds,
-        hold_server_cpu_seconds: cpu_seconds(pid)? - cpu_before,
+        hold_server_cpu_seconds: cpu_seconds(crowd.pid)? - cpu_before,
         still_open: open.len(),
     };
     report.print();

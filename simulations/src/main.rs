@@ -11,6 +11,7 @@
 //! | [`processes`] | real pods, and what a seed does to their processes |
 //! | [`cluster`] | three pods and a load balancer, to try things on |
 //! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
+//! | [`crowd`] | many devices with a socket each, which they do little with |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
 //! | [`storm`] | sockets that are all cut off and all come back at once |
 //! | [`rolling`] | every pod of three restarted under traffic: what is lost, and how long clients wait |
@@ -29,6 +30,7 @@
 mod apart;
 mod chaos;
 mod cluster;
+mod crowd;
 mod idle;
 mod load;
 mod mutations;

@@ -1,13 +1,9 @@
 //! Sockets that are all cut off at once and all come back at once: how long until everybody is authenticated again.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use colloquy_protocol::limits::DEVICES_PER_USER_MAX;
-use colloquy_tests::device::Device;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -15,18 +11,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Failure;
-use crate::population::{in_order, register};
-use crate::process::{cpu_seconds, raise_file_limit, resident_kib};
+use crate::crowd::Crowd;
+use crate::process::{cpu_seconds, resident_kib};
 use crate::report::{row, write};
-use crate::socket::Socket;
 use crate::tally::Latency;
-use crate::target::{Target, TargetOptions};
-use crate::traffic::authenticate;
+use crate::target::TargetOptions;
 
-/// Bytes read at once: an idle socket gets little.
-const READ_SIZE: usize = 256;
-/// Files a process has open besides its sockets.
-const OTHER_FILES: u64 = 200;
 /// For the server to see that everybody has gone.
 const QUIET: Duration = Duration::from_secs(3);
 /// How long everybody may take to come back.
@@ -67,31 +57,18 @@ struct StormReport {
 /// # Errors
 /// Somebody did not come back.
 pub(crate) async fn run(options: StormOptions) -> Result<(), Failure> {
-    let files = raise_file_limit()?;
-    if files < options.connections + OTHER_FILES {
-        return Err(format!("the limit of open files is {files}: raise it with ulimit -n").into());
-    }
-    let target = Target::reach(&options.target).await;
-    let pid = target.pids.first().copied().ok_or("CPU is read from a process: name it with --server-pid")?;
-    let connections = usize::try_from(options.connections)?;
-    let users = connections.div_ceil(DEVICES_PER_USER_MAX);
-    let devices = register(&target.rest, users, DEVICES_PER_USER_MAX).await;
-    let (address, devices) = (target.addresses[0], &devices[..connections]);
-
-    let progress = ProgressBar::new(connections as u64).with_message("connections");
-    let opening = devices.iter().map(|device| return_of(address, Arc::clone(device)));
-    let open: Result<Vec<Socket>, Failure> = in_order(opening, &progress).await.into_iter().collect();
-    progress.finish_and_clear();
-    drop(open?);
+    let crowd = Crowd::register(options.connections, &options.target).await?;
+    let open = crowd.connect().await?;
+    let connections = open.len();
+    drop(open);
     sleep(QUIET).await;
 
-    let (cpu_before, began) = (cpu_seconds(pid)?, Instant::now());
+    let (cpu_before, began) = (cpu_seconds(crowd.pid)?, Instant::now());
     let progress = ProgressBar::new(connections as u64).with_message("back");
     let mut returning = JoinSet::new();
-    for device in devices {
-        let device = Arc::clone(device);
+    for connecting in crowd.connecting() {
         returning.spawn(async move {
-            let returned = timeout(BACK_MAX, return_of(address, device)).await;
+            let returned = timeout(BACK_MAX, connecting).await;
             let socket = returned.map_err(|late| Failure::from(late.to_string())).flatten();
             socket.map(|socket| (socket, began.elapsed()))
         });
@@ -118,18 +95,14 @@ pub(crate) async fn run(options: StormOptions) -> Result<(), Failure> {
         time_to_return: Latency::of(&times),
         seconds,
         connections_per_second: back.len() as f64 / seconds,
-        server_cpu_seconds: cpu_seconds(pid)? - cpu_before,
-        resident_kib: resident_kib(pid)?,
+        server_cpu_seconds: cpu_seconds(crowd.pid)? - cpu_before,
+        resident_kib: resident_kib(crowd.pid)?,
     };
     print(&report);
     if let Some(file) = &options.json {
         write(&report, file)?;
     }
     if report.failed == 0 { Ok(()) } else { Err("not everybody came back".into()) }
-}
-
-async fn return_of(address: SocketAddr, device: Arc<Device>) -> Result<Socket, Failure> {
-    authenticate(address, &device, READ_SIZE).await
 }
 
 fn print(report: &StormReport) {

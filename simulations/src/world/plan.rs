@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     SetClock { pod: u16, ms: i64 },
     /// An actor is killed.
     KillActor { pod: u16, kind: ActorKind },
+    /// An actor panics over the next letter in its mailbox.
+    PanicActor { pod: u16, kind: ActorKind },
     /// What one place sends to the other is held; the other way too, if it is not one-way.
     Sever { pods: (u16, u16), one_way: bool, length: Duration },
     /// Connections between two pods break.
@@ -91,6 +93,7 @@ impl fmt::Display for Fault {
             Self::DrainPod { pod } => write!(f, "pod-{pod} told to go"),
             Self::SetClock { pod, ms } => write!(f, "pod-{pod}'s clock set by {ms} ms"),
             Self::KillActor { pod, kind } => write!(f, "pod-{pod}: a {kind:?} killed"),
+            Self::PanicActor { pod, kind } => write!(f, "pod-{pod}: a {kind:?} made to panic"),
             Self::Sever { pods: (a, b), one_way, length } => {
                 let arrow = if *one_way { "to" } else { "and" };
                 write!(f, "pod-{a} {arrow} pod-{b} severed for {length:?}")
@@ -124,7 +127,8 @@ impl Fault {
             | Self::FreezePod { pod, .. }
             | Self::DrainPod { pod }
             | Self::SetClock { pod, .. }
-            | Self::KillActor { pod, .. } => format!("pod-{pod}"),
+            | Self::KillActor { pod, .. }
+            | Self::PanicActor { pod, .. } => format!("pod-{pod}"),
             Self::StoreWeather { pod, .. } => format!("pod-{pod}'s store"),
             Self::BusWeather { pod, .. } => format!("pod-{pod}'s bus"),
             Self::Sever { .. } | Self::ResetPods { .. } => "between pods".to_owned(),
@@ -154,6 +158,7 @@ impl Fault {
             Self::DrainPod { .. }
             | Self::SetClock { .. }
             | Self::KillActor { .. }
+            | Self::PanicActor { .. }
             | Self::ResetPods { .. }
             | Self::BusForgets
             | Self::ResetDevice { .. }
@@ -175,12 +180,13 @@ pub(crate) struct Size {
 }
 
 /// Kinds of faults, by how much there is to break in them.
-const KINDS: [(FaultKind, u32); 19] = [
+const KINDS: [(FaultKind, u32); 20] = [
     (FaultKind::CrashPod, 6),
     (FaultKind::FreezePod, 4),
     (FaultKind::DrainPod, 4),
     (FaultKind::SetClock, 2),
-    (FaultKind::KillActor, 24),
+    (FaultKind::KillActor, 20),
+    (FaultKind::PanicActor, 8),
     (FaultKind::Sever, 8),
     (FaultKind::ResetPods, 4),
     (FaultKind::StoreWeather, 12),
@@ -197,6 +203,19 @@ const KINDS: [(FaultKind, u32); 19] = [
     (FaultKind::Usurp, 8),
 ];
 
+/// Actors that can be made to panic over a letter: those whose mailboxes are counted and get letters at all times.
+const WITH_A_MAILBOX: [ActorKind; 9] = [
+    ActorKind::StoreWriter,
+    ActorKind::PresenceTracker,
+    ActorKind::Registrar,
+    ActorKind::Herald,
+    ActorKind::Reception,
+    ActorKind::Membership,
+    ActorKind::ConversationDirectory,
+    ActorKind::Conversation,
+    ActorKind::Session,
+];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FaultKind {
     CrashPod,
@@ -204,6 +223,7 @@ enum FaultKind {
     DrainPod,
     SetClock,
     KillActor,
+    PanicActor,
     Sever,
     ResetPods,
     StoreWeather,
@@ -272,6 +292,9 @@ impl Plan {
             FaultKind::SetClock => Fault::SetClock { pod, ms: rng.random_range(-60_000..=60_000) },
             FaultKind::KillActor => {
                 Fault::KillActor { pod, kind: *ActorKind::ALL[1..].choose(rng).expect("it is not empty") }
+            }
+            FaultKind::PanicActor => {
+                Fault::PanicActor { pod, kind: *WITH_A_MAILBOX.choose(rng).expect("it is not empty") }
             }
             FaultKind::Sever | FaultKind::ResetPods if is_alone => return None,
             FaultKind::Sever => {

@@ -146,6 +146,14 @@ impl Pod {
         self.running = Some(Running { host, orders, process });
     }
 
+    /// An actor of its running process panics over its next letter.
+    pub(crate) fn make_panic(&self, kind: ActorKind) {
+        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(_), Some(metrics)) = (&self.running, metrics.last()) {
+            metrics.make_panic(kind);
+        }
+    }
+
     /// Its process ends here and now (`kill -9`).
     pub(crate) fn crash(&mut self) {
         self.running = None;

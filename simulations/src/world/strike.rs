@@ -65,6 +65,7 @@ impl World {
                     running.kill(*kind);
                 }
             }
+            Fault::PanicActor { pod, kind } => self.pod(*pod).make_panic(*kind),
             Fault::Sever { pods: (from, to), one_way, length } => {
                 self.sever(Place(*from), Place(*to), now + *length);
                 if !one_way {
