@@ -204,6 +204,16 @@ impl Client {
         Events::new(self.shared().events.subscribe())
     }
 
+    /// This device loses its power: what its store has not synced is gone. It must be dropped next. Returns how
+    /// many updates are gone.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`], if the store fails.
+    #[cfg(feature = "mutations")]
+    pub fn lose_unsynced(&self) -> Result<usize, ClientError> {
+        Ok(self.shared().store.lose_unsynced()?)
+    }
+
     /// Has everything been sent, or failed?
     #[must_use]
     pub fn outbox_is_empty(&self) -> bool {

@@ -79,6 +79,8 @@ struct Inner {
     sealer: Sealer,
     workers: Workers,
     writer: Mutex<()>,
+    #[cfg(feature = "mutations")]
+    unsynced: super::power::Unsynced,
 }
 
 impl Store {
@@ -110,7 +112,16 @@ impl Store {
             }
         };
         let sealer = Sealer::new(&master);
-        Ok(Self { inner: Arc::new(Inner { database, records, sealer, workers, writer: Mutex::new(()) }) })
+        let inner = Inner {
+            database,
+            records,
+            sealer,
+            workers,
+            writer: Mutex::new(()),
+            #[cfg(feature = "mutations")]
+            unsynced: Default::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Runs `work` on a snapshot.
@@ -198,6 +209,21 @@ impl Store {
         }
     }
 
+    /// What was written since the last sync is gone, as after a power cut. Returns how many updates that were.
+    ///
+    /// # Errors
+    /// The database's own failure.
+    #[cfg(feature = "mutations")]
+    pub fn lose_unsynced(&self) -> Result<usize, StoreError> {
+        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut undone = 0;
+        for before in self.inner.unsynced.take() {
+            self.commit(before, PersistMode::SyncAll)?;
+            undone += 1;
+        }
+        Ok(undone)
+    }
+
     fn transaction(&self) -> Transaction<'_> {
         Transaction { store: &self.inner, snapshot: self.inner.database.snapshot(), staged: BTreeMap::new() }
     }
@@ -208,6 +234,8 @@ impl Store {
         mode: PersistMode,
     ) -> Result<(), StoreError> {
         let inner = &self.inner;
+        #[cfg(feature = "mutations")]
+        inner.unsynced.note(&inner.records, staged.keys(), mode)?;
         let mut batch = inner.database.batch().durability(Some(mode));
         for (key, value) in staged {
             match value {

@@ -20,6 +20,7 @@
 //! | [`messages`] | decrypted messages, and which ids were seen |
 //! | [`outbox`] | what is to be sent |
 //! | [`repairs`] | what could not be decrypted and is to be asked for |
+//! | `power` | a power cut, for simulations |
 
 pub mod conversations;
 pub mod database;
@@ -27,6 +28,8 @@ pub mod master_key;
 pub mod messages;
 pub mod outbox;
 pub mod peers;
+#[cfg(feature = "mutations")]
+mod power;
 pub mod repairs;
 pub mod sealer;
 pub mod settings;

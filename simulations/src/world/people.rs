@@ -181,7 +181,18 @@ impl Device {
         self.life = Some(host.spawn(life.live()));
     }
 
-    /// It ends here and now.
+    /// Its power is cut: it ends, and what its store has not synced is gone.
+    pub(crate) fn cut_power(&mut self) {
+        if let Some(client) = self.client() {
+            let lost = client.lose_unsynced().expect("a store in memory does not fail");
+            let text = format!("device {} has lost {lost} updates of its store", self.number);
+            let around = &self.surroundings;
+            around.trace.note(around.time.now(), Kind::Device, text);
+        }
+        self.crash();
+    }
+
+    /// Its process ends here and now.
     pub(crate) fn crash(&mut self) {
         if let Some(life) = self.life.take() {
             life.abort();

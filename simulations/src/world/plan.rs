@@ -71,6 +71,8 @@ pub(crate) enum Fault {
     BusForgets,
     /// A device's process ends, and starts again later.
     CrashDevice { device: usize, down: Duration },
+    /// As [`Self::CrashDevice`], and what it has written and not synced is gone.
+    CutPower { device: usize, down: Duration },
     /// A device has no network.
     CutDevice { device: usize, length: Duration },
     /// A device's connections break.
@@ -109,6 +111,7 @@ impl fmt::Display for Fault {
             Self::BusOut { length } => write!(f, "bus away for {length:?}"),
             Self::BusForgets => f.write_str("bus forgets everything"),
             Self::CrashDevice { device, down } => write!(f, "device {device} killed, down for {down:?}"),
+            Self::CutPower { device, down } => write!(f, "device {device} without power for {down:?}"),
             Self::CutDevice { device, length } => write!(f, "device {device} without network for {length:?}"),
             Self::ResetDevice { device } => write!(f, "connections of device {device} broken"),
             Self::SetDeviceClock { device, ms } => write!(f, "device {device}'s clock set by {ms} ms"),
@@ -135,6 +138,7 @@ impl Fault {
             Self::StoreOut { .. } | Self::Usurp { .. } => "store".to_owned(),
             Self::BusOut { .. } | Self::BusForgets => "bus".to_owned(),
             Self::CrashDevice { device, .. }
+            | Self::CutPower { device, .. }
             | Self::CutDevice { device, .. }
             | Self::ResetDevice { device }
             | Self::SetDeviceClock { device, .. }
@@ -148,6 +152,7 @@ impl Fault {
         match self {
             Self::CrashPod { down: length, .. }
             | Self::CrashDevice { down: length, .. }
+            | Self::CutPower { down: length, .. }
             | Self::FreezePod { length, .. }
             | Self::Sever { length, .. }
             | Self::StoreWeather { length, .. }
@@ -180,7 +185,7 @@ pub(crate) struct Size {
 }
 
 /// Kinds of faults, by how much there is to break in them.
-const KINDS: [(FaultKind, u32); 20] = [
+const KINDS: [(FaultKind, u32); 21] = [
     (FaultKind::CrashPod, 6),
     (FaultKind::FreezePod, 4),
     (FaultKind::DrainPod, 4),
@@ -194,7 +199,8 @@ const KINDS: [(FaultKind, u32); 20] = [
     (FaultKind::BusWeather, 8),
     (FaultKind::BusOut, 2),
     (FaultKind::BusForgets, 2),
-    (FaultKind::CrashDevice, 10),
+    (FaultKind::CrashDevice, 7),
+    (FaultKind::CutPower, 5),
     (FaultKind::CutDevice, 8),
     (FaultKind::ResetDevice, 6),
     (FaultKind::SetDeviceClock, 2),
@@ -232,6 +238,7 @@ enum FaultKind {
     BusOut,
     BusForgets,
     CrashDevice,
+    CutPower,
     CutDevice,
     ResetDevice,
     SetDeviceClock,
@@ -314,6 +321,7 @@ impl Plan {
             FaultKind::BusOut => Fault::BusOut { length: seconds(rng, 12.0) },
             FaultKind::BusForgets => Fault::BusForgets,
             FaultKind::CrashDevice => Fault::CrashDevice { device, down: seconds(rng, 10.0) },
+            FaultKind::CutPower => Fault::CutPower { device, down: seconds(rng, 10.0) },
             FaultKind::CutDevice => Fault::CutDevice { device, length: seconds(rng, 20.0) },
             FaultKind::ResetDevice => Fault::ResetDevice { device },
             FaultKind::SetDeviceClock => {

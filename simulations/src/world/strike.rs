@@ -97,6 +97,10 @@ impl World {
                 self.devices[*device].crash();
                 self.ills.add(Ill::DeviceDown(*device), now + *down);
             }
+            Fault::CutPower { device, down } => {
+                self.devices[*device].cut_power();
+                self.ills.add(Ill::DeviceDown(*device), now + *down);
+            }
             Fault::CutDevice { device, length } => {
                 let place = self.devices[*device].place;
                 for pod in 1..=self.pods.len() {
