@@ -1,5 +1,7 @@
 //! What has happened, for whoever shows it. Everything told here is already in the store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use colloquy_protocol::UnixMillis;
@@ -112,6 +114,8 @@ pub enum Event {
     EventsMissed {
         /// How many.
         count: u64,
+        /// Is there a connection? What said so may be among them.
+        is_connected: bool,
     },
 }
 
@@ -136,18 +140,23 @@ pub enum DisconnectReason {
 #[derive(Debug)]
 pub struct Events {
     receiver: broadcast::Receiver<Event>,
+    is_connected: Arc<AtomicBool>,
 }
 
 impl Events {
-    pub(crate) fn new(receiver: broadcast::Receiver<Event>) -> Self {
-        Self { receiver }
+    pub(crate) fn new(receiver: broadcast::Receiver<Event>, is_connected: Arc<AtomicBool>) -> Self {
+        Self { receiver, is_connected }
+    }
+
+    fn missed(&self, count: u64) -> Event {
+        Event::EventsMissed { count, is_connected: self.is_connected.load(Ordering::Relaxed) }
     }
 
     /// The next event; `None` when the client is gone. Safe to cancel.
     pub async fn next(&mut self) -> Option<Event> {
         match self.receiver.recv().await {
             Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(count)) => Some(Event::EventsMissed { count }),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(self.missed(count)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
@@ -156,7 +165,7 @@ impl Events {
     pub fn try_next(&mut self) -> Option<Event> {
         match self.receiver.try_recv() {
             Ok(event) => Some(event),
-            Err(broadcast::error::TryRecvError::Lagged(count)) => Some(Event::EventsMissed { count }),
+            Err(broadcast::error::TryRecvError::Lagged(count)) => Some(self.missed(count)),
             Err(_) => None,
         }
     }

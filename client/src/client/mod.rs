@@ -163,7 +163,7 @@ impl Client {
             api,
             events: broadcast::channel(EVENTS_MAX).0,
             unsent: watch::channel(waiting).0,
-            is_connected: AtomicBool::new(false),
+            is_connected: Arc::new(AtomicBool::new(false)),
             platform: options.platform,
             clock,
             backoff,
@@ -201,7 +201,8 @@ impl Client {
     /// Another stream of the same events.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events::new(self.shared().events.subscribe())
+        let shared = self.shared();
+        Events::new(shared.events.subscribe(), Arc::clone(&shared.is_connected))
     }
 
     /// This device loses its power: what its store has not synced is gone. It must be dropped next. Returns how

@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     /// the handle and the engine learn of a message in either order.
     pub(crate) unsent: watch::Sender<BTreeSet<LocalMessageId>>,
     /// Is there a connection? Then what is known of other devices is as new as can be.
-    pub(crate) is_connected: AtomicBool,
+    pub(crate) is_connected: Arc<AtomicBool>,
     pub(crate) platform: String,
     pub(crate) clock: Clock,
     pub(crate) backoff: BackoffPolicy,

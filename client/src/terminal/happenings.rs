@@ -64,7 +64,14 @@ impl Screen {
                 };
                 self.notify(format!("{who} {what}: the safety number changed, compare it with /safety"));
             }
-            Event::EventsMissed { .. } => self.reload(self.selected, effects),
+            Event::EventsMissed { is_connected, .. } => {
+                // That there is none any more is told by one of those that follow.
+                if is_connected {
+                    self.link = Link::Connected;
+                    self.looked_up.clear();
+                }
+                self.reload(self.selected, effects);
+            }
         }
     }
 

@@ -295,7 +295,7 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             Event::MessagesLost { conversation_id, from, to } => {
                 json!({"event": "lost", "conversation_id": conversation_id, "from_sequence": from, "to_sequence": to})
             }
-            Event::EventsMissed { count } => {
+            Event::EventsMissed { count, .. } => {
                 // Which ones is not known: the outbox says whether all is sent.
                 self.unsent.clear();
                 json!({"event": "events_missed", "count": count})

@@ -434,6 +434,24 @@ fn a_connection_that_ended_for_good_is_made_again_on_request_and_everybody_is_wa
 }
 
 #[test]
+fn a_screen_that_has_missed_that_there_is_a_connection_shows_it_all_the_same() {
+    let (mut screen, _) = two_conversations();
+    let (reason, retry_in) = (DisconnectReason::Lost, Some(Duration::from_secs(5)));
+    screen.apply(Input::Happened(Event::Disconnected { reason, retry_in }), 0);
+    let before = drawn(&screen).0;
+    let effects = screen.apply(Input::Happened(Event::EventsMissed { count: 9, is_connected: true }), 0);
+    assert_eq!(effects[0], Effect::LoadConversations);
+    assert_ne!(drawn(&screen).0, before);
+    screen.apply(Input::Happened(Event::EventsMissed { count: 9, is_connected: false }), 0);
+    write(&mut screen, "/reconnect", 0);
+    assert_eq!(
+        screen.apply(key(KeyCode::Enter), 0),
+        [],
+        "there is a connection until something says otherwise"
+    );
+}
+
+#[test]
 fn what_waits_to_be_sent_stops_neither_presence_nor_typing() {
     let (mut screen, _) = Screen::new(user(OWN), String::new(), Calendar::new(TimeZone::UTC, NOON));
     let waiting = Some(queued(ADA, MessageState::Queued, "x"));

@@ -243,7 +243,10 @@ impl Life {
         }
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         self.record().shown.push(Vec::new());
-        let Ok(events) = client.connect() else { return };
+        let events = match client.connect() {
+            Ok(events) => events,
+            Err(error) => return self.note(format!("device {} cannot connect: {error}", self.number)),
+        };
         self.talk(&client, events).await;
     }
 
@@ -274,7 +277,10 @@ impl Life {
             match Client::open_with(profile(), BACKOFF, surroundings.clone()).await {
                 Ok(client) => return client,
                 // The life before this one lets go of the profile when it is its turn to run.
-                Err(_) => sleep(AGAIN).await,
+                Err(error) => {
+                    self.note(format!("device {} cannot be opened: {error}", self.number));
+                    sleep(AGAIN).await;
+                }
             }
         }
     }
@@ -303,6 +309,9 @@ impl Life {
             outcome => outcome,
         };
         self.note_name(client);
+        if let Err(error) = &outcome {
+            self.note(format!("device {} is not logged in: {error}", self.number));
+        }
         outcome.is_ok()
     }
 
@@ -435,8 +444,8 @@ impl Life {
             | Event::PresenceChanged { .. }
             | Event::TypingChanged { .. }
             | Event::IdentityChanged(_)
-            | Event::StoreFailed
-            | Event::EventsMissed { .. } => {}
+            | Event::StoreFailed => {}
+            Event::EventsMissed { is_connected, .. } => self.record().is_connected = is_connected,
         }
     }
 
