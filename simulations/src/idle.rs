@@ -17,6 +17,7 @@ use crate::target::TargetOptions;
 
 /// For the server to settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(2);
+
 /// An idle run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct IdleOptions {

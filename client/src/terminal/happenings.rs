@@ -16,7 +16,7 @@ const TYPING_TTL_MS: u64 = TYPING_TTL.as_millis() as u64;
 impl Screen {
     pub(super) fn happened(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Connected { .. } => {
+            Event::Connected { .. } | Event::EventsMissed { is_connected: true, .. } => {
                 self.link = Link::Connected;
                 self.looked_up.clear();
                 self.reload(self.selected, effects);
@@ -64,14 +64,8 @@ impl Screen {
                 };
                 self.notify(format!("{who} {what}: the safety number changed, compare it with /safety"));
             }
-            Event::EventsMissed { is_connected, .. } => {
-                // That there is none any more is told by one of those that follow.
-                if is_connected {
-                    self.link = Link::Connected;
-                    self.looked_up.clear();
-                }
-                self.reload(self.selected, effects);
-            }
+            // That there is no connection any more is told by one of those that follow.
+            Event::EventsMissed { is_connected: false, .. } => self.reload(self.selected, effects),
         }
     }
 

@@ -53,8 +53,10 @@ impl World {
                 }
             }
         }
-        let figures = self.running();
-        lacking.extend(figures.iter().flatten().filter_map(not_restored));
+        // Last, as it costs the most and this is asked at every tick.
+        if lacking.is_empty() {
+            lacking.extend(self.running().iter().flatten().filter_map(not_restored));
+        }
         lacking
     }
 
