@@ -1,6 +1,7 @@
 //! Pods with real conversations over one store, whose log can be held up.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -13,20 +14,21 @@ use colloquy_storage::model::device::{Device, PublishedKey};
 use colloquy_storage::model::live::{Member, PodId};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended, Located, Ownership};
-use colloquy_storage::ports::{MessageLog, Store, StoreResult};
+use colloquy_storage::ports::{KeyDirectory, MessageLog, Store, StoreResult};
 use prometheus_client::registry::Registry;
 use ractor::{Actor, ActorRef};
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
+use super::lists::Lists;
 use super::stage::{DEADLINE, conversation, identity_key, phone, pod, user};
 use crate::cluster::bridge::{Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links, Tcp};
 use crate::cluster::{
     Cluster, Ended, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, Switchboard, View,
 };
 use crate::conversation::{
-    ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
+    ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway, Submission,
 };
 use crate::metrics::Metrics;
 use crate::session::{LiveSessions, Reach};
@@ -41,6 +43,8 @@ pub(in crate::cluster) struct Gate {
     is_open: watch::Sender<bool>,
     /// Appends that wait at it.
     waiting: watch::Sender<usize>,
+    /// Times a message was looked for by its key.
+    looks: AtomicUsize,
 }
 
 impl Gate {
@@ -52,6 +56,11 @@ impl Gate {
     /// What waits is appended.
     pub(in crate::cluster) fn open(&self) {
         self.is_open.send_replace(true);
+    }
+
+    /// How often a message was looked for by its key.
+    pub(in crate::cluster) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Until so many appends wait.
@@ -98,6 +107,7 @@ impl MessageLog for Gate {
     }
 
     async fn find_by_key(&self, sender: UserId, key: IdempotencyKey) -> StoreResult<Option<Arc<Message>>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.log.find_by_key(sender, key).await
     }
 }
@@ -106,6 +116,7 @@ impl MessageLog for Gate {
 pub(in crate::cluster) struct World {
     pub(in crate::cluster) store: Store,
     pub(in crate::cluster) gate: Arc<Gate>,
+    pub(in crate::cluster) lists: Arc<Lists>,
     /// Names are shared by a whole process: this is the test's own.
     name: &'static str,
     _directory: TempDir,
@@ -118,8 +129,10 @@ impl World {
         let embedded = EmbeddedStore::open(directory.path(), &EmbeddedOptions::default()).unwrap();
         let mut store = embedded.store();
         let (is_open, waiting) = (watch::Sender::new(true), watch::Sender::new(0));
-        let gate = Arc::new(Gate { log: store.log.clone(), is_open, waiting });
+        let gate = Arc::new(Gate { log: store.log.clone(), is_open, waiting, looks: AtomicUsize::new(0) });
         store.log = Arc::clone(&gate) as Arc<dyn MessageLog>;
+        let lists = Arc::new(Lists::of(Arc::clone(&store.keys)));
+        store.keys = Arc::clone(&lists) as Arc<dyn KeyDirectory>;
         for user_id in [user(1), user(2)] {
             let device = Device {
                 device_id: phone(),
@@ -134,7 +147,7 @@ impl World {
             store.keys.register(user_id, device, Vec::new(), fallback).await.unwrap();
         }
         store.conversations.open_pair(user(1), user(2), 1).await.unwrap();
-        Self { store, gate, name, _directory: directory }
+        Self { store, gate, lists, name, _directory: directory }
     }
 
     /// Everything in the log.
@@ -276,6 +289,13 @@ impl Pod {
         let (done, killed) = oneshot::channel();
         self.root.cast(SupervisorMessage::Kill(ActorKind::Bridge, done)).expect("it is there");
         assert!(killed.await.expect("it answers"));
+    }
+}
+
+/// As a session does it.
+pub(in crate::cluster) async fn submit(pod: &Pod, submission: Submission) {
+    if let Err(submission) = pod.doorway.hand_over(Box::new(submission)) {
+        pod.doorway.pass_on(submission).await.unwrap();
     }
 }
 

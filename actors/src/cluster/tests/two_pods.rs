@@ -4,20 +4,12 @@ use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 
-use super::pods::{Pod, World, linked, until};
+use super::pods::{Pod, World, linked, submit, until};
 use super::stage::{Session, conversation, message, number_of, refused, user};
-use crate::conversation::Submission;
 use crate::session::SessionMessage;
 
 async fn two_pods(world: &World) -> (Pod, Pod) {
     linked(world.pod("a").await, world.pod("b").await).await
-}
-
-/// As a session does it.
-async fn submit(pod: &Pod, submission: Submission) {
-    if let Err(submission) = pod.doorway.hand_over(Box::new(submission)) {
-        pod.doorway.pass_on(submission).await.unwrap();
-    }
 }
 
 async fn the_log_holds(world: &World, keys: impl IntoIterator<Item = u128>) {
