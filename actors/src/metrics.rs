@@ -8,6 +8,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::supervision::{ActorKind, Depth, ExitReason, Meters};
+#[cfg(feature = "mutations")]
+use crate::supervision::{Doom, Dooms};
 
 /// Labels of one kind of actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,8 +54,6 @@ struct Mailboxes {
     refused: Family<KindLabel, Counter>,
     wait: Family<KindLabel, Histogram, fn() -> Histogram>,
     handle: Family<KindLabel, Histogram, fn() -> Histogram>,
-    #[cfg(feature = "mutations")]
-    panics: Family<KindLabel, Gauge>,
 }
 
 impl Default for Mailboxes {
@@ -65,8 +65,6 @@ impl Default for Mailboxes {
             refused: Family::default(),
             wait: Family::new_with_constructor(Meters::seconds),
             handle: Family::new_with_constructor(Meters::seconds),
-            #[cfg(feature = "mutations")]
-            panics: Family::default(),
         }
     }
 }
@@ -100,8 +98,6 @@ impl Mailboxes {
             refused: self.refused.get_or_create_owned(&label),
             wait_seconds: self.wait.get_or_create_owned(&label),
             handle_seconds: self.handle.get_or_create_owned(&label),
-            #[cfg(feature = "mutations")]
-            panics: self.panics.get_or_create_owned(&label),
         }
     }
 }
@@ -128,6 +124,8 @@ pub struct Metrics {
     restarts: Family<KindLabel, Counter>,
     alive: Family<KindLabel, Gauge>,
     mailboxes: Mailboxes,
+    #[cfg(feature = "mutations")]
+    pub(crate) dooms: Dooms,
     violations: Family<InvariantLabel, Counter>,
     closes: Family<CloseLabel, Counter>,
     /// Frames read from clients.
@@ -172,6 +170,8 @@ impl Metrics {
             restarts: Family::default(),
             alive: Family::default(),
             mailboxes: Mailboxes::default(),
+            #[cfg(feature = "mutations")]
+            dooms: Dooms::default(),
             violations: Family::default(),
             closes: Family::default(),
             frames_received: Counter::default(),
@@ -277,10 +277,10 @@ impl Metrics {
         [Invariant::Order, Invariant::NoLoss].map(count).to_vec()
     }
 
-    /// The next actor of a kind that takes a letter out of its mailbox panics.
+    /// This befalls the next actor of a kind that takes something up, or nothing more does.
     #[cfg(feature = "mutations")]
-    pub fn make_panic(&self, kind: ActorKind) {
-        self.mailboxes.of(kind).panics.set(1);
+    pub fn doom(&self, kind: ActorKind, doom: Option<Doom>) {
+        self.dooms.set(kind, doom);
     }
 
     /// What supervision has seen, kind by kind.

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::wire::{Bulletin, Hint, Notice, Tidings, encode};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered, befall};
 
 /// Letters that may wait at the herald. Beyond it, hints are dropped and every pod is told to look for itself.
 const MAILBOX_CAPACITY: usize = 65_536;
@@ -198,6 +198,7 @@ impl Actor for HeraldActor {
         letter: Self::Msg,
         state: &mut HeraldState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Herald).await;
         let (message, _handling) = letter.open();
         match message {
             HeraldMessage::Tell(hint) => {

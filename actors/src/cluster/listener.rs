@@ -17,7 +17,7 @@ use crate::account_changes::AccountChanges;
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
 use crate::session::{Reach, SessionMessage};
-use crate::supervision::{ActorKind, Fault, Letter, answered};
+use crate::supervision::{ActorKind, Fault, Letter, answered, befall};
 
 /// Signals taken from the bus and not yet handled.
 const UNDER_WAY_MAX: usize = 256;
@@ -128,6 +128,7 @@ impl Actor for ListenerActor {
         letter: Self::Msg,
         state: &mut ListenerState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Listener).await;
         let (message, _handling) = letter.open();
         match message {
             ListenerMessage::Heard(signal, _permit) => state.heard(signal),

@@ -21,7 +21,7 @@ use super::{Cluster, Herald, Placement, Sweeper, View};
 use crate::conversation::ConversationIndex;
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered, befall};
 
 /// How often this pod says that it runs, and looks who else does.
 const BEAT: Duration = Duration::from_secs(2);
@@ -193,6 +193,7 @@ impl Actor for MembershipActor {
         letter: Self::Msg,
         state: &mut MembershipState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Membership).await;
         let (message, _handling) = letter.open();
         match message {
             MembershipMessage::Beat => {

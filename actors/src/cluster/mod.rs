@@ -60,7 +60,7 @@ pub use membership::{Membership, MembershipActor, MembershipArguments, Membershi
 pub use numbers::Numbers;
 pub use placement::Placement;
 pub use pod::{Pod, PodArguments, Shared};
-pub use reception::{Reception, ReceptionActor, ReceptionMessage};
+pub use reception::{Reception, ReceptionActor, ReceptionArguments, ReceptionMessage};
 pub use registrar::{Registrar, RegistrarActor, RegistrarArguments, RegistrarMessage};
 pub use sweeper::{Sweeper, SweeperActor, SweeperArguments, SweeperMessage};
 pub use switchboard::{Neighbourhood, Switchboard};

@@ -9,8 +9,8 @@ use tokio::sync::{Mutex, watch};
 use super::bridge::{Bridge, BridgeArguments, BridgeOptions, Links};
 use super::{
     Cluster, Forwarding, Herald, HeraldActor, HeraldArguments, ListenerActor, ListenerArguments, Membership,
-    MembershipActor, MembershipArguments, Reception, ReceptionActor, Registrar, RegistrarActor,
-    RegistrarArguments, Sweeper, SweeperActor, SweeperArguments, Switchboard,
+    MembershipActor, MembershipArguments, Reception, ReceptionActor, ReceptionArguments, Registrar,
+    RegistrarActor, RegistrarArguments, Sweeper, SweeperActor, SweeperArguments, Switchboard,
 };
 use crate::account_changes::AccountChanges;
 use crate::conversation::{ConversationIndex, Doorway};
@@ -153,10 +153,10 @@ impl Pod {
     pub fn telling_conversations(&self, shared: &Shared) -> Vec<ChildSpec> {
         let mut children = Vec::new();
         for address in self.reception.shards() {
-            let (address, doorway, metrics) =
-                (address.clone(), shared.doorway.clone(), Arc::clone(&shared.metrics));
+            let (doorway, metrics) = (shared.doorway.clone(), Arc::clone(&shared.metrics));
+            let (address, arguments) = (address.clone(), ReceptionArguments { doorway, metrics });
             children.push(ChildSpec::permanent(ActorKind::Reception, move |parent| {
-                ReceptionActor::start(address.clone(), doorway.clone(), Arc::clone(&metrics), parent)
+                ReceptionActor::start(address.clone(), arguments.clone(), parent)
             }));
         }
         let switchboard = Switchboard::new(

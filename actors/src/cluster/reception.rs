@@ -10,7 +10,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 
 use crate::conversation::{Answer, Correspondent, Doorway, Moved, SenderOrder, Submission};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, befall};
 
 /// Letters that may wait at one shard.
 const MAILBOX_CAPACITY: usize = 8192;
@@ -70,18 +70,27 @@ impl Reception {
 /// The actor: one shard.
 pub struct ReceptionActor;
 
+/// What it is started with.
+#[derive(Clone)]
+pub struct ReceptionArguments {
+    /// What it asks for conversations: one that looks only on this pod.
+    pub doorway: Doorway,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
 impl ReceptionActor {
-    /// Starts a shard under `parent` and points `address` at it. `doorway` looks only on this pod.
+    /// Starts a shard under `parent` and points `address` at it.
     ///
     /// # Errors
     /// If the parent is stopping.
     pub async fn start(
         address: Address<ReceptionMessage>,
-        doorway: Doorway,
-        metrics: Arc<Metrics>,
+        arguments: ReceptionArguments,
         parent: ActorCell,
     ) -> Result<ActorCell, SpawnErr> {
-        let (actor, _) = Actor::spawn_linked(None, Self, doorway, parent).await?;
+        let metrics = Arc::clone(&arguments.metrics);
+        let (actor, _) = Actor::spawn_linked(None, Self, arguments, parent).await?;
         let depth = metrics.depth_of(ActorKind::Reception);
         address.install(Mailbox::new(actor.clone(), depth, MAILBOX_CAPACITY));
         metrics.actor_started(ActorKind::Reception);
@@ -91,23 +100,24 @@ impl ReceptionActor {
 
 impl Actor for ReceptionActor {
     type Msg = Letter<ReceptionMessage>;
-    type State = Doorway;
-    type Arguments = Doorway;
+    type State = ReceptionArguments;
+    type Arguments = ReceptionArguments;
 
     async fn pre_start(
         &self,
         _: ActorRef<Self::Msg>,
-        doorway: Doorway,
-    ) -> Result<Doorway, ActorProcessingErr> {
-        Ok(doorway)
+        services: ReceptionArguments,
+    ) -> Result<ReceptionArguments, ActorProcessingErr> {
+        Ok(services)
     }
 
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
         letter: Self::Msg,
-        doorway: &mut Doorway,
+        ReceptionArguments { doorway, metrics }: &mut ReceptionArguments,
     ) -> Result<(), ActorProcessingErr> {
+        befall(metrics, ActorKind::Reception).await;
         let (message, _handling) = letter.open();
         let done = match message {
             ReceptionMessage::Submit(submission) => match doorway.hand_over(submission) {

@@ -26,7 +26,7 @@ use super::Sweeper;
 use super::wire::{Sighting, encode};
 use crate::metrics::Metrics;
 use crate::session::{Drain, LiveSessions, SessionHandle};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered, befall};
 
 /// How long an entry holds that is not renewed: so long may a device of a pod that has died seem to be connected.
 const CONNECTION_TTL: Duration = Duration::from_secs(45);
@@ -217,6 +217,7 @@ impl Actor for RegistrarActor {
         letter: Self::Msg,
         state: &mut RegistrarState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Registrar).await;
         let (message, _handling) = letter.open();
         match message {
             RegistrarMessage::Enter(device, waiting) => {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::session::{LiveSessions, SessionHandle};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, befall};
 
 /// Sessions told in one step ...
 const STEP_SESSIONS: usize = 50;
@@ -126,6 +126,7 @@ impl Actor for SweeperActor {
         letter: Self::Msg,
         state: &mut SweeperState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Sweeper).await;
         let (message, _handling) = letter.open();
         match message {
             SweeperMessage::Sweep => state.sweep(&myself),

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{ConversationActor, ConversationArguments, ConversationMessage, ConversationServices};
 use crate::cluster::Cluster;
-use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox, befall};
 
 /// Letters that may wait at the directory.
 const MAILBOX_CAPACITY: usize = 16_384;
@@ -188,6 +188,7 @@ impl Actor for ConversationDirectory {
         letter: Self::Msg,
         state: &mut DirectoryState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::ConversationDirectory).await;
         let (message, _handling) = letter.open();
         match message {
             DirectoryMessage::Wake(conversation, answer) => {

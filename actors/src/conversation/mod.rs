@@ -48,7 +48,7 @@ use tokio::time::Instant;
 use crate::metrics::{Invariant, Metrics};
 use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
-use crate::supervision::{Address, ExitReason, Fault, Letter};
+use crate::supervision::{ActorKind, Address, ExitReason, Fault, Letter, befall};
 
 pub use correspondent::Correspondent;
 pub use directory::{
@@ -183,6 +183,7 @@ impl Actor for ConversationActor {
         letter: Self::Msg,
         state: &mut ConversationState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Conversation).await;
         let (message, _handling) = letter.open();
         match message {
             ConversationMessage::Submit(submission) => {

@@ -27,7 +27,7 @@ use crate::cluster::Sighting;
 
 use crate::metrics::Metrics;
 use crate::session::{Drain, LiveSessions, SessionHandle, SessionMessage};
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered, befall};
 
 /// Letters that may wait at one tracker. A session that wants to watch somebody and is refused has to ask again.
 const MAILBOX_CAPACITY: usize = 65_536;
@@ -222,6 +222,7 @@ impl Actor for PresenceTracker {
         state: &mut TrackerState,
     ) -> Result<(), ActorProcessingErr> {
         let now = state.services.clock.now();
+        befall(&state.services.metrics, ActorKind::PresenceTracker).await;
         let (message, _handling) = letter.open();
         match message {
             TrackerMessage::Join(session) => {

@@ -57,7 +57,7 @@ use crate::cluster::Registrar;
 use crate::conversation::{Answer, Doorway};
 use crate::metrics::Metrics;
 use crate::presence::{TrackerMessage, Trackers};
-use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, ExitReason, Letter, Mailbox, befall};
 
 pub use counting::Counting;
 pub use delivery::{Delivery, Live, Run};
@@ -320,6 +320,7 @@ impl Actor for SessionActor {
         letter: Self::Msg,
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Session).await;
         let (message, _handling) = letter.open();
         match message {
             SessionMessage::Received(frame, credit) => {

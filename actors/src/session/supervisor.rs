@@ -7,7 +7,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 
 use super::LiveSessions;
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox};
+use crate::supervision::{ActorKind, Address, Children, Letter, Mailbox, befall};
 
 /// It is told nothing; this is its mailbox's type.
 pub enum Nothing {}
@@ -63,6 +63,7 @@ impl Actor for SessionSupervisor {
         event: SupervisionEvent,
         children: &mut Children,
     ) -> Result<(), ActorProcessingErr> {
+        befall(children.metrics(), ActorKind::SessionSupervisor).await;
         children.observe(&event);
         Ok(())
     }

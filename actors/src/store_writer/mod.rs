@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::conversation::{ConversationMessage, Unshown};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered};
+use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, answered, befall};
 
 use waiting::Waiting;
 
@@ -167,6 +167,7 @@ impl Actor for StoreWriter {
         letter: Self::Msg,
         state: &mut StoreWriterState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::StoreWriter).await;
         let (message, _handling) = letter.open();
         match message {
             StoreWriterMessage::Append { append, owner } => {

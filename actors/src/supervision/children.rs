@@ -31,6 +31,11 @@ impl Children {
         Self { kind, metrics, living: 0 }
     }
 
+    /// Where they are counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Counts what an event tells of a child; the reason, if it is an exit.
     pub fn observe(&mut self, event: &SupervisionEvent) -> Option<ExitReason> {
         if matches!(event, SupervisionEvent::ActorStarted(_)) {

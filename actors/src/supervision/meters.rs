@@ -19,9 +19,6 @@ pub struct Meters {
     pub wait_seconds: Histogram,
     /// From taking a letter up until the actor was done with it, seconds; of the same.
     pub handle_seconds: Histogram,
-    /// Whoever takes up the next letter panics: a fault that simulations bring about.
-    #[cfg(feature = "mutations")]
-    pub panics: Gauge,
 }
 
 impl Default for Meters {
@@ -34,8 +31,6 @@ impl Default for Meters {
             refused: Counter::default(),
             wait_seconds: Self::seconds(),
             handle_seconds: Self::seconds(),
-            #[cfg(feature = "mutations")]
-            panics: Gauge::default(),
         }
     }
 }

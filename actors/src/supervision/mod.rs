@@ -3,6 +3,7 @@
 //! | file | noun |
 //! |---|---|
 //! | `kind` | the kinds of actor there are |
+//! | `doom` | faults that simulations bring about inside actors |
 //! | `errand` | an actor's call beside itself, answered whatever becomes of it |
 //! | `exit` | why an actor ended |
 //! | `intensity` | how many restarts in how long, and how long to wait before each (pure) |
@@ -14,6 +15,7 @@
 
 mod address;
 mod children;
+mod doom;
 mod errand;
 mod exit;
 mod intensity;
@@ -26,6 +28,11 @@ mod tests;
 
 pub use address::Address;
 pub use children::Children;
+#[cfg(feature = "mutations")]
+pub(crate) use doom::Dooms;
+pub(crate) use doom::befall;
+#[cfg(feature = "mutations")]
+pub use doom::{Doom, HANG_MAX};
 pub use errand::{Unanswered, answered, outcome};
 pub use exit::{ExitReason, Fault, exit_reason};
 pub use intensity::{RestartDecision, RestartIntensity, RestartPolicy};

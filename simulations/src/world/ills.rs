@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use colloquy_actors::supervision::ActorKind;
+
 use super::network::Place;
 
 /// Something that is broken for a while.
@@ -12,6 +14,8 @@ pub(crate) enum Ill {
     PodDown(u16),
     /// This pod stands still.
     PodFrozen(u16),
+    /// An actor of this kind, in this pod, stands still.
+    ActorHangs(u16, ActorKind),
     /// What the first sends to the second is held.
     Severed(Place, Place),
     /// This pod's store misbehaves.

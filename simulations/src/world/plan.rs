@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
-use colloquy_actors::supervision::ActorKind;
+use colloquy_actors::supervision::{ActorKind, HANG_MAX};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -53,8 +53,10 @@ pub(crate) enum Fault {
     SetClock { pod: u16, ms: i64 },
     /// An actor is killed.
     KillActor { pod: u16, kind: ActorKind },
-    /// An actor panics over the next letter in its mailbox.
+    /// An actor panics over what it takes up next.
     PanicActor { pod: u16, kind: ActorKind },
+    /// An actor stands still over what it takes up next.
+    HangActor { pod: u16, kind: ActorKind, length: Duration },
     /// What one place sends to the other is held; the other way too, if it is not one-way.
     Sever { pods: (u16, u16), one_way: bool, length: Duration },
     /// Connections between two pods break.
@@ -96,6 +98,9 @@ impl fmt::Display for Fault {
             Self::SetClock { pod, ms } => write!(f, "pod-{pod}'s clock set by {ms} ms"),
             Self::KillActor { pod, kind } => write!(f, "pod-{pod}: a {kind:?} killed"),
             Self::PanicActor { pod, kind } => write!(f, "pod-{pod}: a {kind:?} made to panic"),
+            Self::HangActor { pod, kind, length } => {
+                write!(f, "pod-{pod}: a {kind:?} made to hang for {length:?}")
+            }
             Self::Sever { pods: (a, b), one_way, length } => {
                 let arrow = if *one_way { "to" } else { "and" };
                 write!(f, "pod-{a} {arrow} pod-{b} severed for {length:?}")
@@ -131,7 +136,8 @@ impl Fault {
             | Self::DrainPod { pod }
             | Self::SetClock { pod, .. }
             | Self::KillActor { pod, .. }
-            | Self::PanicActor { pod, .. } => format!("pod-{pod}"),
+            | Self::PanicActor { pod, .. }
+            | Self::HangActor { pod, .. } => format!("pod-{pod}"),
             Self::StoreWeather { pod, .. } => format!("pod-{pod}'s store"),
             Self::BusWeather { pod, .. } => format!("pod-{pod}'s bus"),
             Self::Sever { .. } | Self::ResetPods { .. } => "between pods".to_owned(),
@@ -154,6 +160,7 @@ impl Fault {
             | Self::CrashDevice { down: length, .. }
             | Self::CutPower { down: length, .. }
             | Self::FreezePod { length, .. }
+            | Self::HangActor { length, .. }
             | Self::Sever { length, .. }
             | Self::StoreWeather { length, .. }
             | Self::StoreOut { length }
@@ -185,13 +192,14 @@ pub(crate) struct Size {
 }
 
 /// Kinds of faults, by how much there is to break in them.
-const KINDS: [(FaultKind, u32); 21] = [
+const KINDS: [(FaultKind, u32); 22] = [
     (FaultKind::CrashPod, 6),
     (FaultKind::FreezePod, 4),
     (FaultKind::DrainPod, 4),
     (FaultKind::SetClock, 2),
     (FaultKind::KillActor, 20),
     (FaultKind::PanicActor, 8),
+    (FaultKind::HangActor, 6),
     (FaultKind::Sever, 8),
     (FaultKind::ResetPods, 4),
     (FaultKind::StoreWeather, 12),
@@ -209,19 +217,6 @@ const KINDS: [(FaultKind, u32); 21] = [
     (FaultKind::Usurp, 8),
 ];
 
-/// Actors that can be made to panic over a letter: those whose mailboxes are counted and get letters at all times.
-const WITH_A_MAILBOX: [ActorKind; 9] = [
-    ActorKind::StoreWriter,
-    ActorKind::PresenceTracker,
-    ActorKind::Registrar,
-    ActorKind::Herald,
-    ActorKind::Reception,
-    ActorKind::Membership,
-    ActorKind::ConversationDirectory,
-    ActorKind::Conversation,
-    ActorKind::Session,
-];
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FaultKind {
     CrashPod,
@@ -230,6 +225,7 @@ enum FaultKind {
     SetClock,
     KillActor,
     PanicActor,
+    HangActor,
     Sever,
     ResetPods,
     StoreWeather,
@@ -297,11 +293,10 @@ impl Plan {
             FaultKind::FreezePod => Fault::FreezePod { pod, length: seconds(rng, 20.0) },
             FaultKind::DrainPod => Fault::DrainPod { pod },
             FaultKind::SetClock => Fault::SetClock { pod, ms: rng.random_range(-60_000..=60_000) },
-            FaultKind::KillActor => {
-                Fault::KillActor { pod, kind: *ActorKind::ALL[1..].choose(rng).expect("it is not empty") }
-            }
-            FaultKind::PanicActor => {
-                Fault::PanicActor { pod, kind: *WITH_A_MAILBOX.choose(rng).expect("it is not empty") }
+            FaultKind::KillActor => Fault::KillActor { pod, kind: actor(rng) },
+            FaultKind::PanicActor => Fault::PanicActor { pod, kind: actor(rng) },
+            FaultKind::HangActor => {
+                Fault::HangActor { pod, kind: actor(rng), length: seconds(rng, HANG_MAX.as_secs_f64()) }
             }
             FaultKind::Sever | FaultKind::ResetPods if is_alone => return None,
             FaultKind::Sever => {
@@ -339,6 +334,11 @@ fn share(rng: &mut StdRng, most: f64) -> f64 {
     if rng.random_bool(0.5) { 0.0 } else { most * rng.random::<f64>() }
 }
 
+/// Any but the root, without which there is no pod.
+fn actor(rng: &mut StdRng) -> ActorKind {
+    *ActorKind::ALL[1..].choose(rng).expect("it is not empty")
+}
+
 fn climate(rng: &mut StdRng) -> Climate {
     Climate {
         refused: share(rng, 0.2),
@@ -346,5 +346,6 @@ fn climate(rng: &mut StdRng) -> Climate {
         slow: share(rng, 0.1),
         panics: share(rng, 0.02),
         hangs: share(rng, 0.02),
+        conflicts: share(rng, 0.2),
     }
 }

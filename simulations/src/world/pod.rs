@@ -9,7 +9,7 @@ use colloquy_accounts::signing_key::SigningKey;
 use colloquy_actors::cluster::bridge::{BridgeOptions, Cookie};
 use colloquy_actors::cluster::{PROTOCOL, PodArguments};
 use colloquy_actors::metrics::Metrics;
-use colloquy_actors::supervision::ActorKind;
+use colloquy_actors::supervision::{ActorKind, Doom};
 use colloquy_gateway_http::Router;
 use colloquy_gateway_http::readiness::Phase;
 use colloquy_gateway_http::server::{ServerOptions, serve_connection};
@@ -146,11 +146,11 @@ impl Pod {
         self.running = Some(Running { host, orders, process });
     }
 
-    /// An actor of its running process panics over its next letter.
-    pub(crate) fn make_panic(&self, kind: ActorKind) {
+    /// This befalls an actor of its running process over what it takes up next.
+    pub(crate) fn doom(&self, kind: ActorKind, doom: Option<Doom>) {
         let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(_), Some(metrics)) = (&self.running, metrics.last()) {
-            metrics.make_panic(kind);
+            metrics.doom(kind, doom);
         }
     }
 

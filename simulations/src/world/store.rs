@@ -20,7 +20,7 @@ use colloquy_storage::ports::{
     Accounts, Conversations, Cursors, KeyDirectory, Logins, MessageLog, Store, StoreResult,
 };
 
-use super::weather::Weather;
+use super::weather::{Contested, Weather};
 
 /// A port behind the weather.
 struct Behind<P: ?Sized> {
@@ -40,27 +40,48 @@ pub(crate) fn behind(weather: &Weather, store: &Store) -> Store {
     }
 }
 
-/// Every method of a port, each through the weather.
+/// Every method of a port, each through the weather, and those that are written out.
 macro_rules! behind {
-    ($port:ident { $($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)* }) => {
+    ($port:ident { $($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)* } $($written_out:tt)*) => {
         #[async_trait]
         impl $port for Behind<dyn $port> {
             $(async fn $name(&self, $($argument: $type),*) -> StoreResult<$answer> {
                 self.weather.befall(self.port.$name($($argument),*)).await
             })*
+            $($written_out)*
         }
     };
 }
 
 behind!(MessageLog {
     take_ownership(conversation_id: ConversationId) -> Ownership;
-    append(appends: Vec<Append>) -> Vec<Appended>;
     read(conversation_id: ConversationId, window: SequenceWindow, max_messages: usize, max_bytes: usize) -> Vec<Arc<Message>>;
     oldest(conversation_id: ConversationId) -> Option<u64>;
     end(conversation_id: ConversationId) -> LogEnd;
     locate(message_ids: &[MessageId]) -> Vec<Located>;
     find_by_key(sender_id: UserId, key: IdempotencyKey) -> Option<Arc<Message>>;
-});
+}
+    async fn append(&self, appends: Vec<Append>) -> StoreResult<Vec<Appended>> {
+        self.weather.befall(append_contested(&self.weather, &*self.port, appends)).await
+    }
+);
+
+/// Some of it meets another write to the same conversation, and nobody can say whether it was done.
+async fn append_contested(
+    weather: &Weather,
+    log: &dyn MessageLog,
+    appends: Vec<Append>,
+) -> StoreResult<Vec<Appended>> {
+    let fates: Vec<Option<Contested>> = appends.iter().map(|_| weather.contest()).collect();
+    let is_done = |fate: &Option<Contested>| *fate != Some(Contested::NotDone);
+    let done = appends.into_iter().zip(&fates).filter(|(_, fate)| is_done(fate)).map(|(append, _)| append);
+    let mut answers = log.append(done.collect()).await?.into_iter();
+    let answer = |fate: Option<Contested>| {
+        let answer = if is_done(&fate) { answers.next() } else { None };
+        answer.filter(|_| fate.is_none()).unwrap_or(Appended::Unknown)
+    };
+    Ok(fates.into_iter().map(answer).collect())
+}
 
 behind!(Conversations {
     open_pair(a: UserId, b: UserId, now: UnixMillis) -> (Conversation, bool);

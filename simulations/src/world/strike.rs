@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use colloquy_actors::supervision::Doom;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use futures_util::FutureExt;
 
@@ -65,7 +66,11 @@ impl World {
                     running.kill(*kind);
                 }
             }
-            Fault::PanicActor { pod, kind } => self.pod(*pod).make_panic(*kind),
+            Fault::PanicActor { pod, kind } => self.pod(*pod).doom(*kind, Some(Doom::Panic)),
+            Fault::HangActor { pod, kind, length } => {
+                self.pod(*pod).doom(*kind, Some(Doom::Hang(*length)));
+                self.ills.add(Ill::ActorHangs(*pod, *kind), now + *length);
+            }
             Fault::Sever { pods: (from, to), one_way, length } => {
                 self.sever(Place(*from), Place(*to), now + *length);
                 if !one_way {
@@ -188,6 +193,8 @@ impl World {
                     running.host.thaw(now);
                 }
             }
+            // One that nothing has come to since does not hang any more.
+            Ill::ActorHangs(pod, kind) => self.pod(pod).doom(kind, None),
             Ill::Severed(from, to) => self.network.mend(from, to),
             Ill::StoreWeather(pod) => self.pod(pod).store_weather.becomes(Climate::default()),
             Ill::StoreOut => self.pods.iter().for_each(|pod| pod.store_weather.set_out(false)),

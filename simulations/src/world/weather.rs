@@ -25,14 +25,17 @@ pub(crate) struct Climate {
     pub(crate) panics: f64,
     /// It is answered only after [`HANG`].
     pub(crate) hangs: f64,
+    /// Somebody else wrote to the same conversation meanwhile: it is done or not, and nobody can say.
+    pub(crate) conflicts: f64,
 }
 
 impl fmt::Display for Climate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { refused, unanswered, slow, panics, hangs } = self;
+        let Self { refused, unanswered, slow, panics, hangs, conflicts } = self;
         write!(
             f,
-            "refused {refused:.2}, unanswered {unanswered:.2}, slow {slow:.2}, panics {panics:.3}, hangs {hangs:.3}"
+            "refused {refused:.2}, unanswered {unanswered:.2}, slow {slow:.2}, panics {panics:.3}, hangs {hangs:.3}, \
+             conflicts {conflicts:.2}"
         )
     }
 }
@@ -65,12 +68,13 @@ pub(crate) struct Struck {
     pub(crate) slow: u64,
     pub(crate) panics: u64,
     pub(crate) hangs: u64,
+    pub(crate) conflicts: u64,
 }
 
 impl Struck {
     /// All of it.
     pub(crate) fn total(&self) -> u64 {
-        self.refused + self.unanswered + self.slow + self.panics + self.hangs
+        self.refused + self.unanswered + self.slow + self.panics + self.hangs + self.conflicts
     }
 
     /// Both together.
@@ -80,6 +84,7 @@ impl Struck {
         self.slow += other.slow;
         self.panics += other.panics;
         self.hangs += other.hangs;
+        self.conflicts += other.conflicts;
     }
 }
 
@@ -90,6 +95,15 @@ struct Made(&'static str);
 
 fn away(why: &'static str) -> StoreError {
     StoreError::unavailable(Made(why))
+}
+
+/// A write that has met another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contested {
+    /// It is in the store.
+    Done,
+    /// Nothing of it is.
+    NotDone,
 }
 
 /// What is to become of one call.
@@ -146,6 +160,13 @@ impl Weather {
         let answer = call.await;
         sleep(back).await;
         answer
+    }
+
+    /// Does a write meet another one, and is it done all the same?
+    pub(crate) fn contest(&self) -> Option<Contested> {
+        let Inner { rng, climate, struck, .. } = &mut *self.lock();
+        let meets = falls(rng, climate.conflicts, &mut struck.conflicts);
+        meets.then(|| if rng.random_bool(0.5) { Contested::Done } else { Contested::NotDone })
     }
 
     fn draw(&self) -> (Duration, Fate, Duration) {

@@ -27,7 +27,7 @@ use super::transport::Transport;
 use super::wires::Wires;
 use super::{DIAL_TIMEOUT, FRAME_MAX, LinkEvents};
 use crate::metrics::Metrics;
-use crate::supervision::{ActorKind, Fault, outcome};
+use crate::supervision::{ActorKind, Fault, befall, outcome};
 
 /// How often the bridge looks at the time. Silence is noticed, and a dial begun, so much later at most.
 const TICK: Duration = Duration::from_millis(100);
@@ -182,6 +182,7 @@ impl Actor for Bridge {
         message: BridgeMessage,
         state: &mut BridgeState,
     ) -> Result<(), ActorProcessingErr> {
+        befall(&state.exchange.metrics, ActorKind::Bridge).await;
         let (exchange, now) = (&mut state.exchange, Instant::now());
         match message.0 {
             Told::Packet(bytes) => exchange.packet(bytes, now),

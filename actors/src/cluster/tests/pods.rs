@@ -25,7 +25,8 @@ use super::lists::Lists;
 use super::stage::{DEADLINE, conversation, identity_key, phone, pod, user};
 use crate::cluster::bridge::{Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links, Tcp};
 use crate::cluster::{
-    Cluster, Ended, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, Switchboard, View,
+    Cluster, Ended, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, ReceptionArguments,
+    Switchboard, View,
 };
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway, Submission,
@@ -174,9 +175,10 @@ impl World {
         };
         let mut children = self.conversations(&index, &sessions, cluster.clone(), &metrics);
         for shard in reception.shards() {
-            let (shard, here, metrics) = (shard.clone(), doorway(None), Arc::clone(&metrics));
+            let arguments = ReceptionArguments { doorway: doorway(None), metrics: Arc::clone(&metrics) };
+            let shard = shard.clone();
             children.push(ChildSpec::permanent(ActorKind::Reception, move |parent| {
-                ReceptionActor::start(shard.clone(), here.clone(), Arc::clone(&metrics), parent)
+                ReceptionActor::start(shard.clone(), arguments.clone(), parent)
             }));
         }
         let arguments = BridgeArguments {
