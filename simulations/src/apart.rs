@@ -32,6 +32,21 @@ impl Report {
     }
 }
 
+/// How often each invariant was checked over all of these worlds, and how often it did not hold.
+pub(crate) fn checks_of(reports: &[Report]) -> BTreeMap<&str, (u64, u64)> {
+    let mut checks: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for report in reports {
+        for (id, count) in &report.checked {
+            checks.entry(id).or_default().0 += count;
+        }
+        for violation in &report.violations {
+            let id = violation.split(':').next().unwrap_or_default();
+            checks.entry(id).or_default().1 += 1;
+        }
+    }
+    checks
+}
+
 /// Some of a plan's faults, by their place in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Only(pub(crate) Vec<usize>);

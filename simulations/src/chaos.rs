@@ -1,7 +1,6 @@
 //! `chaos`: worlds, one for each seed. One runs in this process; many run in processes of their own, so that each begins
 //! with nothing and has everything that is global in a process to itself.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant as WallClock};
@@ -13,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 use crate::Failure;
-use crate::apart::{Ended, Only, Report, WorldApart};
-use crate::page::world::page;
+use crate::apart::{Ended, Only, Report, WorldApart, checks_of};
+use crate::page::{world, worlds};
 use crate::processes::ProcessesOptions;
 use crate::shrink::shrink;
 use crate::world::course::{Figures, run};
@@ -24,6 +23,29 @@ use crate::world::trace::Kind;
 
 /// Violations of one world that are printed, where there are many worlds.
 const VIOLATIONS_SHOWN_MAX: usize = 8;
+
+/// Options of `report`: what [`chaos`] takes, and a file.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReportOptions {
+    /// The page that is written.
+    #[arg(default_value = "report.html")]
+    file: PathBuf,
+    #[command(flatten)]
+    of_chaos: ChaosOptions,
+}
+
+/// Runs what is asked for and writes it as a page, also if an invariant did not hold.
+///
+/// # Errors
+/// As [`chaos`].
+pub(crate) async fn report(mut options: ReportOptions) -> Result<(), Failure> {
+    let file = options.of_chaos.page.get_or_insert(options.file).clone();
+    let done = chaos(options.of_chaos).await;
+    if file.exists() {
+        println!("the page is {}", file.display());
+    }
+    done
+}
 
 /// Options of `chaos`.
 #[derive(Args, Clone, Debug)]
@@ -64,11 +86,11 @@ pub(crate) struct ChaosOptions {
     /// Print what is logged meanwhile, by a filter such as `colloquy_client=debug` or `info`, with the world's time.
     #[arg(long, value_name = "FILTER", conflicts_with = "seeds")]
     log: Option<String>,
-    /// Write the run as a page to look at, one HTML file.
-    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    /// Write what came of it as a page to look at, one HTML file.
+    #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
     /// Three real pods with a real MongoDB and Redis instead of a world, and what the seed does to their processes.
-    #[arg(long, conflicts_with_all = ["seeds", "only", "story", "mutation", "timeline", "record", "log", "page", "json"])]
+    #[arg(long, conflicts_with_all = ["seeds", "only", "story", "mutation", "timeline", "record", "log", "json"])]
     processes: bool,
     #[command(flatten)]
     of_processes: ProcessesOptions,
@@ -90,7 +112,7 @@ fn parse_range(text: &str) -> Result<(u64, u64), String> {
 /// An invariant did not hold, or a process could not be run.
 pub(crate) async fn chaos(options: ChaosOptions) -> Result<(), Failure> {
     if options.processes {
-        return crate::processes::run(options.seed, &options.of_processes).await;
+        return crate::processes::run(options.seed, &options.of_processes, options.page.as_deref()).await;
     }
     match options.seeds {
         Some((first, last)) => many(&options, first, last).await,
@@ -140,7 +162,7 @@ async fn one(options: &ChaosOptions) -> Result<(), Failure> {
     })?;
     let (outcome, plan) = world.join().map_err(|_| "the world itself has panicked")?;
     if let Some(file) = &options.page {
-        std::fs::write(file, page(&plan, &outcome).html())?;
+        std::fs::write(file, world::page(&plan, &outcome).html())?;
     }
     let violations: Vec<String> = outcome.findings.violations.iter().map(Report::line).collect();
     let report = Report {
@@ -225,7 +247,13 @@ async fn many(options: &ChaosOptions, first: u64, last: u64) -> Result<(), Failu
     }
     bar.finish_and_clear();
     print_summary(&reports);
-    println!("{:.1} s", began.elapsed().as_secs_f64());
+    let took = began.elapsed().as_secs_f64();
+    println!("{took:.1} s");
+    if let Some(file) = &options.page {
+        reports.sort_unstable_by_key(|report| report.seed);
+        let worlds = worlds::Worlds { reports: &reports, broken: &broken, took };
+        std::fs::write(file, worlds::page(&worlds).html())?;
+    }
     let mut bad: Vec<u64> = reports.iter().filter(|it| !it.violations.is_empty()).map(|it| it.seed).collect();
     bad.extend(broken);
     bad.sort_unstable();
@@ -263,17 +291,7 @@ fn print_summary(reports: &[Report]) {
         sum(|it| it.lasted_ms) as f64 / 1e3,
         reports.iter().map(|report| report.wall_ms).sum::<u64>() as f64 / 1e3,
     );
-    let mut checked: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for report in reports {
-        for (id, count) in &report.checked {
-            checked.entry(id).or_default().0 += count;
-        }
-        for violation in &report.violations {
-            let id = violation.split(':').next().unwrap_or_default();
-            checked.entry(id).or_default().1 += 1;
-        }
-    }
-    for (id, (count, violations)) in checked {
+    for (id, (count, violations)) in checks_of(reports) {
         println!("  {id:<8} {count:>10} checked {violations:>6} violated");
     }
 }

@@ -70,6 +70,8 @@ struct Arguments {
 enum Command {
     /// Pods and clients in one process, on virtual time, that break in every way: the same seed, the same run.
     Chaos(chaos::ChaosOptions),
+    /// As `chaos`, and writes what came of it as a page to look at, `report.html`.
+    Report(chaos::ReportOptions),
     /// Worlds with a defect put into them, each kind until it is found: that the checks bite.
     Mutations(mutations::MutationsOptions),
     /// Three pods, Redis, MongoDB and a load balancer, until they are told to stop.
@@ -88,6 +90,7 @@ enum Command {
 async fn main() -> ExitCode {
     let measured = match Arguments::parse().command {
         Command::Chaos(options) => Box::pin(chaos::chaos(options)).await,
+        Command::Report(options) => Box::pin(chaos::report(options)).await,
         Command::Mutations(options) => Box::pin(mutations::run(options)).await,
         Command::Cluster(arguments) => Box::pin(cluster::run(arguments)).await,
         Command::Load(options) => Box::pin(load::run(options)).await,

@@ -1,19 +1,26 @@
 //! `chaos --processes`: three real pods with a real MongoDB and Redis under steady traffic, and whatever a seed does to
 //! their processes and links. The same seed strikes at the same times; what it meets there is the machine's.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use colloquy_tests::account::Account;
 use colloquy_tests::cluster::{Cluster, ClusterOptions, pod_name};
 use colloquy_tests::fleet::{Fleet, FleetOptions};
+use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use crate::Failure;
+use crate::page::lanes::Span;
+use crate::page::processes::{self, Processes};
 use crate::process::raise_file_limit;
 
 /// Between two faults.
@@ -59,6 +66,27 @@ impl fmt::Display for Ill {
     }
 }
 
+impl Ill {
+    /// Where it strikes, for a person.
+    fn place(self) -> String {
+        match self {
+            Self::Killed(pod) | Self::Frozen(pod) => pod_name(pod),
+            Self::RedisAway => "Redis".to_owned(),
+            Self::MongoAway => "MongoDB".to_owned(),
+            Self::CutOff => "between pods".to_owned(),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judgement {
+    /// Messages in the logs.
+    pub(crate) logged: u64,
+    /// Seconds from when everything was whole until nothing was missing.
+    pub(crate) settled: f64,
+}
+
 /// The pods, the traffic, and what is broken.
 struct Trial {
     cluster: Cluster,
@@ -66,14 +94,17 @@ struct Trial {
     rng: StdRng,
     ills: BTreeMap<Ill, Instant>,
     struck: BTreeMap<String, u64>,
+    /// The same, each with its time.
+    spans: Vec<Span>,
     began: Instant,
 }
 
-/// Runs it.
+/// Runs it, and writes a page if one is asked for.
 ///
 /// # Errors
-/// The file limit is too low. What does not hold ends the process with a panic that says what.
-pub(crate) async fn run(seed: u64, options: &ProcessesOptions) -> Result<(), Failure> {
+/// The file limit is too low, or the page cannot be written. What does not hold ends the process with a panic that says
+/// what.
+pub(crate) async fn run(seed: u64, options: &ProcessesOptions, page: Option<&Path>) -> Result<(), Failure> {
     raise_file_limit()?;
     println!(
         "seed {seed}; three pods, {} clients, {} messages/s; faults for {} s",
@@ -89,11 +120,24 @@ pub(crate) async fn run(seed: u64, options: &ProcessesOptions) -> Result<(), Fai
     fleet.flow();
     fleet.acks(options.clients).await;
     let (rng, began) = (StdRng::seed_from_u64(seed), Instant::now());
-    let (ills, struck) = (BTreeMap::new(), BTreeMap::new());
-    let mut trial = Trial { cluster, fleet, rng, ills, struck, began };
+    let (ills, struck, spans) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    let mut trial = Trial { cluster, fleet, rng, ills, struck, spans, began };
     trial.break_things(Duration::from_secs(options.seconds)).await;
     trial.make_whole().await;
-    trial.judge().await;
+    let judged = AssertUnwindSafe(trial.judge()).catch_unwind().await;
+    let account = trial.fleet.account();
+    if let Some(file) = page {
+        let judgement =
+            judged.as_ref().map(|judgement| *judgement).map_err(|panic| panic_text(panic.as_ref()));
+        let samples = trial.cluster.scrape().await;
+        let (began, spans) = (trial.began, trial.spans.as_slice());
+        let shown = Processes { seed, began, spans, account: &account, judgement, samples: &samples };
+        std::fs::write(file, processes::page(&shown).html())?;
+    }
+    match judged {
+        Ok(judgement) => trial.print(judgement, &account),
+        Err(panic) => resume_unwind(panic),
+    }
     Ok(())
 }
 
@@ -110,7 +154,7 @@ impl Trial {
             self.mend_due().await;
             if Instant::now() >= next {
                 if let Some(what) = self.strike().await {
-                    bar.suspend(|| println!("{:>7.1} s  {what}", self.began.elapsed().as_secs_f64()));
+                    bar.suspend(|| println!("{:>7.1} s  {what}", self.seconds()));
                     *self.struck.entry(what).or_default() += 1;
                 }
                 next = Instant::now() + Duration::from_secs_f64(self.rng.random_range(PAUSE_S));
@@ -135,9 +179,13 @@ impl Trial {
             9 | 10 => (Ill::CutOff, Instant::now() + lasts),
             // Only a pod that can say goodbye is told to go.
             _ if is_whole => {
+                let from = self.seconds();
                 assert_eq!(self.cluster.terminate(pod).await, Some(0), "{} stops in order", pod_name(pod));
                 self.cluster.restart(pod).await;
-                return Some(format!("{} restarted in order", pod_name(pod)));
+                let text = format!("{} restarted in order", pod_name(pod));
+                let (lane, until, class) = (pod_name(pod), Some(self.seconds()), "calm");
+                self.spans.push(Span { lane, from, until, class, text: text.clone() });
+                return Some(text);
             }
             _ => return None,
         };
@@ -152,6 +200,8 @@ impl Trial {
             _ => return None,
         }
         self.ills.insert(ill, until);
+        let (from, lane) = (self.seconds(), ill.place());
+        self.spans.push(Span { lane, from, until: None, class: "wait", text: ill.to_string() });
         Some(ill.to_string())
     }
 
@@ -171,6 +221,10 @@ impl Trial {
         }
     }
 
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
     async fn mend(&mut self, ill: Ill) {
         match ill {
             Ill::Killed(pod) => self.cluster.restart(pod).await,
@@ -178,6 +232,11 @@ impl Trial {
             Ill::RedisAway => self.cluster.restart_redis().await,
             Ill::MongoAway => self.cluster.restart_mongo().await,
             Ill::CutOff => self.cluster.heal(),
+        }
+        let (now, lane) = (self.seconds(), ill.place());
+        let lasted = |span: &&mut Span| span.lane == lane && span.until.is_none();
+        if let Some(span) = self.spans.iter_mut().rfind(lasted) {
+            span.until = Some(now);
         }
     }
 
@@ -192,13 +251,17 @@ impl Trial {
     }
 
     /// Waits until everything that was said is everywhere, and looks at all of it.
-    async fn judge(mut self) {
+    async fn judge(&mut self) -> Judgement {
         let whole = Instant::now();
         self.fleet.settle().await;
         let settled = whole.elapsed().as_secs_f64();
         let logged = self.fleet.check(&self.cluster.rest(0)).await;
         self.cluster.assert_no_invariant_is_broken().await;
-        println!("{}", self.fleet.account());
+        Judgement { logged, settled }
+    }
+
+    fn print(&self, Judgement { logged, settled }: Judgement, account: &Account) {
+        println!("{account}");
         println!("{logged} messages in the logs; quiet {settled:.1} s after everything was whole");
         let faults: u64 = self.struck.values().sum();
         println!("{faults} faults:");
@@ -209,4 +272,9 @@ impl Trial {
             "ORDER, ONCE, NOLOSS and FENCE hold over the full record; pods have seen nothing broken themselves"
         );
     }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a check failed")
 }

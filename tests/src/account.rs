@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::ledger::{Ledger, Reconnect, Why};
+use crate::ledger::{Delay, Ledger, Reconnect, Why};
 
 /// Counts, and how long things took.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Account {
     pub shown: u64,
     /// From when each message was due until its first ack.
     pub delays: Spread,
+    /// The same, each with its time.
+    pub timed: Vec<Delay>,
     /// Connections made anew.
     pub reconnects: Vec<Reconnect>,
 }
@@ -30,7 +32,9 @@ impl Account {
         self.acked += ledger.acked();
         self.sendings += ledger.sendings();
         self.shown += ledger.record().shown.len() as u64;
-        self.delays.add(ledger.take_delays());
+        let delays = ledger.take_delays();
+        self.delays.add(delays.iter().map(|delay| delay.took).collect());
+        self.timed.extend(delays);
         self.reconnects.extend(ledger.take_reconnects());
     }
 
@@ -43,6 +47,7 @@ impl Account {
             sendings: self.sendings - earlier.sendings,
             shown: self.shown - earlier.shown,
             delays: self.delays.clone(),
+            timed: self.timed.clone(),
             reconnects: self.reconnects.clone(),
         }
     }
@@ -50,7 +55,7 @@ impl Account {
     /// The counts alone.
     #[must_use]
     pub fn without_lists(self) -> Self {
-        Self { delays: Spread::default(), reconnects: Vec::new(), ..self }
+        Self { delays: Spread::default(), timed: Vec::new(), reconnects: Vec::new(), ..self }
     }
 
     /// How long reconnecting took, but for the moves home that a test asks for.

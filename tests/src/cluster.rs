@@ -229,8 +229,12 @@ impl Cluster {
 
     /// The sum of a metric over every pod, since its process began.
     pub async fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let scraped = join_all(self.pods.iter().map(Server::scrape)).await;
-        scraped.iter().map(|samples| sum(samples, name, labels)).sum()
+        sum(&self.scrape().await, name, labels)
+    }
+
+    /// What every pod says of itself, one after the other.
+    pub async fn scrape(&self) -> Vec<Sample> {
+        join_all(self.pods.iter().map(Server::scrape)).await.concat()
     }
 
     /// Fails if a pod has seen an invariant broken, in any of its lives.

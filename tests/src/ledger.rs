@@ -39,6 +39,15 @@ pub struct Reconnect {
     pub took: Duration,
 }
 
+/// How long a message took to its first ack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// When it was to be sent, connected or not.
+    pub due: Instant,
+    /// From then to its ack.
+    pub took: Duration,
+}
+
 /// Something that happened to a courier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -103,7 +112,7 @@ pub struct Ledger {
     holdings: Holdings,
     unacknowledged: u64,
     sendings: u64,
-    delays: Vec<Duration>,
+    delays: Vec<Delay>,
     reconnects: Vec<Reconnect>,
     began: Instant,
     events: VecDeque<(Duration, Event)>,
@@ -191,7 +200,7 @@ impl Ledger {
     }
 
     /// From when each message was due until its first ack; forgets them.
-    pub fn take_delays(&mut self) -> Vec<Duration> {
+    pub fn take_delays(&mut self) -> Vec<Delay> {
         std::mem::take(&mut self.delays)
     }
 
@@ -256,7 +265,7 @@ impl Ledger {
         self.note(now, Event::Acked { index, sequence_number: ack.sequence_number });
         let first = self.unacked.remove(&index);
         if let Some(first) = &first {
-            self.delays.push(now.duration_since(first.due));
+            self.delays.push(Delay { due: first.due, took: now.duration_since(first.due) });
         }
         (index, first.is_some())
     }

@@ -6,11 +6,15 @@
 //! | [`plot`] | points and curves in a frame with axes |
 //! | [`load`] | the page of a load run |
 //! | [`world`] | the page of a world |
+//! | [`worlds`] | the page of many worlds |
+//! | [`processes`] | the page of real pods under faults |
 
 pub(crate) mod lanes;
 pub(crate) mod load;
 pub(crate) mod plot;
+pub(crate) mod processes;
 pub(crate) mod world;
+pub(crate) mod worlds;
 
 use std::fmt::{self, Display, Write};
 
