@@ -1,5 +1,7 @@
 //! The form of phone numbers and email addresses: how an account is found.
 
+use colloquy_protocol::agent::AgentId;
+
 use crate::invalid_field::InvalidField;
 
 /// The longest address that SMTP can carry (RFC 5321, section 4.5.3.1.3, without the angle brackets).
@@ -39,6 +41,33 @@ impl Contact {
             (Some(phone), None) => Ok(Self::Phone(parse_phone(phone)?)),
             (None, Some(email)) => Ok(Self::Email(parse_email(&email)?)),
             _ => Err(InvalidField::new("phone", "give exactly one of phone and email")),
+        }
+    }
+}
+
+/// Who logs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identifier {
+    /// A person.
+    Contact(Contact),
+    /// A program.
+    Agent(AgentId),
+}
+
+impl Identifier {
+    /// Exactly one of the three.
+    ///
+    /// # Errors
+    /// [`InvalidField`] if none or several are given, or the one given is malformed.
+    pub fn exactly_one(
+        phone: Option<String>,
+        email: Option<String>,
+        agent_id: Option<AgentId>,
+    ) -> Result<Self, InvalidField> {
+        match agent_id {
+            None => Contact::exactly_one(phone, email).map(Self::Contact),
+            Some(agent_id) if phone.is_none() && email.is_none() => Ok(Self::Agent(agent_id)),
+            Some(_) => Err(InvalidField::new("agent_id", "give exactly one of phone, email and agent_id")),
         }
     }
 }

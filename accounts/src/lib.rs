@@ -16,9 +16,16 @@
 //! | [`devices`] | devices and the keys they publish (E2EE) |
 //! | [`signed_key`] | a public key with its device's signature |
 //! | [`hooks`] | telling the open sockets that a log-in or a device is gone |
+//! | [`agents`] | users who are programs |
+//! | [`agent_profile`] | the form of what an agent says of itself |
+//! | [`sink`] | where an agent's messages may be posted |
+//! | [`admin_token`] | who may administer the installation |
 //! | [`invalid_field`] | a value out of its documented bounds |
 
 pub mod access_token;
+pub mod admin_token;
+pub mod agent_profile;
+pub mod agents;
 pub mod authenticate;
 pub mod contact;
 pub mod devices;
@@ -31,6 +38,7 @@ pub mod refresh_token;
 pub mod registration;
 pub mod signed_key;
 pub mod signing_key;
+pub mod sink;
 
 #[cfg(test)]
 mod test_store;

@@ -14,7 +14,7 @@ use colloquy_storage::model::login::{Login, Presented, Rotation};
 use colloquy_storage::ports::{self, StoreError, StoreResult};
 
 use crate::access_token::{InvalidToken, SigningFailed, TokenIssuer, TokenOptions};
-use crate::contact::Contact;
+use crate::contact::{Contact, Identifier};
 use crate::hooks::{AccountHooks, awaited, to_its_end};
 use crate::invalid_field::InvalidField;
 use crate::password::{Password, PasswordError, Passwords};
@@ -103,6 +103,8 @@ pub struct LoginsParts {
     pub accounts: Arc<dyn ports::Accounts>,
     /// Where log-ins are kept.
     pub logins: Arc<dyn ports::Logins>,
+    /// Where agents are found.
+    pub agents: Arc<dyn ports::Agents>,
     /// Checks passwords.
     pub passwords: Arc<Passwords>,
     /// Signs tokens.
@@ -122,6 +124,7 @@ pub struct LoginsParts {
 pub struct Logins {
     accounts: Arc<dyn ports::Accounts>,
     logins: Arc<dyn ports::Logins>,
+    agents: Arc<dyn ports::Agents>,
     passwords: Arc<Passwords>,
     access: Arc<TokenIssuer>,
     refresh: Arc<RefreshTokens>,
@@ -137,6 +140,7 @@ impl Logins {
         Self {
             accounts: parts.accounts,
             logins: parts.logins,
+            agents: parts.agents,
             passwords: parts.passwords,
             access: Arc::new(TokenIssuer::new(Arc::clone(&parts.key), parts.tokens.clone())),
             refresh: Arc::new(RefreshTokens::new(parts.key, parts.tokens)),
@@ -157,12 +161,16 @@ impl Logins {
     /// # Errors
     /// [`LogInError`].
     pub async fn log_in(&self, request: LogIn) -> Result<Tokens, LogInError> {
-        let contact = Contact::exactly_one(request.phone, request.email)?;
+        let identifier = Identifier::exactly_one(request.phone, request.email, request.agent_id)?;
         // A password out of bounds is nobody's; saying so tells nothing that the asker does not know.
         let password = Password::new(request.password).map_err(|_| LogInError::InvalidCredentials)?;
-        let user = match &contact {
-            Contact::Phone(phone) => self.accounts.find_by_phone(phone).await?,
-            Contact::Email(email) => self.accounts.find_by_email(email).await?,
+        let user = match &identifier {
+            Identifier::Contact(Contact::Phone(phone)) => self.accounts.find_by_phone(phone).await?,
+            Identifier::Contact(Contact::Email(email)) => self.accounts.find_by_email(email).await?,
+            Identifier::Agent(agent_id) => match self.agents.get(agent_id).await? {
+                Some(agent) => self.accounts.get(agent.user_id).await?,
+                None => None,
+            },
         };
         let stored = user.as_ref().map(|user| user.password_hash.as_str());
         let matches = self.passwords.verify(password, stored).await?;
@@ -297,7 +305,12 @@ mod tests {
         let store = TestStore::open().await;
         store.register("a@b.de", "correct horse").await;
         let log_in = |email: &str, password: &str| {
-            let request = LogIn { phone: None, email: Some(email.to_owned()), password: password.to_owned() };
+            let request = LogIn {
+                phone: None,
+                email: Some(email.to_owned()),
+                agent_id: None,
+                password: password.to_owned(),
+            };
             let logins = store.logins();
             async move { logins.log_in(request).await }
         };

@@ -66,6 +66,7 @@ impl Profiles {
             avatar_url: request.avatar_url.map(parse_avatar_url).transpose()?,
             phone: request.phone.map(parse_phone).transpose()?,
             email: request.email.as_deref().map(parse_email).transpose()?,
+            password_hash: None,
         };
         match self.accounts.change(user_id, change).await? {
             Ok(Some(user)) => Ok(profile(user)),

@@ -16,6 +16,7 @@ use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::ports::Store;
 
 use crate::access_token::{TokenOptions, TokenVerifier};
+use crate::agents::{Agents, AgentsParts};
 use crate::authenticate::Authenticator;
 use crate::devices::Devices;
 use crate::hooks::AccountHooks;
@@ -24,6 +25,7 @@ use crate::password::{PasswordOptions, Passwords};
 use crate::profile::Profiles;
 use crate::registration::Registrations;
 use crate::signing_key::SigningKey;
+use crate::sink::SinkHosts;
 
 const START: u64 = 1_800_000_000_000;
 
@@ -88,6 +90,7 @@ impl TestStore {
         Logins::new(LoginsParts {
             accounts: Arc::clone(&self.store.accounts),
             logins: Arc::clone(&self.store.logins),
+            agents: Arc::clone(&self.store.agents),
             passwords: Arc::clone(&self.passwords),
             key: Arc::clone(&self.key),
             tokens: TokenOptions::default(),
@@ -109,6 +112,21 @@ impl TestStore {
 
     pub(crate) fn profiles(&self) -> Profiles {
         Profiles::new(Arc::clone(&self.store.accounts))
+    }
+
+    pub(crate) fn agents(&self) -> Agents {
+        Agents::new(AgentsParts {
+            agents: Arc::clone(&self.store.agents),
+            accounts: Arc::clone(&self.store.accounts),
+            stored_logins: Arc::clone(&self.store.logins),
+            keys: Arc::clone(&self.store.keys),
+            logins: self.logins(),
+            devices: self.devices(),
+            passwords: Arc::clone(&self.passwords),
+            sink_hosts: SinkHosts::parse(&["127.0.0.1"]).unwrap(),
+            clock: self.clock,
+            entropy: self.entropy.clone(),
+        })
     }
 
     pub(crate) fn devices(&self) -> Devices {

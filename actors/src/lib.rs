@@ -7,6 +7,7 @@
 //! | [`session`] | one WebSocket connection |
 //! | [`cluster`] | several pods: which owns what, and what they say to each other |
 //! | [`conversation`] | owner and sequencer of one conversation |
+//! | [`agent`] | users who are programs: what they are told, and what they answer |
 //! | [`store_writer`] | group commit over all conversations |
 //! | [`presence`] | who is online |
 //! | [`account_changes`] | what revoked log-ins and changed devices mean to all of them |
@@ -16,6 +17,7 @@
 //! the time as an argument and return what is to be done.
 
 pub mod account_changes;
+pub mod agent;
 pub mod cluster;
 pub mod conversation;
 pub mod metrics;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::account_changes::AccountChanges;
+use crate::agent::Turns;
 use crate::cluster::{Herald, Membership, Notice, Pod, PodArguments, Shared};
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
@@ -91,6 +92,7 @@ pub struct Node {
     services: Arc<SessionServices>,
     conversations: ConversationIndex,
     membership: Option<Membership>,
+    turns: Turns,
     metrics: Arc<Metrics>,
 }
 
@@ -182,6 +184,7 @@ impl Node {
         let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await?;
         metrics.actor_started(ActorKind::Node);
         let doorway = doorway(cluster);
+        let turns = Turns::new(doorway.clone(), store.log.clone(), clock, entropy.clone());
         let services = Arc::new(SessionServices {
             authenticator,
             issuer,
@@ -202,7 +205,7 @@ impl Node {
             registrar: pod.as_ref().map(|pod| pod.registrar.clone()),
         });
         let membership = pod.map(|pod| pod.membership);
-        Ok(Self { root, root_ended, services, conversations, membership, metrics })
+        Ok(Self { root, root_ended, services, conversations, membership, turns, metrics })
     }
 
     /// Waits until the other pods are known and linked; no longer than [`SETTLE_TIMEOUT`]: one that cannot be reached
@@ -232,6 +235,12 @@ impl Node {
     #[must_use]
     pub fn session_services(&self) -> Arc<SessionServices> {
         Arc::clone(&self.services)
+    }
+
+    /// Takes what agents answer.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Waits for the root to end by itself: its restart budget is spent, and the process should exit.

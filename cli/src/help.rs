@@ -29,7 +29,29 @@ prints its addresses on standard output; logs go to standard error.";
 /// Of `admin`.
 pub(crate) const ADMIN: &str = "\
 Examples:
-  colloquy admin migrate --config colloquy.toml";
+  colloquy admin migrate --config colloquy.toml
+  colloquy admin agents list";
+
+/// Of `admin agents`.
+pub(crate) const ADMIN_AGENTS: &str = "\
+Examples:
+  colloquy admin agents add agent-bruno --name Bruno \\
+    --sink http://127.0.0.1:9000/ --key-file bruno.key
+  colloquy admin agents list
+  colloquy admin agents show agent-bruno > bruno.json
+  colloquy admin agents change agent-bruno --profile bruno.json
+  colloquy admin agents change agent-bruno --sink http://127.0.0.1:9001/
+  colloquy admin agents new-key agent-bruno --key-file bruno.key
+  colloquy admin agents remove agent-bruno
+
+Talks to the server's operations port, which must be running, and proves with
+the key that the server signs tokens with that it may: run it where that key
+can be read, with the server's configuration (--config or COLLOQUY_*
+variables). An agent's sink must be on a host that agents.sink_hosts names.
+--profile takes JSON: name, description, version, owner, capabilities,
+intents, sink, when_busy, limits; options change what it says. An agent logs
+in with its key, which is shown once, or written to --key-file, which only you
+can read.";
 
 /// Of `admin migrate`.
 pub(crate) const ADMIN_MIGRATE: &str = "\

@@ -1,5 +1,6 @@
 //! `colloquy`: the one binary. Its verbs are thin; what they do lives in the runtime and in the client.
 
+mod admin;
 mod advice;
 mod chat;
 mod demo;
@@ -46,7 +47,7 @@ enum Verb {
     /// Watch two people hold a conversation.
     #[command(after_help = help::DEMO)]
     Demo(demo::Demo),
-    /// Prepare what a server needs.
+    /// Prepare what a server needs, and say which agents there are.
     #[command(subcommand, after_help = help::ADMIN)]
     Admin(AdminVerb),
     /// Check or print a configuration.
@@ -79,6 +80,9 @@ enum AdminVerb {
         #[arg(long, value_name = "FILE", env = "COLLOQUY_CONFIG")]
         config: Option<PathBuf>,
     },
+    /// Register, change and remove agents of a running server.
+    #[command(after_help = help::ADMIN_AGENTS)]
+    Agents(Box<admin::Agents>),
 }
 
 #[derive(Subcommand)]
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         Verb::Chat(options) => chat::run(*options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Admin(AdminVerb::Migrate { config }) => migrate(config.as_deref()),
+        Verb::Admin(AdminVerb::Agents(options)) => admin::run(*options),
         Verb::Config(verb) => configure(verb),
     };
     match done {
@@ -181,7 +186,7 @@ fn check(file: Option<&Path>) -> Outcome {
 }
 
 /// Standard input, up to [`CONFIG_MAX_BYTES`].
-fn read_input() -> Result<String, String> {
+pub(crate) fn read_input() -> Result<String, String> {
     let mut text = String::new();
     let read = std::io::stdin().lock().take(CONFIG_MAX_BYTES).read_to_string(&mut text);
     read.map(|_| text).map_err(|error| format!("standard input cannot be read: {error}"))

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::ids::DeviceId;
 
 use crate::store::Unlock;
@@ -41,6 +42,8 @@ pub enum Identifier {
     Phone(String),
     /// In any case.
     Email(String),
+    /// An agent, whose password is its key.
+    Agent(AgentId),
 }
 
 impl std::fmt::Debug for Registration {

@@ -11,8 +11,10 @@
 //! | [`observe`] | request ids, metrics and the time a request may take |
 //! | [`openapi`] | the description of the interface at `/openapi.json` |
 //! | [`operations`] | `/metrics`, `/livez`, `/readyz`, `/startupz` |
+//! | [`admin`] | `/admin`: what whoever runs the installation may do to it |
 //! | [`readiness`] | whether traffic should come here |
 
+pub mod admin;
 pub mod extract;
 pub mod observe;
 pub mod openapi;
@@ -24,6 +26,7 @@ pub mod routes;
 pub mod server;
 pub mod websocket;
 
+pub use admin::{AdminDependencies, admin_router};
 /// Routes to be served; named here so that no other crate needs axum.
 pub use axum::Router;
 pub use operations::operations_router;

@@ -90,6 +90,22 @@ error_codes! {
     UnknownMessage = "unknown_message", 404, final;
     /// No such log-in of this user.
     UnknownLogin = "unknown_login", 404, final;
+    /// No such agent.
+    UnknownAgent = "unknown_agent", 404, final;
+    /// The request is not a CloudEvent 1.0, or its data is not what its type calls for.
+    MalformedEvent = "malformed_event", 400, final;
+    /// The event's `type` is not one that is taken here.
+    UnknownEvent = "unknown_event", 422, final;
+    /// No such turn, or not one of this agent's.
+    UnknownTurn = "unknown_turn", 422, final;
+    /// The caller is not an agent.
+    NotAnAgent = "not_an_agent", 403, final;
+    /// The agent's name is taken.
+    AgentExists = "agent_exists", 409, final;
+    /// The agent was changed since the revision that was named; read it again.
+    AgentChanged = "agent_changed", 409, final;
+    /// There are as many agents as there may be.
+    TooManyAgents = "too_many_agents", 409, final;
     /// `receiver_id` is not the other participant of the conversation.
     ReceiverMismatch = "receiver_mismatch", 422, final;
     /// A conversation needs another participant than the user.

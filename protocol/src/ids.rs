@@ -22,6 +22,9 @@ pub enum InvalidId {
     /// A device id is 1 to [`DEVICE_ID_MAX_BYTES`] bytes of `A-Z a-z 0-9 . _ -`.
     #[error("not a device id")]
     NotDeviceId,
+    /// A label is 1 to [`crate::limits::LABEL_MAX_BYTES`] bytes of `a-z 0-9 -`, the first a letter, the last no hyphen.
+    #[error("not a label")]
+    NotLabel,
 }
 
 macro_rules! uuid_id {
@@ -104,6 +107,21 @@ impl IdempotencyKey {
     pub fn new(uuid: Uuid) -> Result<Self, InvalidId> {
         let is_v4 = uuid.get_version_num() == 4 && uuid.get_variant() == uuid::Variant::RFC4122;
         if is_v4 { Ok(Self(uuid)) } else { Err(InvalidId::NotV4) }
+    }
+
+    /// The key of the one answer to a turn, which the message `turn_id` began: however often an agent answers, and whoever
+    /// passes it on, there is one such message of the agent (ONCE).
+    ///
+    /// The first 16 bytes of a SHA-256, with the bits of a version 4 UUID: random to whoever cannot guess the id.
+    #[must_use]
+    pub fn of_turn(turn_id: MessageId) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"colloquy/turn/answer/1\0")
+            .chain_update(turn_id.0.as_bytes())
+            .finalize();
+        let mut bytes = [0_u8; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
     /// The UUID itself.
@@ -201,6 +219,15 @@ mod tests {
         assert_eq!("00000000-0000-0000-0000-000000000000".parse::<IdempotencyKey>(), Err(InvalidId::NotV4));
         assert_eq!("01890a5d-ac96-774b-bcce-b302099a8057".parse::<IdempotencyKey>(), Err(InvalidId::NotV4));
         assert!("9f8b1d4e-6f0a-4c3b-8a1d-2e3f4a5b6c7d".parse::<IdempotencyKey>().is_ok());
+    }
+
+    #[test]
+    fn a_turn_has_one_key_and_every_turn_its_own() {
+        let (one, other) = (MessageId(Uuid::from_u128(1)), MessageId(Uuid::from_u128(2)));
+        let key = IdempotencyKey::of_turn(one);
+        assert_eq!(key, IdempotencyKey::of_turn(one));
+        assert_ne!(key, IdempotencyKey::of_turn(other));
+        assert_eq!(IdempotencyKey::new(key.uuid()), Ok(key));
     }
 
     #[test]

@@ -21,6 +21,38 @@ pub const CIPHERTEXT_MAX_BYTES: usize = 48 * 1024;
 pub const MEDIA_URL_MAX_BYTES: usize = 2048;
 /// Longest user name, Unicode scalar values, after trimming.
 pub const NAME_MAX_CHARS: usize = 100;
+/// Longest name of an agent, a capability or an intent, bytes.
+pub const LABEL_MAX_BYTES: usize = 64;
+/// Agents of one installation. One more is refused with `too_many_agents`.
+pub const AGENTS_MAX: usize = 1_000;
+/// Longest description of an agent, Unicode scalar values.
+pub const AGENT_DESCRIPTION_MAX_CHARS: usize = 2_000;
+/// Longest version of an agent, bytes.
+pub const AGENT_VERSION_MAX_BYTES: usize = 64;
+/// What one agent can do.
+pub const CAPABILITIES_MAX: usize = 32;
+/// What people may want of one agent.
+pub const INTENTS_MAX: usize = 64;
+/// Utterances that stand for one intent.
+pub const EXAMPLES_MAX: usize = 32;
+/// Longest utterance, Unicode scalar values.
+pub const EXAMPLE_MAX_CHARS: usize = 200;
+/// Longest address of an agent's sink, bytes.
+pub const SINK_MAX_BYTES: usize = 2048;
+/// Turns of one agent under way at the same time.
+pub const TURNS_AT_ONCE_MAX: u32 = 1_024;
+/// Least time an agent may have for a turn ...
+pub const TURN_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// ... and most.
+pub const TURN_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Everything an agent says of itself, bytes of JSON.
+pub const AGENT_PROFILE_MAX_BYTES: usize = 48 * 1024;
+/// One CloudEvent, bytes: as much as a frame.
+pub const EVENT_MAX_BYTES: usize = FRAME_MAX_BYTES;
+/// A batch of CloudEvents, bytes ...
+pub const EVENTS_MAX_BYTES: usize = 1024 * 1024;
+/// ... and how many there may be in it.
+pub const EVENTS_IN_BATCH_MAX: usize = 64;
 /// Password length, bytes: long enough to resist guessing (NIST SP 800-63B, section 5.1.1.1) ...
 pub const PASSWORD_MIN_BYTES: usize = 8;
 /// ... and short enough that hashing it costs what we expect.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use colloquy_accounts::access_token::TokenVerifier;
+use colloquy_accounts::admin_token::AdminTokens;
+use colloquy_accounts::agents::{Agents, AgentsParts};
 use colloquy_accounts::authenticate::Authenticator;
 use colloquy_accounts::devices::Devices;
 use colloquy_accounts::hooks::AccountHooks;
@@ -18,20 +20,20 @@ use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::readiness::Readiness;
 use colloquy_gateway_http::websocket::{WebSocketDependencies, websocket_router};
-use colloquy_gateway_http::{RestDependencies, Router, operations_router, router};
+use colloquy_gateway_http::{
+    AdminDependencies, RestDependencies, Router, admin_router, operations_router, router,
+};
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::OpenError;
 use colloquy_storage::ports::Store;
 use colloquy_storage_remote::mongo;
 use prometheus_client::registry::Registry;
 
+use crate::admin::signing_key_path;
 use crate::config::Config;
 use crate::config::store::Backend;
 use crate::pod::{self, OpenPodError};
 use crate::store::OpenStore;
-
-/// The file in the data directory that holds the key tokens are signed with.
-const SIGNING_KEY_FILE: &str = "token-signing.pem";
 
 /// Everything that runs, put together but not yet reachable.
 pub struct Composition {
@@ -67,7 +69,7 @@ pub struct Assembly {
     pub readiness: Readiness,
     /// REST and `/ws`.
     pub public: Router,
-    /// Health and metrics.
+    /// Health and metrics, and `/admin`.
     pub operations: Router,
 }
 
@@ -137,6 +139,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
     let logins = Logins::new(LoginsParts {
         accounts: Arc::clone(&ports.accounts),
         logins: Arc::clone(&ports.logins),
+        agents: Arc::clone(&ports.agents),
         passwords: Arc::clone(&passwords),
         key: Arc::clone(&key),
         tokens,
@@ -160,11 +163,33 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
 
     let readiness = Readiness::new();
     let accounts = Arc::clone(&ports.accounts);
+    let stored_logins = Arc::clone(&ports.logins);
+    let devices = Devices::new(
+        Arc::clone(&ports.keys),
+        Arc::clone(&stored_logins),
+        Arc::clone(&accounts),
+        hooks,
+        clock,
+    );
+    let agents = Agents::new(AgentsParts {
+        agents: ports.agents,
+        accounts: Arc::clone(&accounts),
+        stored_logins,
+        keys: ports.keys,
+        logins: logins.clone(),
+        devices: devices.clone(),
+        passwords: Arc::clone(&passwords),
+        sink_hosts: config.sink_hosts(),
+        clock,
+        entropy: entropy.clone(),
+    });
     let rest = router(RestDependencies {
         registrations: Registrations::new(accounts, passwords, logins.clone(), clock, entropy.clone()),
         logins,
         profiles: Profiles::new(Arc::clone(&ports.accounts)),
-        devices: Devices::new(ports.keys, ports.logins, ports.accounts, hooks, clock),
+        devices,
+        agents: agents.clone(),
+        turns: node.turns().clone(),
         authenticator,
         json_web_keys: key.json_web_keys(),
         conversations: ports.conversations,
@@ -180,7 +205,9 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         readiness: readiness.clone(),
         options: config.websocket_options(),
     });
-    let operations = operations_router(Arc::new(registry), readiness.clone());
+    let tokens = Arc::new(AdminTokens::new(&key, &config.accounts.token_issuer, clock));
+    let admin = admin_router(AdminDependencies { agents, tokens });
+    let operations = operations_router(Arc::new(registry), readiness.clone()).merge(admin);
     Ok(Assembly { node, metrics, readiness, public: rest.merge(websocket), operations })
 }
 
@@ -206,11 +233,8 @@ fn open_local(config: &Config, entropy: &Entropy) -> Result<(Option<OpenStore>, 
         Backend::Embedded => Some(OpenStore::embedded(data_dir)?),
         Backend::Mongodb => None,
     };
-    let shared = config.accounts.signing_key_file.as_path();
-    let key = if shared.as_os_str().is_empty() {
-        SigningKey::load_or_create(&data_dir.join(SIGNING_KEY_FILE), entropy)?
-    } else {
-        SigningKey::read(shared)?
-    };
+    let path = signing_key_path(config);
+    let is_own = config.accounts.signing_key_file.as_os_str().is_empty();
+    let key = if is_own { SigningKey::load_or_create(&path, entropy)? } else { SigningKey::read(&path)? };
     Ok((store, key))
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use colloquy_accounts::access_token::TokenOptions;
 use colloquy_accounts::password::PasswordOptions;
+use colloquy_accounts::sink::SinkHosts;
 use colloquy_actors::node::NodeOptions;
 use colloquy_gateway_http::RestOptions;
 use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
@@ -46,6 +47,8 @@ pub struct Config {
     pub operations: Operations,
     /// Passwords and tokens.
     pub accounts: Accounts,
+    /// Agents.
+    pub agents: Agents,
     /// Bounds.
     pub limits: Limits,
     /// Shape of the actor tree.
@@ -56,11 +59,11 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Health and metrics.
+/// Health and metrics, and `/admin`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Operations {
-    /// `/livez`, `/readyz`, `/startupz`, `/metrics`. Not for the public.
+    /// `/livez`, `/readyz`, `/startupz`, `/metrics`, `/admin`. Not for the public.
     pub listen: SocketAddr,
 }
 
@@ -81,6 +84,14 @@ pub struct Accounts {
     /// The key that tokens are signed with, as PEM, the same for every node: it must exist. Empty: one that the node
     /// makes in `data_dir`.
     pub signing_key_file: PathBuf,
+}
+
+/// Agents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agents {
+    /// Hosts that agents' messages may be posted to: names, addresses, or `*.` and a domain for all names beneath it.
+    pub sink_hosts: Vec<String>,
 }
 
 /// Bounds.
@@ -154,6 +165,7 @@ impl Default for Config {
             store: Store::default(),
             operations: Operations::default(),
             accounts: Accounts::default(),
+            agents: Agents::default(),
             limits: Limits::default(),
             actors: Actors::default(),
             drain: Drain::default(),
@@ -179,6 +191,12 @@ impl Default for Accounts {
             token_issuer: tokens.issuer,
             signing_key_file: PathBuf::new(),
         }
+    }
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self { sink_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec() }
     }
 }
 
@@ -303,6 +321,12 @@ impl Config {
             access_lifetime_secs: self.accounts.access_token_lifetime_s,
             refresh_lifetime_secs: self.accounts.refresh_token_lifetime_s,
         }
+    }
+
+    /// For [`colloquy_accounts::agents`]. What names no hosts was refused by [`Self::check`], and allows none.
+    #[must_use]
+    pub fn sink_hosts(&self) -> SinkHosts {
+        SinkHosts::parse(&self.agents.sink_hosts).unwrap_or_default()
     }
 
     /// For [`colloquy_gateway_http::server`].

@@ -9,7 +9,9 @@
 //! | [`service`] | start order, readiness, stop order |
 //! | [`drain`] | clients and conversations sent elsewhere |
 //! | [`telemetry`] | logs |
+//! | [`admin`] | who may administer the installation |
 
+pub mod admin;
 pub mod composition;
 pub mod config;
 pub mod drain;

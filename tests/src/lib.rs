@@ -27,6 +27,7 @@
 //! Nothing here waits by sleeping: a test waits for a frame, a line or an exit, and a deadline is a failure.
 
 pub mod account;
+pub mod agent;
 pub mod ambient;
 pub mod checker;
 pub mod cluster;

@@ -92,6 +92,28 @@ impl Rest {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
+        Self::answered(request).await
+    }
+
+    /// `POST` with headers and a body as they are.
+    pub async fn post_text(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self::answered(request).await
+    }
+
+    async fn answered(request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.expect("the server answers");
         let status = response.status().as_u16();
         let content_type = response.headers().get(CONTENT_TYPE);
@@ -146,13 +168,19 @@ impl Rest {
 
     /// Logs in with [`PASSWORD`].
     pub async fn log_in(&self, email: &str) -> Tokens {
-        let log_in = LogIn { phone: None, email: Some(email.to_owned()), password: PASSWORD.to_owned() };
+        let log_in = LogIn {
+            phone: None,
+            email: Some(email.to_owned()),
+            agent_id: None,
+            password: PASSWORD.to_owned(),
+        };
         let tokens: Tokens = self.post("/v1/logins", None, &log_in).await.read();
         self.keep_secret(&tokens);
         tokens
     }
 
-    async fn register_device(&self, tokens: Tokens, device: &str, email: String) -> Device {
+    /// Registers a device through a log-in.
+    pub async fn register_device(&self, tokens: Tokens, device: &str, email: String) -> Device {
         let keys = DeviceKeys::generate();
         let device_id = DeviceId::new(device).expect("a test names its devices plainly");
         let registration = keys.registration(tokens.user_id, &device_id, ONE_TIME_KEYS);

@@ -29,7 +29,8 @@ fn register_by_phone(name: &str, phone: &str) -> Register {
 }
 
 async fn log_in_by_phone(rest: &Rest, phone: &str, password: &str) -> Answer {
-    let log_in = LogIn { phone: Some(phone.to_owned()), email: None, password: password.to_owned() };
+    let log_in =
+        LogIn { phone: Some(phone.to_owned()), email: None, agent_id: None, password: password.to_owned() };
     rest.post("/v1/logins", None, &log_in).await
 }
 

@@ -1,8 +1,11 @@
-//! The connection a message came from: on this pod, or on another.
+//! Where a message came from: a connection on this pod, one on another, or a request that is answered once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::SessionId;
+
+use tokio::sync::oneshot;
 
 use super::submission::Answer;
 use crate::cluster::ForeignSession;
@@ -15,6 +18,39 @@ pub enum Correspondent {
     Here(Arc<SessionHandle>),
     /// A session of another pod, reached over the bridge.
     Elsewhere(Arc<ForeignSession>),
+    /// Somebody who asks once, without a connection.
+    Asker(Arc<Asker>),
+}
+
+/// Somebody who asks once: a request over HTTP. It has one message under way, in no order with any other.
+#[derive(Debug)]
+pub struct Asker {
+    session_id: SessionId,
+    answer: Mutex<Option<oneshot::Sender<Answer>>>,
+}
+
+impl Asker {
+    /// Whoever waits on the receiver; `session_id` is drawn for this one question.
+    #[must_use]
+    pub fn new(session_id: SessionId) -> (Self, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { session_id, answer: Mutex::new(Some(answer)) }, answered)
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Answer>>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&self, answer: Answer) {
+        if let Some(slot) = self.slot().take() {
+            // Whoever asked may have gone: they ask again.
+            let _ = slot.send(answer);
+        }
+    }
+
+    fn has_gone(&self) -> bool {
+        self.slot().as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
 }
 
 impl Correspondent {
@@ -24,6 +60,7 @@ impl Correspondent {
         match self {
             Self::Here(session) => session.session_id,
             Self::Elsewhere(session) => session.session_id(),
+            Self::Asker(asker) => asker.session_id,
         }
     }
 
@@ -33,6 +70,7 @@ impl Correspondent {
         match self {
             Self::Here(session) => session.has_ended(),
             Self::Elsewhere(session) => session.has_ended(),
+            Self::Asker(asker) => asker.has_gone(),
         }
     }
 
@@ -41,6 +79,7 @@ impl Correspondent {
         match self {
             Self::Here(session) => session.answer(SessionMessage::Answered(answers)),
             Self::Elsewhere(session) => session.answer(answers),
+            Self::Asker(asker) => answers.into_iter().for_each(|(_, answer)| asker.give(answer)),
         }
     }
 
@@ -49,6 +88,7 @@ impl Correspondent {
         match self {
             Self::Here(session) => session.answer(SessionMessage::Lost(token)),
             Self::Elsewhere(session) => session.lost(token),
+            Self::Asker(asker) => asker.give(Answer::Refused(ErrorCode::Unavailable)),
         }
     }
 
@@ -58,6 +98,7 @@ impl Correspondent {
         match (self, other) {
             (Self::Here(one), Self::Here(other)) => Arc::ptr_eq(one, other),
             (Self::Elsewhere(one), Self::Elsewhere(other)) => Arc::ptr_eq(one, other),
+            (Self::Asker(one), Self::Asker(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }

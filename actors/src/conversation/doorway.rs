@@ -1,6 +1,7 @@
 //! The way to a conversation's owner: the actor on this pod, or the pod that ought to own it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::TypingState;
@@ -9,15 +10,20 @@ use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::conversation::Conversation;
 use colloquy_storage::model::cursor::CursorKind;
 use colloquy_storage::model::live::PodId;
+use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Accounts, Conversations, StoreResult};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout};
 
 use super::ConversationMessage;
-use super::correspondent::Correspondent;
+use super::correspondent::{Asker, Correspondent};
 use super::directory::{Awake, ConversationIndex};
-use super::submission::{Answer, SenderOrder, Submission};
+use super::submission::{Answer, Reply, SenderOrder, Submission};
 use crate::cluster::Cluster;
 use crate::supervision::{Mailbox, Refused};
+
+/// How long somebody who asks once waits: longer than an owner elsewhere is waited for.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(12);
 
 /// How far a user has come in a conversation, on a device or by reading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +141,26 @@ impl Doorway {
         }
         submission.reply.give(Answer::Refused(ErrorCode::Unavailable));
         Ok(())
+    }
+
+    /// Puts one message into its conversation, wherever that is owned, and waits for the answer: at most
+    /// [`ANSWER_PATIENCE`], after which nobody knows what became of it, and the key finds out (ONCE).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ask(&self, message: Message, session_id: SessionId) -> StoreResult<Answer> {
+        let (asker, answered) = Asker::new(session_id);
+        let reply = Reply::owed_to(Correspondent::Asker(Arc::new(asker)), 0);
+        let submission = Box::new(Submission { message, order: None, reply, arrived: Instant::now() });
+        if let Err(submission) = self.hand_over(submission) {
+            self.pass_on(submission).await?;
+        }
+        let answer = timeout(ANSWER_PATIENCE, answered).await;
+        self.session_ended(session_id);
+        Ok(match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Answer::Refused(ErrorCode::Unavailable),
+        })
     }
 
     /// The actor of a conversation the user takes part in. The first message between two users opens theirs.

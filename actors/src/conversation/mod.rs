@@ -50,7 +50,7 @@ use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
 use crate::supervision::{ActorKind, Address, ExitReason, Fault, Letter, befall};
 
-pub use correspondent::Correspondent;
+pub use correspondent::{Asker, Correspondent};
 pub use directory::{
     Awake, CONVERSATIONS_MAX, ConversationDirectory, ConversationIndex, DirectoryArguments, DirectoryMessage,
 };

@@ -1,6 +1,7 @@
 //! The REST interface, as typed calls. One method per route; one error enum that carries the server's problem.
 
 pub mod accounts;
+mod agents;
 mod conversations;
 mod devices;
 

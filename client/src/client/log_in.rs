@@ -31,11 +31,13 @@ impl Client {
     /// # Errors
     /// [`crate::ApiError::Refused`] with `invalid_credentials`; [`ClientError::OtherUser`].
     pub async fn log_in(&self, identifier: Identifier, password: String) -> Result<UserId, ClientError> {
-        let (phone, email) = match identifier {
-            Identifier::Phone(phone) => (Some(phone), None),
-            Identifier::Email(email) => (None, Some(email)),
-        };
-        let tokens = self.api().log_in(&LogIn { phone, email, password }).await?;
+        let mut log_in = LogIn { phone: None, email: None, agent_id: None, password };
+        match identifier {
+            Identifier::Phone(phone) => log_in.phone = Some(phone),
+            Identifier::Email(email) => log_in.email = Some(email),
+            Identifier::Agent(agent_id) => log_in.agent_id = Some(agent_id),
+        }
+        let tokens = self.api().log_in(&log_in).await?;
         self.adopt(tokens).await
     }
 

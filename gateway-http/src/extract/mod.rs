@@ -2,6 +2,7 @@
 
 mod caller;
 mod client_address;
+mod events;
 mod json;
 mod path;
 mod query;
@@ -9,6 +10,8 @@ mod query;
 pub use caller::Caller;
 pub(crate) use caller::bearer_token;
 pub use client_address::{ClientAddress, PeerAddress, TrustForwardedFor};
+pub use events::Events;
+pub(crate) use events::data_of;
 pub use json::{BODY_MAX_BYTES, Json};
 pub use path::Path;
 pub use query::Query;

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use colloquy_accounts::logins::{LogInError, Logins, RefreshError, RevokeError};
+use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::LoginId;
 use colloquy_protocol::rest::accounts::{LogIn, Logins as LoginList, Refresh, Tokens};
@@ -67,7 +68,9 @@ pub(crate) async fn log_in(
     Json(request): Json<LogIn>,
 ) -> Result<axum::Json<Tokens>, RouteError> {
     limits.check_address(address).map_err(RouteError::Limited)?;
-    for identifier in [&request.phone, &request.email].into_iter().flatten() {
+    let contacts = [request.phone.as_deref(), request.email.as_deref()];
+    let agent = request.agent_id.as_ref().map(AgentId::as_str);
+    for identifier in contacts.into_iter().chain([agent]).flatten() {
         limits.check_identifier(identifier).map_err(RouteError::Limited)?;
     }
     logins.log_in(request).await.map(axum::Json).map_err(RouteError::LogIn)

@@ -1,10 +1,12 @@
 //! The REST interface: one file per resource, with one error enum each and a single `match` from it to the wire.
 
 mod accounts;
+mod agents;
 mod conversation_view;
 mod conversations;
 mod description;
 mod devices;
+mod events;
 mod json_web_keys;
 mod logins;
 mod me;
@@ -16,17 +18,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::from_fn_with_state;
+use colloquy_accounts::agents::Agents;
 use colloquy_accounts::authenticate::Authenticator;
 use colloquy_accounts::devices::Devices;
 use colloquy_accounts::logins::Logins;
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::JsonWebKeySet;
+use colloquy_actors::agent::Turns;
+use colloquy_protocol::limits::EVENTS_MAX_BYTES;
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::ports::{Conversations, Cursors, MessageLog};
 use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use crate::extract::{BODY_MAX_BYTES, TrustForwardedFor};
@@ -67,6 +72,10 @@ pub struct RestDependencies {
     pub profiles: Profiles,
     /// Registers devices and hands out their keys.
     pub devices: Devices,
+    /// Says which agents there are.
+    pub agents: Agents,
+    /// Takes what they answer.
+    pub turns: Turns,
     /// Says who is asking.
     pub authenticator: Authenticator,
     /// What access tokens are verified with.
@@ -110,6 +119,8 @@ part!(Registrations, state => state.0.dependencies.registrations.clone());
 part!(Logins, state => state.0.dependencies.logins.clone());
 part!(Profiles, state => state.0.dependencies.profiles.clone());
 part!(Devices, state => state.0.dependencies.devices.clone());
+part!(Turns, state => state.0.dependencies.turns.clone());
+part!(Agents, state => state.0.dependencies.agents.clone());
 part!(Authenticator, state => state.0.dependencies.authenticator.clone());
 part!(JsonWebKeySet, state => state.0.dependencies.json_web_keys.clone());
 part!(Arc<dyn Conversations>, state => Arc::clone(&state.0.dependencies.conversations));
@@ -139,6 +150,10 @@ pub fn router(dependencies: RestDependencies) -> Router {
         .routes(routes!(logins::revoke))
         .routes(routes!(me::show, me::change))
         .routes(routes!(users::find))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(agents::card))
+        .routes(routes!(agents::default_card))
         .routes(routes!(devices::register, devices::remove))
         .routes(routes!(devices::publish))
         .routes(routes!(devices::list))
@@ -146,6 +161,7 @@ pub fn router(dependencies: RestDependencies) -> Router {
         .routes(routes!(conversations::open, conversations::list))
         .routes(routes!(conversations::show))
         .routes(routes!(conversations::history))
+        .routes(routes!(events::take).layer(DefaultBodyLimit::max(EVENTS_MAX_BYTES)))
         .routes(routes!(json_web_keys::show))
         .routes(routes!(description::show))
         .split_for_parts();

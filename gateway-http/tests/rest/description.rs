@@ -3,15 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::Method;
-use serde_json::Value;
+use colloquy_protocol::agent::DEFAULT_AGENT;
+use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
 
 /// Every route there is, by hand: a route that is added without a description fails here.
 const ROUTES: &[(&str, &str)] = &[
+    ("get", "/.well-known/agent-card.json"),
     ("get", "/.well-known/jwks.json"),
+    ("post", "/events"),
     ("get", "/openapi.json"),
     ("post", "/v1/accounts"),
+    ("get", "/v1/agents"),
+    ("get", "/v1/agents/{agent_id}"),
+    ("get", "/v1/agents/{agent_id}/agent-card.json"),
     ("get", "/v1/conversations"),
     ("post", "/v1/conversations"),
     ("get", "/v1/conversations/{conversation_id}"),
@@ -33,8 +39,10 @@ const ROUTES: &[(&str, &str)] = &[
 
 /// Routes that nobody has to log in for.
 const PUBLIC: &[(&str, &str)] = &[
+    ("get", "/.well-known/agent-card.json"),
     ("get", "/.well-known/jwks.json"),
     ("get", "/openapi.json"),
+    ("get", "/v1/agents/{agent_id}/agent-card.json"),
     ("post", "/v1/accounts"),
     ("post", "/v1/logins"),
     ("post", "/v1/logins/refresh"),
@@ -66,12 +74,15 @@ async fn the_description_lists_every_route() {
 #[tokio::test]
 async fn every_described_route_is_there_and_asks_for_a_token_exactly_if_it_says_so() {
     let fixture = Fixture::open().await;
+    let agent = json!({"agent_id": DEFAULT_AGENT, "profile": {"name": "Bruno", "sink": "http://127.0.0.1/"}});
+    fixture.post("/admin/agents", Some(&fixture.admin_token()), &agent).await;
     let description = description().await;
     for ((method, path), operation) in operations(&description) {
         let public = PUBLIC.contains(&(method, path));
         assert_eq!(operation.get("security").is_none(), public, "{method} {path}");
         let concrete = path
             .replace("{device_id}", "phone")
+            .replace("{agent_id}", DEFAULT_AGENT)
             .replace("{conversation_id}", "00000000-0000-7000-8000-000000000000")
             .replace("{login_id}", "00000000-0000-7000-8000-000000000000")
             .replace("{user_id}", "00000000-0000-7000-8000-000000000000");

@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use colloquy_accounts::access_token::{TokenOptions, TokenVerifier};
+use colloquy_accounts::admin_token::{AdminTokens, issue_admin_token};
+use colloquy_accounts::agents::{Agents, AgentsParts};
 use colloquy_accounts::authenticate::Authenticator;
 use colloquy_accounts::devices::Devices;
 use colloquy_accounts::hooks::NoHooks;
@@ -19,9 +21,12 @@ use colloquy_accounts::password::{PasswordOptions, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::SigningKey;
+use colloquy_accounts::sink::SinkHosts;
+use colloquy_actors::agent::Turns;
+use colloquy_actors::conversation::{ConversationIndex, Doorway};
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
-use colloquy_gateway_http::{RestDependencies, RestOptions, router};
+use colloquy_gateway_http::{AdminDependencies, RestDependencies, RestOptions, admin_router, router};
 use colloquy_protocol::ids::{DeviceId, UserId};
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
@@ -132,14 +137,40 @@ impl Fixture {
         let log_ins = Logins::new(LoginsParts {
             accounts: Arc::clone(&accounts),
             logins: Arc::clone(&logins),
+            agents: Arc::clone(&self.store.agents),
             passwords: Arc::clone(&self.passwords),
             key: Arc::clone(&self.key),
-            tokens,
+            tokens: tokens.clone(),
             hooks: Arc::new(NoHooks),
             clock: self.clock,
             entropy: self.entropy.clone(),
         });
-        router(RestDependencies {
+        let keys = Arc::clone(&self.store.keys);
+        let devices = Devices::new(
+            Arc::clone(&keys),
+            Arc::clone(&logins),
+            Arc::clone(&accounts),
+            Arc::new(NoHooks),
+            self.clock,
+        );
+        let agents = Agents::new(AgentsParts {
+            agents: Arc::clone(&self.store.agents),
+            accounts: Arc::clone(&accounts),
+            stored_logins: Arc::clone(&logins),
+            keys,
+            logins: log_ins.clone(),
+            devices: devices.clone(),
+            passwords: Arc::clone(&self.passwords),
+            sink_hosts: SinkHosts::parse(&["127.0.0.1"]).unwrap(),
+            clock: self.clock,
+            entropy: self.entropy.clone(),
+        });
+        let admin_tokens = Arc::new(AdminTokens::new(&self.key, &tokens.issuer, self.clock));
+        let admin = admin_router(AdminDependencies { agents: agents.clone(), tokens: admin_tokens });
+        let (index, directory) = (ConversationIndex::default(), Arc::clone(&self.store.conversations));
+        let doorway = Doorway::new(index, directory, Arc::clone(&accounts), self.clock, None);
+        let turns = Turns::new(doorway, Arc::clone(&self.store.log), self.clock, self.entropy.clone());
+        let public = router(RestDependencies {
             registrations: Registrations::new(
                 Arc::clone(&accounts),
                 Arc::clone(&self.passwords),
@@ -149,13 +180,9 @@ impl Fixture {
             ),
             logins: log_ins,
             profiles: Profiles::new(Arc::clone(&accounts)),
-            devices: Devices::new(
-                Arc::clone(&self.store.keys),
-                Arc::clone(&logins),
-                accounts,
-                Arc::new(NoHooks),
-                self.clock,
-            ),
+            devices,
+            agents,
+            turns,
             authenticator: Authenticator::new(verifier, logins),
             json_web_keys: self.key.json_web_keys(),
             conversations: Arc::clone(&self.store.conversations),
@@ -165,7 +192,13 @@ impl Fixture {
             clock: self.clock,
             entropy: self.entropy.clone(),
             options: self.options,
-        })
+        });
+        public.merge(admin)
+    }
+
+    /// What `colloquy admin` would send.
+    pub(crate) fn admin_token(&self) -> String {
+        issue_admin_token(&self.key, &TokenOptions::default().issuer, self.clock.now()).unwrap()
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

@@ -6,6 +6,7 @@
 )]
 
 mod accounts;
+mod agents;
 mod connections;
 mod conversations;
 mod description;

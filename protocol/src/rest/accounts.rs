@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::UnixMillis;
+use crate::agent::AgentId;
 use crate::ids::{DeviceId, LoginId, UserId};
 
 /// `POST /v1/accounts`. At least one of `phone` and `email` is needed.
@@ -25,7 +26,7 @@ pub struct Register {
     pub password: String,
 }
 
-/// `POST /v1/logins`. Exactly one of `phone` and `email`.
+/// `POST /v1/logins`. Exactly one of `phone`, `email` and `agent_id`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogIn {
@@ -35,7 +36,10 @@ pub struct LogIn {
     /// In any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// The account's password.
+    /// An agent's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// The account's password, or the agent's key.
     pub password: String,
 }
 

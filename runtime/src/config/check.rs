@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use colloquy_accounts::sink::SinkHosts;
+
 use super::store::Backend;
 use super::{Config, ConfigError, refuse_if};
 use crate::telemetry;
@@ -31,6 +33,9 @@ impl Config {
         self.check_numbers()?;
         self.check_addresses()?;
         self.check_accounts()?;
+        let hosts = SinkHosts::parse(&self.agents.sink_hosts);
+        let why = "must be names, addresses, or `*.` and a domain";
+        refuse_if(hosts.is_err(), "agents.sink_hosts", why)?;
         self.cluster.check()?;
         let is_shared = self.store.backend == Backend::Mongodb;
         let why = "must be mongodb where cluster.redis is set: pods share what is true";

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use colloquy_protocol::UnixMillis;
+use colloquy_protocol::agent::{AgentId, AgentProfile};
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, LoginId, MessageId, UserId};
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::model::account::{Taken, User, UserChange};
+use colloquy_storage::model::agent::{Agent, Revised};
 use colloquy_storage::model::conversation::{Conversation, ConversationAtEnd, ListPosition, LogEnd};
 use colloquy_storage::model::cursor::Cursor;
 use colloquy_storage::model::device::{
@@ -17,7 +19,7 @@ use colloquy_storage::model::login::{Login, Presented, Rotation};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended, Located, Ownership};
 use colloquy_storage::ports::{
-    Accounts, Conversations, Cursors, KeyDirectory, Logins, MessageLog, Store, StoreResult,
+    Accounts, Agents, Conversations, Cursors, KeyDirectory, Logins, MessageLog, Store, StoreResult,
 };
 
 use super::weather::{Contested, Weather};
@@ -37,6 +39,7 @@ pub(crate) fn behind(weather: &Weather, store: &Store) -> Store {
         accounts: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.accounts) }),
         logins: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.logins) }),
         keys: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.keys) }),
+        agents: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.agents) }),
     }
 }
 
@@ -114,6 +117,15 @@ behind!(Logins {
     bind(login_id: LoginId, device_id: &DeviceId) -> bool;
     revoke(user_id: UserId, login_id: LoginId) -> bool;
     revoke_device(user_id: UserId, device_id: &DeviceId) -> Vec<LoginId>;
+});
+
+behind!(Agents {
+    create(agent: Agent) -> bool;
+    get(agent_id: &AgentId) -> Option<Agent>;
+    of_user(user_id: UserId) -> Option<Agent>;
+    list(after: Option<&AgentId>, limit: usize) -> Vec<Agent>;
+    revise(agent_id: &AgentId, revision: u64, profile: AgentProfile, now: UnixMillis) -> Revised;
+    remove(agent_id: &AgentId) -> bool;
 });
 
 behind!(KeyDirectory {

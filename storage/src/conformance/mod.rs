@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a behaviour fails by panicking, as a test does")]
 
 pub mod accounts;
+pub mod agents;
 pub mod cache;
 pub mod conversations;
 pub mod cursors;
@@ -64,6 +65,13 @@ macro_rules! conformance_suite {
                 an_address_that_is_given_up_is_free
                 an_account_that_is_made_again_stays_as_it_is
                 last_seen_never_moves_back
+            }
+            agents {
+                an_agent_is_found_by_id_and_by_user_as_it_was_registered
+                of_fifty_that_want_one_name_one_gets_it
+                a_change_is_made_to_what_its_maker_has_seen_or_not_at_all
+                agents_are_listed_in_the_order_of_their_ids_page_by_page
+                a_name_that_is_given_up_is_free
             }
             logins {
                 of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries

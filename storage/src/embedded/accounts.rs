@@ -103,6 +103,7 @@ fn apply(group: &mut Group, user_id: UserId, change: UserChange) -> StoreResult<
     user.avatar_url = change.avatar_url.unwrap_or(user.avatar_url);
     user.phone = change.phone.or(user.phone);
     user.email = change.email.or(user.email);
+    user.password_hash = change.password_hash.unwrap_or(user.password_hash);
     move_contact(group, Space::Phones, user_id, before.phone.as_deref(), user.phone.as_deref());
     move_contact(group, Space::Emails, user_id, before.email.as_deref(), user.email.as_deref());
     put(group, &user)?;

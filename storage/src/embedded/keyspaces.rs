@@ -46,6 +46,10 @@ pub(super) enum Space {
     ClaimedSlots,
     /// `user | identity key` -> nothing; a device with this key was removed
     RemovedIdentities,
+    /// name -> agent
+    Agents,
+    /// `user` -> name of the agent that is this user
+    AgentUsers,
     /// name -> what the database says of itself
     Meta,
 }
@@ -55,7 +59,7 @@ impl Space {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Messages come first: fjall applies a batch in this order, so no index ever points ahead of its row.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Messages,
         Self::MessageIds,
         Self::IdempotencyKeys,
@@ -75,6 +79,8 @@ impl Space {
         Self::ClaimedKeys,
         Self::ClaimedSlots,
         Self::RemovedIdentities,
+        Self::Agents,
+        Self::AgentUsers,
         Self::Meta,
     ];
 
@@ -99,6 +105,8 @@ impl Space {
             Self::ClaimedKeys => "claimed_keys",
             Self::ClaimedSlots => "claimed_slots",
             Self::RemovedIdentities => "removed_identities",
+            Self::Agents => "agents",
+            Self::AgentUsers => "agent_users",
             Self::Meta => "meta",
         }
     }

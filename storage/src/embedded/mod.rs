@@ -17,6 +17,7 @@
 //! group only after its fsync: fjall makes a batch visible when its journal is persisted.
 
 mod accounts;
+mod agents;
 mod conversations;
 mod cursors;
 mod directory;
@@ -40,6 +41,7 @@ use fjall::{Database, PersistMode};
 pub use directory::OpenError;
 
 use accounts::EmbeddedAccounts;
+use agents::EmbeddedAgents;
 use conversations::EmbeddedConversations;
 use cursors::EmbeddedCursors;
 use directory::{DirectoryLock, open_database};
@@ -97,6 +99,7 @@ impl EmbeddedStore {
             accounts: Arc::new(EmbeddedAccounts(engine())),
             logins: Arc::new(EmbeddedLogins(engine())),
             keys: Arc::new(EmbeddedKeyDirectory(engine())),
+            agents: Arc::new(EmbeddedAgents(engine())),
         }
     }
 

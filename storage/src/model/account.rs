@@ -42,6 +42,8 @@ pub struct UserChange {
     pub phone: Option<String>,
     /// A new email address.
     pub email: Option<String>,
+    /// A new argon2id hash in PHC form.
+    pub password_hash: Option<String>,
 }
 
 /// What is unique among users and was another's already.

@@ -1,6 +1,7 @@
 //! The records that the ports keep.
 
 pub mod account;
+pub mod agent;
 pub mod conversation;
 pub mod cursor;
 pub mod device;

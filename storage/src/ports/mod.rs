@@ -6,6 +6,7 @@
 //! that doing it again is safe.
 
 pub mod accounts;
+pub mod agents;
 pub mod cache;
 pub mod conversations;
 pub mod cursors;
@@ -18,6 +19,7 @@ pub mod signals;
 use std::sync::Arc;
 
 pub use accounts::Accounts;
+pub use agents::Agents;
 pub use cache::Cache;
 pub use conversations::Conversations;
 pub use cursors::Cursors;
@@ -41,6 +43,8 @@ pub struct Store {
     pub logins: Arc<dyn Logins>,
     /// Devices and their public keys.
     pub keys: Arc<dyn KeyDirectory>,
+    /// Users who are programs.
+    pub agents: Arc<dyn Agents>,
 }
 
 /// Why the store did not do what it was asked.

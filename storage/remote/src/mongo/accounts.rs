@@ -99,6 +99,9 @@ fn update_of(change: UserChange) -> Document {
     if let Some(name) = change.name {
         set.insert("name", name);
     }
+    if let Some(hash) = change.password_hash {
+        set.insert("password_hash", hash);
+    }
     for (field, contact) in [("phone", change.phone), ("email", change.email)] {
         match contact {
             // Nobody is to be reached at an empty contact.

@@ -16,12 +16,14 @@ use super::engine::Engine;
 use super::error::{has_code, is_duplicate, unavailable};
 use super::index::{Index, age_of, flaw, name_of};
 use super::options::MongoOptions;
-use super::{OpenError, accounts, conversations, cursors, key_directory, logins, message_log, planned};
+use super::{
+    OpenError, accounts, agents, conversations, cursors, key_directory, logins, message_log, planned,
+};
 
 /// Where it is written that a database was migrated.
 const SCHEMA: &str = "schema";
 /// Grows when indexes are added that the program cannot do without.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 /// The server's code for a collection that does not exist.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 /// The server's code for a collection that exists.
@@ -63,6 +65,7 @@ fn indexes(options: &MongoOptions) -> Vec<Index> {
     indexes.extend(accounts::indexes());
     indexes.extend(logins::indexes());
     indexes.extend(key_directory::indexes());
+    indexes.extend(agents::indexes());
     indexes.extend(planned::indexes(options.keep_idempotency_keys));
     indexes
 }

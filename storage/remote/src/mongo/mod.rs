@@ -21,6 +21,7 @@
 //! so that doing it again is safe.
 
 mod accounts;
+mod agents;
 mod conversations;
 mod cursors;
 mod engine;
@@ -51,6 +52,7 @@ pub use migrate::{Migration, migrate};
 pub use options::MongoOptions;
 
 use accounts::MongoAccounts;
+use agents::MongoAgents;
 use conversations::MongoConversations;
 use cursors::MongoCursors;
 use engine::Engine;
@@ -122,6 +124,7 @@ impl MongoStore {
             accounts: Arc::new(MongoAccounts(engine())),
             logins: Arc::new(MongoLogins(engine())),
             keys: Arc::new(MongoKeyDirectory(engine())),
+            agents: Arc::new(MongoAgents(engine())),
         }
     }
 

@@ -11,8 +11,6 @@ use super::index::{Index, index};
 
 /// Groups of people.
 const GROUPS: &str = "groups";
-/// Agents and what they can do.
-const AGENTS: &str = "agents";
 /// What is known of media: the files are elsewhere.
 const MEDIA: &str = "media";
 /// Events on their way to agents.
@@ -27,7 +25,6 @@ pub(in crate::mongo) fn indexes(keep_keys: Duration) -> Vec<Index> {
             .only_with("agent_id")
             .build(),
         index(GROUPS, "of_participant", doc! { "participants": 1, "_id": 1 }).build(),
-        index(AGENTS, "capability", doc! { "capabilities": 1 }).build(),
         index(MEDIA, "of_owner", doc! { "owner_id": 1, "created_at": -1 }).build(),
         // What is to be sent next, and what of one conversation comes before it.
         index(OUTBOX, "due", doc! { "due_at": 1 }).only_with("due_at").build(),

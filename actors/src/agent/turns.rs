@@ -1,0 +1,127 @@
+//! Answers of agents on their way into conversations.
+
+use std::sync::Arc;
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::event::AgentResponse;
+use colloquy_protocol::frame::server::DeviceListStale;
+use colloquy_protocol::ids::{DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
+use colloquy_protocol::window::SequenceWindow;
+use colloquy_storage::ambient::{Clock, Entropy};
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::message_log::Located;
+use colloquy_storage::ports::{MessageLog, StoreError, StoreResult};
+use uuid::Uuid;
+
+use crate::conversation::{Answer, Doorway};
+
+/// Why an answer was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// No such turn, or not one of this agent's: which of the two is not said (AUTHZ).
+    #[error("no such turn")]
+    UnknownTurn,
+    /// It was not for exactly the recipients' devices.
+    #[error("the answer is not for exactly the recipients' devices")]
+    Stale(DeviceListStale),
+    /// It was refused.
+    #[error("the answer was refused: {0}")]
+    Refused(ErrorCode),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The message that answers a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnAnswered {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its number in the conversation.
+    pub sequence_number: u64,
+    /// It had been answered before: that answer stands, and this one was dropped.
+    pub was_answered: bool,
+}
+
+/// Takes answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Turns {
+    doorway: Doorway,
+    log: Arc<dyn MessageLog>,
+    clock: Clock,
+    entropy: Entropy,
+}
+
+impl Turns {
+    /// Into the conversations behind `doorway`.
+    #[must_use]
+    pub fn new(doorway: Doorway, log: Arc<dyn MessageLog>, clock: Clock, entropy: Entropy) -> Self {
+        Self { doorway, log, clock, entropy }
+    }
+
+    /// Puts the answer of an agent, who is the user `agent`, into its conversation. Returns when it is durable, or when
+    /// the one that was first is known (DURABLE, ONCE).
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub async fn answer(
+        &self,
+        agent: UserId,
+        device_id: DeviceId,
+        response: AgentResponse,
+    ) -> Result<TurnAnswered, AnswerError> {
+        let turn_id = response.turn_id;
+        let turn = self.find(agent, turn_id).await?;
+        response.content.check_form().map_err(|_| AnswerError::Refused(ErrorCode::MalformedEnvelope))?;
+        let message = Message {
+            // The owner's to give.
+            message_id: MessageId(Uuid::nil()),
+            sequence_number: 0,
+            created_at: 0,
+            conversation_id: turn.conversation_id,
+            sender_id: agent,
+            sender_device_id: device_id,
+            receiver_id: turn.sender_id,
+            idempotency_key: IdempotencyKey::of_turn(turn_id),
+            r#type: response.r#type,
+            content: response.content,
+            media_url: None,
+            reply_to_message_id: Some(turn_id),
+            sent_at: response.timestamp,
+        };
+        let session_id = SessionId(self.entropy.uuid_v7(self.clock.now()));
+        match self.doorway.ask(message, session_id).await? {
+            Answer::Acked(ack) => Ok(TurnAnswered {
+                message_id: ack.message_id,
+                sequence_number: ack.sequence_number,
+                was_answered: false,
+            }),
+            Answer::Refused(ErrorCode::IdempotencyConflict) => self.first_answer(agent, turn_id).await,
+            Answer::Refused(code) => Err(AnswerError::Refused(code)),
+            Answer::Stale(stale) => Err(AnswerError::Stale(stale)),
+        }
+    }
+
+    /// The message that began the turn, if it was written to this agent (AUTHZ).
+    async fn find(&self, agent: UserId, turn_id: MessageId) -> Result<Arc<Message>, AnswerError> {
+        let located =
+            self.log.locate(&[turn_id]).await?.into_iter().next().ok_or(AnswerError::UnknownTurn)?;
+        let Located { conversation_id, sequence_number, .. } = located;
+        let window = SequenceWindow::new(sequence_number, sequence_number);
+        let window = window.map_err(|_| AnswerError::UnknownTurn)?;
+        let message = self.log.read(conversation_id, window, 1, usize::MAX).await?.into_iter().next();
+        message.filter(|message| message.receiver_id == agent).ok_or(AnswerError::UnknownTurn)
+    }
+
+    /// Encrypting draws new keys each time, so no second answer is ever the first one's retry: whichever was stored first
+    /// is the turn's.
+    async fn first_answer(&self, agent: UserId, turn_id: MessageId) -> Result<TurnAnswered, AnswerError> {
+        let found: StoreResult<_> = self.log.find_by_key(agent, IdempotencyKey::of_turn(turn_id)).await;
+        let first = found?.ok_or(AnswerError::Refused(ErrorCode::Unavailable))?;
+        Ok(TurnAnswered {
+            message_id: first.message_id,
+            sequence_number: first.sequence_number,
+            was_answered: true,
+        })
+    }
+}

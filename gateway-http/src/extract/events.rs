@@ -1,0 +1,210 @@
+//! CloudEvents in a request: one in binary or structured mode, or a batch (CloudEvents HTTP protocol binding 1.0.2).
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use cloudevents::binding::http::to_event;
+use cloudevents::event::SpecVersion;
+use cloudevents::{AttributesReader, Data, Event};
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::limits::{EVENT_MAX_BYTES, EVENTS_IN_BATCH_MAX, EVENTS_MAX_BYTES};
+use serde::de::DeserializeOwned;
+
+use crate::problem::Refusal;
+
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+/// What an event in binary mode cannot do without.
+const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
+
+/// The events of a request, in their order; at least one.
+#[derive(Debug)]
+pub struct Events(pub Vec<Event>);
+
+impl<S: Send + Sync> FromRequest<S> for Events {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let headers = request.headers().clone();
+        let mode = Mode::of(&headers)?;
+        // The bound itself is a layer (`DefaultBodyLimit`) around the route.
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                return too_large();
+            }
+            malformed("the body could not be read")
+        })?;
+        read(mode, &headers, &body).map(Self)
+    }
+}
+
+/// The data of an event, which is JSON.
+///
+/// # Errors
+/// [`ErrorCode::MalformedEvent`]; what was sent is not repeated (PRIVATE).
+pub(crate) fn data_of<T: DeserializeOwned>(mut event: Event) -> Result<T, Refusal> {
+    let (_, _, data) = event.take_data();
+    let data = match data {
+        Some(Data::Json(value)) => serde_json::from_value(value),
+        Some(Data::Binary(bytes)) => serde_json::from_slice(&bytes),
+        Some(Data::String(text)) => serde_json::from_str(&text),
+        None => return Err(malformed("the event has no data")),
+    };
+    data.map_err(|_| malformed("a field of the data is unknown, missing or of the wrong type"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Binary,
+    Structured,
+    Batch,
+}
+
+impl Mode {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let kind =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            STRUCTURED => Ok(Self::Structured),
+            BATCH => Ok(Self::Batch),
+            _ if headers.contains_key(REQUIRED[0]) => Ok(Self::Binary),
+            _ => {
+                let detail = "send a CloudEvent: ce-* headers, application/cloudevents+json, or a batch";
+                Err(malformed(detail).status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+            }
+        }
+    }
+}
+
+fn read(mode: Mode, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, Refusal> {
+    let limit = if mode == Mode::Batch { EVENTS_MAX_BYTES } else { EVENT_MAX_BYTES };
+    if body.len() > limit {
+        return Err(too_large());
+    }
+    let events = match mode {
+        Mode::Batch => {
+            serde_json::from_slice(body).map_err(|_| malformed("not a batch of CloudEvents 1.0"))?
+        }
+        Mode::Structured => {
+            vec![serde_json::from_slice(body).map_err(|_| malformed("not a CloudEvent 1.0"))?]
+        }
+        Mode::Binary => {
+            // The library would make up what is missing.
+            let is_missing = |name| headers.get(name).is_none_or(HeaderValue::is_empty);
+            if REQUIRED.into_iter().any(is_missing) {
+                return Err(malformed("ce-specversion, ce-id, ce-source and ce-type are needed"));
+            }
+            vec![to_event(headers, body.to_vec()).map_err(|_| malformed("not a CloudEvent 1.0"))?]
+        }
+    };
+    check(&events)?;
+    Ok(events)
+}
+
+fn check(events: &[Event]) -> Result<(), Refusal> {
+    if events.is_empty() || events.len() > EVENTS_IN_BATCH_MAX {
+        return Err(malformed("a batch has 1 to 64 events"));
+    }
+    for event in events {
+        if event.specversion() != SpecVersion::V10 {
+            return Err(malformed("specversion must be 1.0"));
+        }
+        if event.id().is_empty() || event.source().is_empty() {
+            return Err(malformed("id and source must not be empty"));
+        }
+    }
+    Ok(())
+}
+
+fn malformed(detail: &'static str) -> Refusal {
+    Refusal::new(ErrorCode::MalformedEvent).detail(detail)
+}
+
+fn too_large() -> Refusal {
+    Refusal::new(ErrorCode::TooLarge).detail("an event has at most 65536 bytes, a batch 1048576")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderName;
+    use serde_json::{Value, json};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let header = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(header).collect()
+    }
+
+    fn taken(headers: &HeaderMap, body: &str) -> Result<Vec<Event>, Refusal> {
+        read(Mode::of(headers)?, headers, body.as_bytes())
+    }
+
+    const BINARY: [(&str, &str); 5] = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/agents/x"),
+        ("ce-type", "agent.response"),
+    ];
+
+    fn structured() -> Value {
+        json!({"specversion": "1.0", "id": "1", "source": "/agents/x", "type": "agent.response",
+            "datacontenttype": "application/json", "data": {"a": 1}})
+    }
+
+    #[test]
+    fn an_event_is_the_same_in_every_mode() {
+        let binary = taken(&headers(&BINARY), r#"{"a": 1}"#).unwrap();
+        let kind = headers(&[("content-type", "application/cloudevents+json; charset=utf-8")]);
+        let one = taken(&kind, &structured().to_string()).unwrap();
+        let kind = headers(&[("content-type", "application/cloudevents-batch+json")]);
+        let batch = taken(&kind, &json!([structured(), structured()]).to_string()).unwrap();
+        assert_eq!(batch.len(), 2);
+        for event in binary.into_iter().chain(one).chain(batch) {
+            let named = (event.id().to_owned(), event.source().to_string(), event.ty().to_owned());
+            assert_eq!(named, ("1".into(), "/agents/x".into(), "agent.response".into()));
+            assert_eq!(data_of::<Value>(event).unwrap(), json!({"a": 1}));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_and_not_repeated() {
+        for missing in 1..BINARY.len() {
+            let mut pairs = BINARY.to_vec();
+            pairs.remove(missing);
+            assert!(taken(&headers(&pairs), "{}").is_err(), "{missing}");
+        }
+        let mut wrong = BINARY;
+        wrong[1].1 = "0.3";
+        assert!(taken(&headers(&wrong), "{}").is_err());
+        wrong[1].1 = "2.0";
+        assert!(taken(&headers(&wrong), "{}").is_err());
+        let kind = headers(&[("content-type", "application/cloudevents+json")]);
+        for body in [
+            "",
+            "secret",
+            "[]",
+            r#"{"specversion": "1.0"}"#,
+            r#"{"specversion": "1.0", "id": "", "source": "", "type": "secret"}"#,
+        ] {
+            let refused = taken(&kind, body).unwrap_err();
+            assert_eq!(refused.code(), ErrorCode::MalformedEvent, "{body}");
+            assert!(!format!("{refused:?}").contains("secret"), "{refused:?}");
+        }
+        let kind = headers(&[("content-type", "application/cloudevents-batch+json")]);
+        let many = vec![structured(); EVENTS_IN_BATCH_MAX + 1];
+        for body in ["[]".to_owned(), "{}".to_owned(), Value::from(many).to_string()] {
+            assert_eq!(taken(&kind, &body).unwrap_err().code(), ErrorCode::MalformedEvent, "{body}");
+        }
+        assert!(taken(&headers(&[("content-type", "application/json")]), "{}").is_err());
+    }
+
+    #[test]
+    fn an_event_is_no_larger_than_a_frame() {
+        let refused = taken(&headers(&BINARY), &"x".repeat(EVENT_MAX_BYTES + 1)).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::TooLarge);
+    }
+}

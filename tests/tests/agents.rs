@@ -1,0 +1,213 @@
+//! Agents from outside: registered with the command line, seen and logged in over REST.
+
+use std::path::Path;
+use std::process::Output;
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::event::AgentResponse;
+use colloquy_protocol::ids::MessageId;
+use colloquy_protocol::rest::accounts::Tokens;
+use colloquy_protocol::rest::agents::AgentEntries;
+use colloquy_tests::agent::Agent;
+use colloquy_tests::ambient::fresh_uuid;
+use colloquy_tests::device::{Device, unseal};
+use colloquy_tests::options::ServerOptions;
+use colloquy_tests::raw_client::RawClient;
+use colloquy_tests::server::{Server, binary};
+use serde_json::json;
+use tokio::process::Command;
+
+/// `colloquy admin agents` as whoever runs `server` would call it.
+async fn admin(server: &Server, data_dir: &Path, arguments: &[&str]) -> Output {
+    let asked = Command::new(binary("colloquy"))
+        .args(["admin", "agents", "--operations", &format!("http://{}", server.operations()), "--data-dir"])
+        .arg(data_dir)
+        .args(arguments)
+        .kill_on_drop(true)
+        .output();
+    asked.await.expect("the command can be run")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn complained(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).trim().to_owned()
+}
+
+#[tokio::test]
+async fn whoever_runs_a_server_registers_an_agent_and_the_agent_logs_in() {
+    let server = Server::start(ServerOptions::default()).await;
+    let data = server.data_dir();
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let key_file = folder.path().join("bruno.key");
+    let key_path = key_file.to_str().expect("the path is text");
+    assert!(said(&admin(&server, &data, &["list"]).await).contains("no agent yet"));
+    let add =
+        ["add", "agent-bruno", "--name", "Bruno", "--sink", "http://127.0.0.1:9000/", "--key-file", key_path];
+    said(&admin(&server, &data, &add).await);
+    let key = std::fs::read_to_string(&key_file).expect("the key was written").trim().to_owned();
+    server.secrets().add("agent key", &key);
+    let mode = std::os::unix::fs::MetadataExt::mode(&key_file.metadata().expect("it is there"));
+    assert_eq!(mode & 0o777, 0o600, "nobody else can read the key");
+
+    let rest = server.rest();
+    let log_in = json!({"agent_id": "agent-bruno", "password": key});
+    let tokens: Tokens = rest.post("/v1/logins", None, &log_in).await.read();
+    let ann = rest.register_user("Ann", "phone").await;
+    let seen: AgentEntries = rest.get("/v1/agents", &ann.tokens.access_token).await.read();
+    assert_eq!((seen.agents.len(), seen.agents[0].user_id), (1, tokens.user_id));
+
+    let again = complained(&admin(&server, &data, &add).await);
+    assert!(again.contains("new-key"), "{again}");
+    let profile = said(&admin(&server, &data, &["show", "agent-bruno"]).await);
+    let profile_file = folder.path().join("bruno.json");
+    std::fs::write(&profile_file, profile.replace("\"Bruno\"", "\"Bruno the Second\""))
+        .expect("it can be written");
+    let profile_path = profile_file.to_str().expect("the path is text");
+    let change = ["change", "agent-bruno", "--profile", profile_path, "--description", "Answers everything."];
+    said(&admin(&server, &data, &change).await);
+    let listed = said(&admin(&server, &data, &["list"]).await);
+    assert!(listed.contains("Bruno the Second") && listed.contains("revision 2"), "{listed}");
+
+    said(&admin(&server, &data, &["new-key", "agent-bruno", "--key-file", key_path]).await);
+    assert_eq!(rest.post("/v1/logins", None, &log_in).await.status, 401);
+    said(&admin(&server, &data, &["remove", "agent-bruno"]).await);
+    assert!(complained(&admin(&server, &data, &["show", "agent-bruno"]).await).contains("no such agent"));
+    server.assert_log_is_private();
+}
+
+/// Somebody who has written to an agent.
+struct Question {
+    server: Server,
+    agent: Agent,
+    user: Device,
+    socket: RawClient,
+    turn_id: MessageId,
+}
+
+impl Question {
+    async fn asked() -> Self {
+        let server = Server::start(ServerOptions::default()).await;
+        let agent = Agent::register(&server, "agent-bruno", "http://127.0.0.1:9/").await;
+        let user = server.rest().register_user("Ann", "phone").await;
+        let mut socket = RawClient::connect(server.address(), &user).await;
+        let question = socket.send_message(&user, &[&agent.device], "how are you?").await;
+        let turn_id = socket.expect_ack(&question).await.message_id;
+        Self { server, agent, user, socket, turn_id }
+    }
+
+    fn answer(&self, text: &str) -> AgentResponse {
+        self.agent.answer(self.turn_id, &[&self.user], text)
+    }
+}
+
+#[tokio::test]
+async fn an_agents_answer_is_shown_once_however_often_it_is_given() {
+    let mut question = Question::asked().await;
+    let event = question.agent.event(&question.answer("well"));
+    for _ in 0..2 {
+        assert_eq!(question.agent.post(&question.server, &event).await.status, 202);
+    }
+    // As an agent that was run twice would: another answer, encrypted anew.
+    let other = question.agent.event(&question.answer("very well"));
+    assert_eq!(question.agent.post(&question.server, &other).await.status, 202);
+    let shown = question.socket.expect_message().await;
+    assert_eq!((shown.sequence_number, shown.reply_to_message_id), (2, Some(question.turn_id)));
+    assert_eq!(shown.sender_id, question.agent.device.user_id);
+    let content = shown.content.expect("it is for this device");
+    assert_eq!(unseal(&content.body), "well");
+    let conversation = question.user.conversation_with(&question.agent.device);
+    let log = question.server.rest().whole_history(&question.user, conversation).await;
+    assert_eq!(log.messages.len(), 2, "one question, one answer");
+    question.server.assert_log_is_private();
+}
+
+#[tokio::test]
+async fn events_are_taken_in_binary_mode_and_in_batches() {
+    let mut question = Question::asked().await;
+    let second = question.socket.send_message(&question.user, &[&question.agent.device], "and you?").await;
+    let second = question.socket.expect_ack(&second).await.message_id;
+    let token = question.agent.device.tokens.access_token.clone();
+    let data = serde_json::to_string(&question.answer("binary")).expect("it is json");
+    let headers = [
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/agents/agent-bruno"),
+        ("ce-type", "agent.response"),
+    ];
+    let rest = question.server.rest();
+    assert_eq!(rest.post_text("/events", Some(&token), &headers, data).await.status, 202);
+    let answer = question.agent.answer(second, &[&question.user], "batch");
+    let batch = json!([question.agent.event(&question.answer("again")), question.agent.event(&answer)]);
+    let headers = [("content-type", "application/cloudevents-batch+json")];
+    assert_eq!(rest.post_text("/events", Some(&token), &headers, batch.to_string()).await.status, 202);
+    let mut texts = Vec::new();
+    for _ in 0..2 {
+        let shown = question.socket.expect_message().await;
+        texts.push(unseal(&shown.content.expect("it is for this device").body));
+    }
+    assert_eq!(texts, ["binary", "batch"]);
+}
+
+#[tokio::test]
+async fn an_agent_answers_only_what_was_written_to_it() {
+    let question = Question::asked().await;
+    let (server, turn_id) = (&question.server, question.turn_id);
+    let other = Agent::register(server, "agent-other", "http://127.0.0.1:9/").await;
+    let foreign = other.event(&other.answer(turn_id, &[&question.user], "mine"));
+    assert_eq!(other.post(server, &foreign).await.refusal(), ErrorCode::UnknownTurn);
+    let nothing = MessageId(fresh_uuid());
+    let unknown = question.agent.event(&question.agent.answer(nothing, &[&question.user], "what?"));
+    assert_eq!(question.agent.post(server, &unknown).await.refusal(), ErrorCode::UnknownTurn);
+    // A person is no agent, also in a conversation of their own.
+    let event = question.agent.event(&question.answer("well")).to_string();
+    let headers = [("content-type", "application/cloudevents+json")];
+    let post = async |token: Option<&str>| {
+        server.rest().post_text("/events", token, &headers, event.clone()).await.refusal()
+    };
+    assert_eq!(post(Some(&question.user.tokens.access_token)).await, ErrorCode::NotAnAgent);
+    assert_eq!(post(None).await, ErrorCode::InvalidToken);
+    assert_eq!(post(Some("forged")).await, ErrorCode::InvalidToken);
+    let conversation = question.user.conversation_with(&question.agent.device);
+    let log = server.rest().whole_history(&question.user, conversation).await;
+    assert_eq!(log.messages.len(), 1, "nothing was answered");
+}
+
+#[tokio::test]
+async fn what_is_no_event_or_none_for_here_is_refused_for_good() {
+    let question = Question::asked().await;
+    let mut event = question.agent.event(&question.answer("well"));
+    event["type"] = json!("agent.gossip");
+    assert_eq!(question.agent.post(&question.server, &event).await.refusal(), ErrorCode::UnknownEvent);
+    let mut event = question.agent.event(&question.answer("well"));
+    event["specversion"] = json!("2.0");
+    assert_eq!(question.agent.post(&question.server, &event).await.refusal(), ErrorCode::MalformedEvent);
+    let mut event = question.agent.event(&question.answer("well"));
+    event["data"] = json!({"turn_id": question.turn_id});
+    assert_eq!(question.agent.post(&question.server, &event).await.refusal(), ErrorCode::MalformedEvent);
+    let mut event = question.agent.event(&question.answer("well"));
+    event["data"]["padding"] = json!("x".repeat(70_000));
+    assert_eq!(question.agent.post(&question.server, &event).await.refusal(), ErrorCode::TooLarge);
+    let other = question.server.rest().register_user("Bob", "phone").await;
+    // For the wrong devices: a broker that sends the same again does not help, so it is not told to.
+    let stale = question.agent.event(&question.agent.answer(question.turn_id, &[&question.user, &other], "well"));
+    let refused = question.agent.post(&question.server, &stale).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("device_list_stale"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn whoever_cannot_read_the_servers_key_is_told_where_it_was_looked_for() {
+    let server = Server::start(ServerOptions::default()).await;
+    let elsewhere = tempfile::tempdir().expect("a temporary directory can be made");
+    let without = complained(&admin(&server, elsewhere.path(), &["list"]).await);
+    assert!(without.contains("token-signing.pem"), "{without}");
+    let other = Server::start(ServerOptions::default()).await;
+    let wrong = complained(&admin(&server, &other.data_dir(), &["list"]).await);
+    assert!(wrong.contains("another key"), "{wrong}");
+}
