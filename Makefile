@@ -9,6 +9,8 @@ LISTEN ?= 127.0.0.1:8080
 DATA_DIR ?= .colloquy
 SEEDS ?= 1..50
 KOSOKU := $(TARGET)/kosoku
+# One after the other: built together, the server would get the features that only simulations turn on.
+BUILD_RELEASE = cargo build --release -p colloquy-simulations && cargo build --release -p colloquy
 
 .PHONY: help
 help: ## List the targets
@@ -69,7 +71,7 @@ $(KOSOKU)/bin/kosoku:
 
 .PHONY: bench
 bench: ## Measure a message's way to its durable ack, the memory of an idle connection, and a reconnect storm
-	cargo build --release -p colloquy -p colloquy-simulations
+	$(BUILD_RELEASE)
 	$(TARGET)/release/colloquy-simulations load --pairs 200 --window 16 --seconds 15
 	$(TARGET)/release/colloquy-simulations idle --connections 5000
 	$(TARGET)/release/colloquy-simulations storm --connections 10000
@@ -91,7 +93,7 @@ mutations: ## Defects made on purpose, each put into worlds until a check finds 
 
 .PHONY: rolling
 rolling: test-services ## Restart each of three pods under traffic, and say what clients notice of it
-	cargo build --release -p colloquy -p colloquy-simulations
+	$(BUILD_RELEASE)
 	$(TARGET)/release/colloquy-simulations rolling --clients 200 --rate 500
 
 .PHONY: deny

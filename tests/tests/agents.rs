@@ -195,7 +195,8 @@ async fn what_is_no_event_or_none_for_here_is_refused_for_good() {
     assert_eq!(question.agent.post(&question.server, &event).await.refusal(), ErrorCode::TooLarge);
     let other = question.server.rest().register_user("Bob", "phone").await;
     // For the wrong devices: a broker that sends the same again does not help, so it is not told to.
-    let stale = question.agent.event(&question.agent.answer(question.turn_id, &[&question.user, &other], "well"));
+    let stale =
+        question.agent.event(&question.agent.answer(question.turn_id, &[&question.user, &other], "well"));
     let refused = question.agent.post(&question.server, &stale).await;
     assert_eq!(refused.status, 422);
     assert!(refused.body.contains("device_list_stale"), "{}", refused.body);

@@ -43,7 +43,12 @@ impl Dooms {
     }
 
     async fn befall(&self, kind: ActorKind) {
-        match self.0[kind as usize].swap(0, Ordering::Relaxed) {
+        let doom = &self.0[kind as usize];
+        // Looked at first: writing to it for every letter would have all threads wait for each other.
+        if doom.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        match doom.swap(0, Ordering::Relaxed) {
             0 => {}
             Self::PANIC => panic!("made to panic over what it took up"),
             millis => tokio::time::sleep(Duration::from_millis(millis)).await,
