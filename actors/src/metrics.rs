@@ -45,6 +45,29 @@ pub struct InvariantLabel {
     invariant: Invariant,
 }
 
+/// What came of taking a turn to an agent, or of the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum TurnOutcome {
+    /// The agent has taken it.
+    Taken,
+    /// The agent has answered it.
+    Answered,
+    /// The agent did not answer, or said that it cannot take it now.
+    Failed,
+    /// The agent does not want it.
+    Refused,
+    /// The store did not say what is next.
+    Unread,
+    /// There was nothing to take.
+    Nothing,
+}
+
+/// Labels of what came of a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TurnLabel {
+    outcome: TurnOutcome,
+}
+
 /// What mailboxes are measured by, kind by kind.
 #[derive(Debug)]
 struct Mailboxes {
@@ -128,6 +151,7 @@ pub struct Metrics {
     pub(crate) dooms: Dooms,
     violations: Family<InvariantLabel, Counter>,
     closes: Family<CloseLabel, Counter>,
+    turns: Family<TurnLabel, Counter>,
     /// Frames read from clients.
     pub frames_received: Counter,
     /// Frames handed to sockets.
@@ -174,6 +198,7 @@ impl Metrics {
             dooms: Dooms::default(),
             violations: Family::default(),
             closes: Family::default(),
+            turns: Family::default(),
             frames_received: Counter::default(),
             frames_sent: Counter::default(),
             frames_refused: Counter::default(),
@@ -210,6 +235,7 @@ impl Metrics {
         self.mailboxes.describe(r);
         r.register("invariant_violations", "Broken invariants; must be 0", self.violations.clone());
         r.register("session_closes", "Sockets closed by the server, by code", self.closes.clone());
+        r.register("agent_turns", "Turns taken to agents, by what came of it", self.turns.clone());
         r.register("frames_received", "Frames read from clients", self.frames_received.clone());
         r.register("frames_sent", "Frames handed to sockets", self.frames_sent.clone());
         r.register("frames_refused", "Frames answered with an error", self.frames_refused.clone());
@@ -255,6 +281,11 @@ impl Metrics {
     /// Counts a restart.
     pub fn actor_restarted(&self, kind: ActorKind) {
         self.restarts.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Counts what came of a turn.
+    pub(crate) fn turn(&self, outcome: TurnOutcome) {
+        self.turns.get_or_create(&TurnLabel { outcome }).inc();
     }
 
     /// Exits so far of one kind and reason.

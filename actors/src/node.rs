@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::account_changes::AccountChanges;
-use crate::agent::Turns;
+use crate::agent::{AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Sinks, Turns};
 use crate::cluster::{Herald, Membership, Notice, Pod, PodArguments, Shared};
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
@@ -78,6 +78,8 @@ pub struct NodeArguments {
     pub hooks: NodeHooks,
     /// Makes it one pod of several.
     pub pod: Option<PodArguments>,
+    /// Where agents take their messages.
+    pub sinks: Arc<dyn Sinks>,
 }
 
 /// A child of the root did not start.
@@ -93,6 +95,7 @@ pub struct Node {
     conversations: ConversationIndex,
     membership: Option<Membership>,
     turns: Turns,
+    agents: AgentIndex,
     metrics: Arc<Metrics>,
 }
 
@@ -111,6 +114,8 @@ impl Node {
     /// ├─ store writers              group commit; cursors
     /// ├─ presence trackers          sharded by user; rebuilt by sessions announcing again
     /// ├─ sweeper, registrar, herald of several pods: what is told to the others
+    /// ├─ agent router               which agents there are
+    /// │   └─ agent                  takes turns to its sink; looks through its conversations when it starts
     /// ├─ conversation directory     id -> actor; passivates the idle
     /// │   └─ conversation           transient; started again from the log under a new epoch
     /// ├─ reception shards, bridge, listener, membership    of several pods: what the others tell
@@ -121,8 +126,18 @@ impl Node {
     /// # Errors
     /// If a child does not start.
     pub async fn start(arguments: NodeArguments) -> Result<Self, StartFailed> {
-        let NodeArguments { store, authenticator, issuer, metrics, clock, entropy, options, hooks, pod } =
-            arguments;
+        let NodeArguments {
+            store,
+            authenticator,
+            issuer,
+            metrics,
+            clock,
+            entropy,
+            options,
+            hooks,
+            pod,
+            sinks,
+        } = arguments;
         let (sessions, conversations) = (LiveSessions::default(), ConversationIndex::default());
         let writers = StoreWriters::new(options.store_writers);
         let trackers = Trackers::new(options.presence_trackers);
@@ -152,6 +167,26 @@ impl Node {
         children.extend(presence_trackers(&shared, &store, elsewhere.as_ref()));
         children.extend(pod.iter().flat_map(|pod| pod.told_by_conversations(&shared)));
         let cluster = pod.as_ref().map(|pod| pod.cluster.clone());
+        let agents = AgentIndex::default();
+        let arguments = AgentRouterArguments {
+            agents: store.agents.clone(),
+            index: agents.clone(),
+            services: AgentServices {
+                courier: Courier {
+                    log: store.log.clone(),
+                    cursors: store.cursors.clone(),
+                    doorway: doorway(cluster.clone()),
+                    cluster: cluster.clone(),
+                    sinks,
+                },
+                directory: store.conversations.clone(),
+                metrics: Arc::clone(&metrics),
+                entropy: entropy.clone(),
+            },
+        };
+        children.push(ChildSpec::permanent(ActorKind::AgentRouter, move |parent| {
+            AgentRouter::start(arguments.clone(), parent)
+        }));
         let arguments = DirectoryArguments {
             index: conversations.clone(),
             services: ConversationServices {
@@ -160,6 +195,7 @@ impl Node {
                 cursors: store.cursors.clone(),
                 keys: store.keys.clone(),
                 reach: Reach::new(sessions.clone(), pod.as_ref().map(|pod| pod.herald.clone())),
+                agents: agents.clone(),
                 metrics: Arc::clone(&metrics),
                 clock,
                 entropy: entropy.clone(),
@@ -205,7 +241,7 @@ impl Node {
             registrar: pod.as_ref().map(|pod| pod.registrar.clone()),
         });
         let membership = pod.map(|pod| pod.membership);
-        Ok(Self { root, root_ended, services, conversations, membership, turns, metrics })
+        Ok(Self { root, root_ended, services, conversations, membership, turns, agents, metrics })
     }
 
     /// Waits until the other pods are known and linked; no longer than [`SETTLE_TIMEOUT`]: one that cannot be reached
@@ -286,6 +322,7 @@ impl Node {
                 let victim = self.conversations.any_awake();
                 victim.inspect(|cell| cell.kill()).is_some()
             }
+            ActorKind::Agent => self.agents.any().inspect(|cell| cell.kill()).is_some(),
             ActorKind::Session => {
                 let mut victim = None;
                 self.services.sessions.for_each(|session| victim = Some(session.cell()));

@@ -14,6 +14,7 @@ use colloquy_accounts::password::{PasswordError, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
+use colloquy_actors::agent::Sinks;
 use colloquy_actors::cluster::PodArguments;
 use colloquy_actors::metrics::Metrics;
 use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
@@ -33,6 +34,7 @@ use crate::admin::signing_key_path;
 use crate::config::Config;
 use crate::config::store::Backend;
 use crate::pod::{self, OpenPodError};
+use crate::sinks::HttpSinks;
 use crate::store::OpenStore;
 
 /// Everything that runs, put together but not yet reachable.
@@ -57,6 +59,8 @@ pub struct Parts {
     pub entropy: Entropy,
     /// Where passwords are checked.
     pub workers: Workers,
+    /// Where agents take their messages.
+    pub sinks: Arc<dyn Sinks>,
 }
 
 /// Actors and routes.
@@ -99,6 +103,9 @@ pub enum ComposeError {
     /// The node cannot be made a pod.
     #[error(transparent)]
     Pod(#[from] OpenPodError),
+    /// Nothing can be posted to agents.
+    #[error("the HTTP client for agents' sinks cannot be made: {0}")]
+    Sinks(#[from] reqwest::Error),
     /// An actor did not start.
     #[error("the actors did not start: {0}")]
     Actors(#[from] colloquy_actors::node::StartFailed),
@@ -115,7 +122,9 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
     let (clock, entropy) = (Clock::System, Entropy::from_os());
     let (store, key) = open(config, &entropy).await?;
     let pod = pod::open(&config.cluster, &entropy).await?;
-    let parts = Parts { store: store.ports(), key, pod, clock, entropy, workers: Workers::Threads };
+    let sinks: Arc<dyn Sinks> = Arc::new(HttpSinks::new(config.sink_hosts())?);
+    let (store_ports, workers) = (store.ports(), Workers::Threads);
+    let parts = Parts { store: store_ports, key, pod, clock, entropy, workers, sinks };
     Ok(Composition { assembly: assemble(config, parts).await?, store })
 }
 
@@ -124,7 +133,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
 /// # Errors
 /// [`ComposeError::Passwords`], [`ComposeError::Actors`].
 pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, ComposeError> {
-    let Parts { store: ports, key, pod, clock, entropy, workers } = parts;
+    let Parts { store: ports, key, pod, clock, entropy, workers, sinks } = parts;
     let key = Arc::new(key);
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
@@ -158,6 +167,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         options: config.node_options(),
         hooks: node_hooks,
         pod,
+        sinks,
     })
     .await?;
 

@@ -9,6 +9,7 @@
 //! | [`service`] | start order, readiness, stop order |
 //! | [`drain`] | clients and conversations sent elsewhere |
 //! | [`telemetry`] | logs |
+//! | [`sinks`] | events posted to agents over HTTP |
 //! | [`admin`] | who may administer the installation |
 
 pub mod admin;
@@ -17,5 +18,6 @@ pub mod config;
 pub mod drain;
 pub mod pod;
 pub mod service;
+pub mod sinks;
 pub mod store;
 pub mod telemetry;

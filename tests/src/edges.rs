@@ -53,7 +53,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("mongodb", &["storage/remote"]),
     ("redis", &["storage/remote"]),
     ("jsonwebtoken", &["accounts", "gateway-http", "tests"]),
-    ("reqwest", &["client", "tests", "simulations"]),
+    ("reqwest", &["client", "runtime", "tests", "simulations"]),
     // The protocol has no I/O, no clock and no runtime.
     (
         "tokio",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Output;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::event::AgentResponse;
+use colloquy_protocol::event::{AgentMessage, AgentResponse};
 use colloquy_protocol::ids::MessageId;
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::agents::AgentEntries;
@@ -14,6 +14,7 @@ use colloquy_tests::device::{Device, unseal};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::raw_client::RawClient;
 use colloquy_tests::server::{Server, binary};
+use colloquy_tests::sink::Sink;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -211,4 +212,118 @@ async fn whoever_cannot_read_the_servers_key_is_told_where_it_was_looked_for() {
     let other = Server::start(ServerOptions::default()).await;
     let wrong = complained(&admin(&server, &other.data_dir(), &["list"]).await);
     assert!(wrong.contains("another key"), "{wrong}");
+}
+
+/// A server, an agent with a sink, and somebody who writes to it.
+struct Talk {
+    server: Server,
+    sink: Sink,
+    agent: Agent,
+    user: Device,
+    socket: RawClient,
+}
+
+impl Talk {
+    async fn begun() -> Self {
+        let server = Server::start(ServerOptions::default()).await;
+        let sink = Sink::start().await;
+        let agent = Agent::register(&server, "agent-bruno", &sink.url()).await;
+        let user = server.rest().register_user("Ann", "phone").await;
+        let socket = RawClient::connect(server.address(), &user).await;
+        Self { server, sink, agent, user, socket }
+    }
+
+    async fn ask(&mut self, text: &str) -> MessageId {
+        let question = self.socket.send_message(&self.user, &[&self.agent.device], text).await;
+        self.socket.expect_ack(&question).await.message_id
+    }
+
+    async fn answer(&self, turn_id: MessageId, text: &str) {
+        let event = self.agent.event(&self.agent.answer(turn_id, &[&self.user], text));
+        assert_eq!(self.agent.post(&self.server, &event).await.status, 202);
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_to_an_agent_is_posted_to_its_sink_turn_by_turn() {
+    let mut talk = Talk::begun().await;
+    let first = talk.ask("first").await;
+    let second = talk.ask("second").await;
+    let event = talk.sink.next().await;
+    assert_eq!(
+        (event.header("ce-type"), event.header("ce-specversion")),
+        ("agent.message".into(), "1.0".into())
+    );
+    assert_eq!(
+        (event.header("ce-id"), event.header("ce-agentid")),
+        (first.to_string(), "agent-bruno".into())
+    );
+    assert!(event.header("traceparent").starts_with("00-"), "{}", event.header("traceparent"));
+    let AgentMessage { turn_id, sequence_number, sender_id, content, .. } = event.message;
+    assert_eq!((turn_id, sequence_number, sender_id), (first, 1, talk.user.user_id));
+    // The agent's own device's, and nobody else's.
+    assert_eq!(content.ciphertexts.len(), 1);
+    assert_eq!(unseal(&content.ciphertexts[0].body), "first");
+    // It is held, not read, until it is answered; and what comes after it waits.
+    talk.socket.expect_delivered_through(1).await;
+    assert!(talk.sink.is_empty());
+    talk.answer(first, "one").await;
+    assert_eq!(talk.socket.expect_message().await.reply_to_message_id, Some(first));
+    talk.socket.expect_read_through(1).await;
+    assert_eq!(talk.sink.next().await.message.turn_id, second);
+    talk.answer(second, "two").await;
+    assert_eq!(talk.socket.expect_message().await.reply_to_message_id, Some(second));
+    assert!(talk.sink.is_empty());
+    talk.server.assert_log_is_private();
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_take_a_message_gets_it_again_under_the_same_name() {
+    let mut talk = Talk::begun().await;
+    talk.sink.answers(503, Vec::new());
+    let turn_id = talk.ask("are you there?").await;
+    let first = talk.sink.next().await;
+    let again = talk.sink.next().await;
+    assert_eq!(first.name(), again.name());
+    talk.sink.answers(202, Vec::new());
+    let taken = talk.sink.next().await;
+    assert_eq!((taken.name(), taken.message.turn_id), (first.name(), turn_id));
+    talk.answer(turn_id, "now I am").await;
+    assert_eq!(talk.socket.expect_message().await.reply_to_message_id, Some(turn_id));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let mut talk = Talk::begun().await;
+    let elsewhere = Sink::start().await;
+    talk.sink.answers(307, vec![("location", elsewhere.url())]);
+    talk.ask("go there").await;
+    talk.sink.next().await;
+    talk.sink.next().await;
+    assert!(elsewhere.is_empty());
+    // Nothing was wrong with it but the way.
+    talk.sink.answers(202, Vec::new());
+    talk.sink.next().await;
+    assert!(elsewhere.is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_that_was_gone_and_a_server_that_was_killed_lose_no_turn() {
+    let mut talk = Talk::begun().await;
+    let address = talk.sink.address();
+    drop(std::mem::replace(&mut talk.sink, Sink::start().await));
+    let turn_id = talk.ask("anybody?").await;
+    talk.server.kill_9();
+    talk.server.restart().await;
+    talk.sink = Sink::start_at(address).await;
+    assert_eq!(talk.sink.next().await.message.turn_id, turn_id);
+    // Killed again after the agent has taken it: it is told once more, under the same name, and has answered once.
+    talk.server.kill_9();
+    talk.server.restart().await;
+    assert_eq!(talk.sink.next().await.message.turn_id, turn_id);
+    talk.answer(turn_id, "here").await;
+    talk.answer(turn_id, "here, I said").await;
+    let conversation = talk.user.conversation_with(&talk.agent.device);
+    let log = talk.server.rest().whole_history(&talk.user, conversation).await;
+    assert_eq!(log.messages.len(), 2, "one question, one answer");
 }

@@ -2,11 +2,32 @@
 //!
 //! | file | noun |
 //! |---|---|
+//! | `router` | the parent of all agents' actors |
+//! | `actor` | the actor of one agent |
+//! | `lanes` | what is under way to one agent: each conversation a lane (pure) |
+//! | `breaker` | an agent that fails is left alone for a while (pure) |
+//! | `courier` | finds the next turn in the log, and takes it to the agent |
+//! | `sinks` | where agents take their messages: the port |
 //! | `turns` | answers on their way into conversations |
 //!
 //! A **turn** begins with a user's message to an agent and ends with the agent's answer. Its id is the message's; the
 //! answer's idempotency key follows from it, so that a turn has one answer however often the agent gives one (ONCE).
+//!
+//! **The log is the outbox.** What is owed to an agent is what was written to it and has no answer; how far it has come is
+//! its read cursor. So nothing is written beside the message itself, and nothing can be lost between the two (NOLOSS).
 
+mod actor;
+mod breaker;
+mod courier;
+mod lanes;
+mod router;
+mod sinks;
 mod turns;
 
+pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
+pub use breaker::Breaker;
+pub use courier::Courier;
+pub use lanes::{Lanes, Outcome, Start};
+pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
+pub use sinks::{Event, NoSinks, Posted, Sinks};
 pub use turns::{AnswerError, TurnAnswered, Turns};

@@ -45,6 +45,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use crate::agent::AgentIndex;
 use crate::metrics::{Invariant, Metrics};
 use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
@@ -83,6 +84,8 @@ pub struct ConversationServices {
     pub keys: Arc<dyn KeyDirectory>,
     /// Who is to hear of what happens.
     pub reach: Reach,
+    /// Which of them are programs.
+    pub agents: AgentIndex,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Numbers messages in time.
@@ -418,6 +421,7 @@ impl ConversationState {
             return;
         }
         self.services.reach.log_reaches(&self.members.audience(), self.conversation_id, last_sequence);
+        self.services.agents.log_reaches(self.members.participants(), self.conversation_id, last_sequence);
     }
 
     fn fan_out(&mut self, fresh: Vec<Arc<Message>>) {
@@ -427,6 +431,7 @@ impl ConversationState {
         self.services.writers.of(self.conversation_id).advance(moved);
         let fresh: Arc<[Arc<Message>]> = fresh.into();
         self.services.reach.show(&self.members.audience(), &fresh);
+        self.services.agents.stored(self.members.participants(), &fresh);
     }
 
     /// Another owner may have stored what somebody holds already. What cannot be looked up is made up for by the next

@@ -25,6 +25,10 @@ pub enum ActorKind {
     Listener,
     /// Says that this pod runs, and sees who else does.
     Membership,
+    /// Parent of all agents.
+    AgentRouter,
+    /// Takes turns to one agent.
+    Agent,
     /// Finds, starts and passivates conversations.
     ConversationDirectory,
     /// Owner and sequencer of one conversation.
@@ -46,6 +50,8 @@ impl ActorKind {
         Self::Registrar,
         Self::Herald,
         Self::Reception,
+        Self::AgentRouter,
+        Self::Agent,
         Self::ConversationDirectory,
         Self::Conversation,
         Self::Listener,

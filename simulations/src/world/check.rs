@@ -215,8 +215,8 @@ pub(crate) fn not_restored(figures: &KindFigures) -> Option<String> {
     let faults = ExitReason::ALL.iter().zip(figures.exits).filter(|(reason, _)| !reason.is_orderly());
     let faults: u64 = faults.map(|(_, count)| count).sum();
     let restarts = match kind {
-        // They serve one connection or conversation, and end with it.
-        ActorKind::Session | ActorKind::Conversation => return None,
+        // They serve one connection, conversation or agent, and end with it.
+        ActorKind::Session | ActorKind::Conversation | ActorKind::Agent => return None,
         ActorKind::Node => 0,
         _ => figures.restarts,
     };

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use colloquy_accounts::signing_key::SigningKey;
+use colloquy_actors::agent::{NoSinks, Sinks};
 use colloquy_actors::cluster::bridge::{BridgeOptions, Cookie};
 use colloquy_actors::cluster::{PROTOCOL, PodArguments};
 use colloquy_actors::metrics::Metrics;
@@ -136,7 +137,9 @@ impl Pod {
         let (set, metrics) = (self.set, Arc::clone(&self.metrics));
         let process = host.spawn(async move {
             let clock = Clock::that_can_be_set(start, set);
-            let parts = Parts { store, key, pod: Some(pod), clock, entropy, workers: Workers::InPlace };
+            let sinks: Arc<dyn Sinks> = Arc::new(NoSinks);
+            let parts =
+                Parts { store, key, pod: Some(pod), clock, entropy, workers: Workers::InPlace, sinks };
             // One that does not come up ends, and is started again.
             if let Ok(assembly) = assemble(&config(), parts).await {
                 metrics.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&assembly.metrics));

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::lists::Lists;
 use super::stage::{DEADLINE, conversation, identity_key, phone, pod, user};
+use crate::agent::AgentIndex;
 use crate::cluster::bridge::{Bridge, BridgeArguments, BridgeOptions, Cookie, LinkEvents, Links, Tcp};
 use crate::cluster::{
     Cluster, Ended, Forwarding, Neighbourhood, PROTOCOL, Reception, ReceptionActor, ReceptionArguments,
@@ -224,6 +225,7 @@ impl World {
             }));
         }
         let services = ConversationServices {
+            agents: AgentIndex::default(),
             writers,
             log,
             cursors,

@@ -1,0 +1,255 @@
+//! The actor of one agent: takes turns to it, those of each conversation in order.
+//!
+//! It holds nothing that the log does not hold too: what is owed is what was written to the agent and has no answer. A pod
+//! sees to the conversations that belong to it; started, it looks through all of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
+use colloquy_storage::ambient::Entropy;
+use colloquy_storage::model::agent::Agent;
+use colloquy_storage::model::cursor::CursorKind;
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::{Conversations, StoreResult};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::courier::Courier;
+use super::lanes::{Lanes, Outcome};
+use crate::metrics::{Metrics, TurnOutcome};
+use crate::supervision::{ActorKind, Letter, answered, befall, outcome};
+
+/// How often it is looked whether somebody has rested, or waited, for long enough.
+const TICK: Duration = Duration::from_millis(250);
+/// How often all of the agent's conversations are looked through for what was told nobody.
+const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+/// Conversations that are looked through at once.
+const LOOK_PAGE: usize = 256;
+/// How long reading and posting one turn may take, whatever either's own bound is.
+const CARRY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an agent's actor uses.
+#[derive(Clone)]
+pub struct AgentServices {
+    /// Takes turns to agents.
+    pub courier: Courier,
+    /// Which conversations an agent has.
+    pub directory: Arc<dyn Conversations>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Jitter.
+    pub entropy: Entropy,
+}
+
+/// What it is started with.
+pub struct AgentArguments {
+    /// Which agent.
+    pub agent: Arc<Agent>,
+    /// What it uses.
+    pub services: AgentServices,
+    /// It was told something that there was no room for.
+    pub missed: Arc<AtomicBool>,
+}
+
+/// What it is told.
+#[derive(Debug)]
+pub enum AgentMessage {
+    /// Messages were stored in a conversation of the agent, in order.
+    Stored(Arc<[Arc<Message>]>),
+    /// The log of one of its conversations reaches up to here.
+    LogReaches(ConversationId, u64),
+    /// It says something else of itself now.
+    Revised(Arc<Agent>),
+    /// Look through all of its conversations.
+    Look,
+    /// In these something is owed, or may be.
+    Owed(Vec<(ConversationId, u64)>),
+    /// All of them were looked through, or could not be.
+    Looked(bool),
+    /// A lane has come to this.
+    Carried(ConversationId, Outcome),
+    /// Time has passed.
+    Tick,
+}
+
+/// The actor.
+pub struct AgentActor;
+
+/// Its state.
+pub struct AgentState {
+    agent: Arc<Agent>,
+    services: AgentServices,
+    missed: Arc<AtomicBool>,
+    lanes: Lanes,
+    rng: StdRng,
+    /// A look is under way.
+    is_looking: bool,
+    look_at: Instant,
+}
+
+impl Actor for AgentActor {
+    type Msg = Letter<AgentMessage>;
+    type State = AgentState;
+    type Arguments = AgentArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: AgentArguments,
+    ) -> Result<AgentState, ActorProcessingErr> {
+        let AgentArguments { agent, services, missed } = arguments;
+        let (at_once, timeout) = limits_of(&agent);
+        myself.send_interval(TICK, || Letter::uncounted(AgentMessage::Tick));
+        Ok(AgentState {
+            lanes: Lanes::new(at_once, timeout),
+            rng: services.entropy.fork(),
+            agent,
+            services,
+            missed,
+            is_looking: false,
+            // A predecessor, or a pod that is gone, may have owed something.
+            look_at: Instant::now(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        letter: Self::Msg,
+        state: &mut AgentState,
+    ) -> Result<(), ActorProcessingErr> {
+        befall(&state.services.metrics, ActorKind::Agent).await;
+        let (message, _handling) = letter.open();
+        match message {
+            AgentMessage::Stored(messages) => state.stored(&messages),
+            AgentMessage::LogReaches(conversation_id, end) => state.lanes.noted(conversation_id, end),
+            AgentMessage::Revised(agent) => {
+                let (at_once, timeout) = limits_of(&agent);
+                state.lanes.revise(at_once, timeout);
+                state.agent = agent;
+            }
+            AgentMessage::Look => state.look_at = Instant::now(),
+            AgentMessage::Owed(owed) => {
+                owed.into_iter().for_each(|(conversation_id, end)| state.lanes.noted(conversation_id, end));
+            }
+            AgentMessage::Looked(is_done) => {
+                state.is_looking = false;
+                if !is_done {
+                    state.look_at = Instant::now() + TICK;
+                }
+            }
+            AgentMessage::Carried(conversation_id, outcome) => {
+                state.services.metrics.turn(match outcome {
+                    Outcome::Taken { .. } => TurnOutcome::Taken,
+                    Outcome::Failed { is_down: true, .. } => TurnOutcome::Failed,
+                    Outcome::Failed { is_down: false, .. } => TurnOutcome::Refused,
+                    Outcome::Unread => TurnOutcome::Unread,
+                    Outcome::Nothing { .. } | Outcome::NotOurs => TurnOutcome::Nothing,
+                });
+                let settled = state.lanes.ended(conversation_id, outcome, Instant::now(), &mut state.rng);
+                state.settled(conversation_id, settled);
+            }
+            AgentMessage::Tick => {
+                state.lanes.tick(Instant::now(), &mut state.rng);
+                if state.missed.swap(false, Ordering::SeqCst) {
+                    state.look_at = Instant::now();
+                }
+                state.look_if_due(&myself);
+            }
+        }
+        state.start(&myself);
+        Ok(())
+    }
+}
+
+impl AgentState {
+    fn stored(&mut self, messages: &[Arc<Message>]) {
+        for message in messages {
+            let conversation_id = message.conversation_id;
+            if message.sender_id != self.agent.user_id {
+                self.lanes.noted(conversation_id, message.sequence_number);
+            } else if let Some(turn_id) = answered_turn(message) {
+                let settled = self.lanes.answered(conversation_id, turn_id);
+                self.settled(conversation_id, settled);
+            }
+        }
+    }
+
+    /// A turn has its answer: everybody hears that the agent has read so far.
+    fn settled(&self, conversation_id: ConversationId, through: Option<u64>) {
+        let Some(through) = through else { return };
+        self.services.metrics.turn(TurnOutcome::Answered);
+        let (courier, agent) = (self.services.courier.clone(), self.agent.user_id);
+        // Lost, it is found again in the log.
+        tokio::spawn(async move { courier.settled(agent, conversation_id, through).await });
+    }
+
+    fn start(&mut self, myself: &ActorRef<Letter<AgentMessage>>) {
+        while let Some(start) = self.lanes.start(Instant::now()) {
+            let (courier, agent, myself) =
+                (self.services.courier.clone(), Arc::clone(&self.agent), myself.clone());
+            tokio::spawn(async move {
+                let carried = outcome(CARRY_PATIENCE, courier.carry(&agent, start)).await;
+                let carried = carried.unwrap_or(Outcome::Unread);
+                // One that has ended finds out anew.
+                let _ = myself.cast(Letter::uncounted(AgentMessage::Carried(start.conversation_id, carried)));
+            });
+        }
+    }
+
+    fn look_if_due(&mut self, myself: &ActorRef<Letter<AgentMessage>>) {
+        if self.is_looking || self.look_at > Instant::now() {
+            return;
+        }
+        self.is_looking = true;
+        self.look_at = Instant::now() + LOOK_INTERVAL;
+        let (services, agent, myself) = (self.services.clone(), Arc::clone(&self.agent), myself.clone());
+        tokio::spawn(async move {
+            let looked = look(&services, &agent, &myself).await;
+            let _ = myself.cast(Letter::uncounted(AgentMessage::Looked(looked.is_ok())));
+        });
+    }
+}
+
+/// Looks through all conversations of an agent for those that go on after what it has read.
+async fn look(
+    services: &AgentServices,
+    agent: &Agent,
+    myself: &ActorRef<Letter<AgentMessage>>,
+) -> StoreResult<()> {
+    let cursors = answered(services.courier.cursors.of_user(agent.user_id)).await?;
+    let read = cursors.into_iter().filter(|cursor| cursor.kind == CursorKind::Read);
+    let read: HashMap<ConversationId, u64> =
+        read.map(|cursor| (cursor.conversation_id, cursor.through)).collect();
+    let mut after = None;
+    loop {
+        let page = answered(services.directory.walk(agent.user_id, after, LOOK_PAGE)).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.conversation.conversation_id);
+        let place = |at: &colloquy_storage::model::conversation::ConversationAtEnd| {
+            (at.conversation.conversation_id, at.end.last_sequence)
+        };
+        let is_owed = |(conversation_id, end): &(ConversationId, u64)| {
+            *end > read.get(conversation_id).copied().unwrap_or(0)
+        };
+        let owed: Vec<_> = page.iter().map(place).filter(is_owed).collect();
+        if !owed.is_empty() && myself.cast(Letter::uncounted(AgentMessage::Owed(owed))).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The turn that a message of an agent answers.
+fn answered_turn(message: &Message) -> Option<MessageId> {
+    message.reply_to_message_id.filter(|turn_id| message.idempotency_key == IdempotencyKey::of_turn(*turn_id))
+}
+
+fn limits_of(agent: &Agent) -> (usize, Duration) {
+    let limits = agent.profile.limits;
+    let at_once = usize::try_from(limits.turns_at_once).unwrap_or(usize::MAX);
+    (at_once, Duration::from_millis(limits.turn_timeout_ms))
+}

@@ -1,0 +1,133 @@
+//! Finds the next turn of a conversation in its log, and takes it to the agent.
+
+use std::sync::Arc;
+
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, UserId};
+use colloquy_protocol::limits::WINDOW_MAX;
+use colloquy_protocol::window::SequenceWindow;
+use colloquy_storage::model::agent::Agent;
+use colloquy_storage::model::cursor::CursorKind;
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::{Cursors, MessageLog, StoreResult};
+
+use super::lanes::{Outcome, Start};
+use super::sinks::{Event, Posted, Sinks};
+use crate::cluster::Cluster;
+use crate::conversation::{Doorway, Moved};
+
+/// Messages read at once while the next turn is looked for ...
+const PAGE_MAX_MESSAGES: usize = 32;
+/// ... and bytes of weight.
+const PAGE_MAX_BYTES: usize = 1024 * 1024;
+
+/// What taking a turn to an agent needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Courier {
+    /// What was said.
+    pub log: Arc<dyn MessageLog>,
+    /// How far the agent has come: what it has read is settled.
+    pub cursors: Arc<dyn Cursors>,
+    /// The way to the conversation, to tell it.
+    pub doorway: Doorway,
+    /// Which conversations are other pods' to see to.
+    pub cluster: Option<Cluster>,
+    /// The way to the agent.
+    pub sinks: Arc<dyn Sinks>,
+}
+
+/// What is next in a conversation.
+enum Next {
+    Turn(Arc<Message>),
+    Nothing { through: u64 },
+}
+
+impl Courier {
+    /// Takes the next turn of a conversation to the agent, if there is one.
+    pub(super) async fn carry(&self, agent: &Agent, start: Start) -> Outcome {
+        let conversation_id = start.conversation_id;
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.elsewhere(conversation_id).is_some()) {
+            return Outcome::NotOurs;
+        }
+        let message = match self.next(agent.user_id, start).await {
+            Ok(Next::Turn(message)) => message,
+            Ok(Next::Nothing { through }) => {
+                // Its answers were found in the log: whoever was to note that has not lived to.
+                if start.settled.is_none_or(|settled| settled < through) {
+                    self.settled(agent.user_id, conversation_id, through).await;
+                }
+                return Outcome::Nothing { through };
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what an agent is to be told cannot be read");
+                return Outcome::Unread;
+            }
+        };
+        match self.sinks.post(&agent.profile.sink, &Event::of_message(agent, &message)).await {
+            Posted::Taken => {
+                self.delivered(agent.user_id, &message).await;
+                let (turn_id, sequence_number) = (message.message_id, message.sequence_number);
+                Outcome::Taken { turn_id, sequence_number }
+            }
+            Posted::Failed { retry_after } => Outcome::Failed { retry_after, is_down: true },
+            Posted::Refused { status } => {
+                tracing::warn!(agent = %agent.agent_id, status, "an agent does not want a message");
+                Outcome::Failed { retry_after: None, is_down: false }
+            }
+            Posted::Forbidden => {
+                tracing::warn!(agent = %agent.agent_id, "an agent's sink is on a host that agents.sink_hosts does not name");
+                Outcome::Failed { retry_after: None, is_down: true }
+            }
+        }
+    }
+
+    /// The agent has answered everything up to here.
+    pub(super) async fn settled(&self, agent: UserId, conversation_id: ConversationId, through: u64) {
+        let moved = Moved { kind: CursorKind::Read, through, message_ids: Vec::new() };
+        // Lost, it is found again in the log: the answer stands there.
+        let _ = self.doorway.advance(conversation_id, agent, true, moved).await;
+    }
+
+    /// The agent's devices hold everything up to here.
+    async fn delivered(&self, agent: UserId, message: &Message) {
+        let ciphertexts = message.content.ciphertexts.iter();
+        for device in ciphertexts.filter(|ciphertext| ciphertext.user_id == agent) {
+            let moved = Moved {
+                kind: CursorKind::Delivered(device.device_id.clone()),
+                through: message.sequence_number,
+                message_ids: vec![message.message_id],
+            };
+            // A receipt that is lost is a tick that is missing.
+            let _ = self.doorway.advance(message.conversation_id, agent, true, moved).await;
+        }
+    }
+
+    async fn next(&self, agent: UserId, start: Start) -> StoreResult<Next> {
+        let conversation_id = start.conversation_id;
+        let mut settled = match start.settled {
+            Some(settled) => settled,
+            None => self.read_through(agent, conversation_id).await?,
+        };
+        while let Ok(window) = SequenceWindow::new(settled + 1, settled + WINDOW_MAX) {
+            let page = self.log.read(conversation_id, window, PAGE_MAX_MESSAGES, PAGE_MAX_BYTES).await?;
+            let Some(last) = page.last().map(|message| message.sequence_number) else { break };
+            for message in page.iter().filter(|message| message.receiver_id == agent) {
+                let key = IdempotencyKey::of_turn(message.message_id);
+                let is_answered =
+                    page.iter().any(|other| other.sender_id == agent && other.idempotency_key == key)
+                        || self.log.find_by_key(agent, key).await?.is_some();
+                if !is_answered {
+                    return Ok(Next::Turn(Arc::clone(message)));
+                }
+            }
+            settled = last;
+        }
+        Ok(Next::Nothing { through: settled })
+    }
+
+    async fn read_through(&self, agent: UserId, conversation_id: ConversationId) -> StoreResult<u64> {
+        let cursors = self.cursors.of_conversation(conversation_id).await?;
+        let read =
+            cursors.into_iter().find(|cursor| cursor.user_id == agent && cursor.kind == CursorKind::Read);
+        Ok(read.map_or(0, |cursor| cursor.through))
+    }
+}

@@ -1,0 +1,444 @@
+//! What is under way to one agent: each conversation is a lane, one turn after the other; many lanes at once. Pure.
+//!
+//! ```text
+//! noted ──> waiting ──> posting ──> answering ──> (next turn) waiting, or nothing left: the lane is forgotten
+//!              ^           │ failed      │ no answer in time
+//!              └── resting <┴─────────────┘
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use colloquy_protocol::ids::{ConversationId, MessageId};
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::breaker::Breaker;
+
+/// Before a turn is tried again the first time; each time it is twice as long, less a random part (full jitter) ...
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// ... and at most this.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The longest that a sink may ask to be left alone for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// What an agent is given, and how much of it at once.
+#[derive(Debug)]
+pub struct Lanes {
+    at_once: usize,
+    timeout: Duration,
+    lanes: BTreeMap<ConversationId, Lane>,
+    ready: VecDeque<ConversationId>,
+    under_way: usize,
+    breaker: Breaker,
+}
+
+#[derive(Debug)]
+struct Lane {
+    /// The newest number known to be in the log.
+    end: u64,
+    /// Everything up to here is settled, if that is known.
+    settled: Option<u64>,
+    /// How often the turn has been tried in vain.
+    attempts: u32,
+    /// This turn's answer was stored before it was known that the agent has taken the turn.
+    early: Option<MessageId>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Posting,
+    Answering { turn_id: MessageId, sequence_number: u64, until: Instant },
+    Resting { until: Instant },
+}
+
+/// A lane whose next turn is to be found and posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which.
+    pub conversation_id: ConversationId,
+    /// Everything up to here is settled, if that is known.
+    pub settled: Option<u64>,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything up to here is settled, and nothing else was found.
+    Nothing {
+        /// Inclusive.
+        through: u64,
+    },
+    /// It is another pod's to do.
+    NotOurs,
+    /// The agent has taken it, and owes an answer.
+    Taken {
+        /// The turn.
+        turn_id: MessageId,
+        /// Its message's number.
+        sequence_number: u64,
+    },
+    /// The store did not say what is next.
+    Unread,
+    /// The agent did not take it.
+    Failed {
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+        /// The agent itself is in trouble, and not only with this turn.
+        is_down: bool,
+    },
+}
+
+impl Lanes {
+    /// Of an agent that takes so many turns at once, and has so long for each.
+    #[must_use]
+    pub fn new(at_once: usize, timeout: Duration) -> Self {
+        Self {
+            at_once: at_once.max(1),
+            timeout,
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            under_way: 0,
+            breaker: Breaker::default(),
+        }
+    }
+
+    /// From now on it takes so many at once, and has so long for each new one.
+    pub fn revise(&mut self, at_once: usize, timeout: Duration) {
+        (self.at_once, self.timeout) = (at_once.max(1), timeout);
+    }
+
+    /// A conversation's log reaches up to here.
+    pub fn noted(&mut self, conversation_id: ConversationId, end: u64) {
+        if let Some(lane) = self.lanes.get_mut(&conversation_id) {
+            lane.end = lane.end.max(end);
+            return;
+        }
+        let lane = Lane { end, settled: None, attempts: 0, early: None, state: State::Waiting };
+        self.lanes.insert(conversation_id, lane);
+        self.ready.push_back(conversation_id);
+    }
+
+    /// The next lane to start, if one may: each that is started has to [end](Self::ended).
+    pub fn start(&mut self, now: Instant) -> Option<Start> {
+        if self.under_way >= self.at_once || self.ready.is_empty() || !self.breaker.lets_through(now) {
+            return None;
+        }
+        let conversation_id = self.ready.pop_front()?;
+        let lane = self.lanes.get_mut(&conversation_id)?;
+        (lane.state, lane.early) = (State::Posting, None);
+        self.under_way += 1;
+        Some(Start { conversation_id, settled: lane.settled })
+    }
+
+    /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
+    pub fn ended(
+        &mut self,
+        conversation_id: ConversationId,
+        outcome: Outcome,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> Option<u64> {
+        let lane = self.lanes.get_mut(&conversation_id)?;
+        match outcome {
+            Outcome::Taken { turn_id, sequence_number } => {
+                self.breaker.succeeded();
+                lane.settled = lane.settled.max(Some(sequence_number.saturating_sub(1)));
+                lane.state = State::Answering { turn_id, sequence_number, until: now + self.timeout };
+                let early = lane.early.take()?;
+                return self.answered(conversation_id, early);
+            }
+            Outcome::Nothing { through } => {
+                self.breaker.unused(now);
+                lane.settled = lane.settled.max(Some(through));
+                lane.attempts = 0;
+                self.go_on(conversation_id);
+            }
+            Outcome::NotOurs => {
+                self.breaker.unused(now);
+                self.lanes.remove(&conversation_id);
+            }
+            Outcome::Unread => {
+                self.breaker.unused(now);
+                lane.rest(now, None, rng);
+            }
+            Outcome::Failed { retry_after, is_down } => {
+                if is_down {
+                    self.breaker.failed(now);
+                } else {
+                    self.breaker.succeeded();
+                }
+                lane.rest(now, retry_after, rng);
+            }
+        }
+        self.under_way = self.under_way.saturating_sub(1);
+        None
+    }
+
+    /// A turn has its answer. Says up to where the conversation is settled by it, if that is news.
+    pub fn answered(&mut self, conversation_id: ConversationId, answered: MessageId) -> Option<u64> {
+        let lane = self.lanes.get_mut(&conversation_id)?;
+        if lane.state == State::Posting {
+            lane.early = Some(answered);
+        }
+        let State::Answering { turn_id, sequence_number, .. } = lane.state else { return None };
+        if turn_id != answered {
+            return None;
+        }
+        lane.settled = lane.settled.max(Some(sequence_number));
+        lane.attempts = 0;
+        self.under_way = self.under_way.saturating_sub(1);
+        self.go_on(conversation_id);
+        Some(sequence_number)
+    }
+
+    /// Time has passed: who has rested goes on, and who has had no answer in time is asked again.
+    pub fn tick(&mut self, now: Instant, rng: &mut StdRng) {
+        for (conversation_id, lane) in &mut self.lanes {
+            match lane.state {
+                State::Resting { until } if until <= now => {
+                    lane.state = State::Waiting;
+                    self.ready.push_back(*conversation_id);
+                }
+                State::Answering { until, .. } if until <= now => {
+                    self.under_way = self.under_way.saturating_sub(1);
+                    lane.rest(now, None, rng);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When [`Self::tick`] has something to do, or a lane may start that may not now.
+    #[cfg(test)]
+    fn next_tick(&self) -> Option<Instant> {
+        let due = self.lanes.values().filter_map(|lane| match lane.state {
+            State::Resting { until } | State::Answering { until, .. } => Some(until),
+            State::Waiting | State::Posting => None,
+        });
+        let opens = self.breaker.opens_at().filter(|_| !self.ready.is_empty());
+        due.chain(opens).min()
+    }
+
+    /// Conversations in which something is to be done or under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Is the agent left alone, because it fails?
+    #[must_use]
+    pub fn is_left_alone(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    fn go_on(&mut self, conversation_id: ConversationId) {
+        let Some(lane) = self.lanes.get_mut(&conversation_id) else { return };
+        if lane.settled.is_some_and(|settled| settled >= lane.end) {
+            self.lanes.remove(&conversation_id);
+        } else {
+            lane.state = State::Waiting;
+            self.ready.push_back(conversation_id);
+        }
+    }
+}
+
+impl Lane {
+    fn rest(&mut self, now: Instant, retry_after: Option<Duration>, rng: &mut StdRng) {
+        let longest = BACKOFF_MIN.saturating_mul(1 << self.attempts.min(16)).min(BACKOFF_MAX);
+        self.attempts = self.attempts.saturating_add(1);
+        let wait = longest.mul_f64(rng.random_range(0.5..=1.0));
+        let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        self.state = State::Resting { until: now + wait.max(asked) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use uuid::Uuid;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn conversation(n: u128) -> ConversationId {
+        ConversationId(Uuid::from_u128(n))
+    }
+
+    fn turn(n: u128) -> MessageId {
+        MessageId(Uuid::from_u128(n))
+    }
+
+    fn taken(n: u128, sequence_number: u64) -> Outcome {
+        Outcome::Taken { turn_id: turn(n), sequence_number }
+    }
+
+    fn failed(is_down: bool) -> Outcome {
+        Outcome::Failed { retry_after: None, is_down }
+    }
+
+    struct Trial {
+        lanes: Lanes,
+        rng: StdRng,
+        now: Instant,
+    }
+
+    impl Trial {
+        fn of(at_once: usize) -> Self {
+            Self { lanes: Lanes::new(at_once, TIMEOUT), rng: StdRng::seed_from_u64(1), now: Instant::now() }
+        }
+
+        fn started(&mut self) -> Vec<u128> {
+            let mut started = Vec::new();
+            while let Some(start) = self.lanes.start(self.now) {
+                started.push(start.conversation_id.0.as_u128());
+            }
+            started
+        }
+
+        fn ended(&mut self, n: u128, outcome: Outcome) -> Option<u64> {
+            self.lanes.ended(conversation(n), outcome, self.now, &mut self.rng)
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            self.lanes.tick(self.now, &mut self.rng);
+        }
+    }
+
+    #[test]
+    fn conversations_go_side_by_side_up_to_the_bound_and_turns_of_one_after_each_other() {
+        let mut trial = Trial::of(2);
+        for n in 1..=3 {
+            trial.lanes.noted(conversation(n), 2);
+        }
+        assert_eq!(trial.started(), [1, 2]);
+        trial.ended(1, taken(10, 1));
+        trial.lanes.noted(conversation(1), 3);
+        assert_eq!(trial.started(), [] as [u128; 0], "a turn is under way until it is answered");
+        assert_eq!(trial.lanes.answered(conversation(1), turn(99)), None, "another turn's answer");
+        assert_eq!(trial.lanes.answered(conversation(1), turn(10)), Some(1));
+        assert_eq!(trial.lanes.answered(conversation(1), turn(10)), None, "once");
+        assert_eq!(trial.started(), [3], "whoever has waited longest");
+        trial.ended(2, Outcome::Nothing { through: 2 });
+        let start = trial.lanes.start(trial.now);
+        assert_eq!(start, Some(Start { conversation_id: conversation(1), settled: Some(1) }));
+    }
+
+    #[test]
+    fn an_agent_may_answer_before_it_has_said_that_it_has_taken_the_turn() {
+        let mut trial = Trial::of(1);
+        trial.lanes.noted(conversation(1), 1);
+        assert_eq!(trial.started(), [1]);
+        assert_eq!(trial.lanes.answered(conversation(1), turn(10)), None);
+        assert_eq!(trial.ended(1, taken(10, 1)), Some(1));
+        assert!(trial.lanes.is_empty());
+        trial.lanes.noted(conversation(1), 3);
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.answered(conversation(1), turn(10));
+        assert_eq!(trial.ended(1, taken(30, 3)), None, "that was another turn's");
+    }
+
+    #[test]
+    fn a_conversation_in_which_all_is_settled_is_forgotten() {
+        let mut trial = Trial::of(2);
+        trial.lanes.noted(conversation(1), 2);
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.noted(conversation(1), 5);
+        trial.ended(1, Outcome::Nothing { through: 2 });
+        assert_eq!(trial.started(), [1], "more has come meanwhile");
+        trial.ended(1, Outcome::Nothing { through: 5 });
+        assert!(trial.lanes.is_empty());
+        assert_eq!(trial.lanes.next_tick(), None);
+    }
+
+    #[test]
+    fn a_turn_without_an_answer_is_asked_again() {
+        let mut trial = Trial::of(1);
+        trial.lanes.noted(conversation(1), 1);
+        trial.lanes.noted(conversation(2), 1);
+        assert_eq!(trial.started(), [1]);
+        trial.ended(1, taken(10, 1));
+        assert_eq!(trial.lanes.next_tick(), Some(trial.now + TIMEOUT));
+        trial.pass(TIMEOUT);
+        assert_eq!(trial.started(), [2], "the other goes first");
+        trial.ended(2, taken(20, 1));
+        trial.pass(BACKOFF_MAX);
+        assert_eq!(trial.started(), [1]);
+        trial.ended(1, taken(10, 1));
+        // An answer to the first try is one to the second.
+        assert_eq!(trial.lanes.answered(conversation(1), turn(10)), Some(1));
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_later_and_later() {
+        let mut trial = Trial::of(1);
+        trial.lanes.noted(conversation(1), 1);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(trial.started(), [1]);
+            trial.ended(1, failed(false));
+            assert_eq!(trial.started(), [] as [u128; 0]);
+            let wait = trial.lanes.next_tick().unwrap() - trial.now;
+            waits.push(wait);
+            trial.pass(wait);
+        }
+        assert!(waits.iter().all(|wait| (BACKOFF_MIN / 2..=BACKOFF_MAX).contains(wait)), "{waits:?}");
+        assert!(waits[9] > 10 * waits[0], "{waits:?}");
+    }
+
+    #[test]
+    fn a_sink_that_asks_to_be_left_alone_is_up_to_a_bound() {
+        let mut trial = Trial::of(1);
+        trial.lanes.noted(conversation(1), 1);
+        for (asked, given) in [(120, 120), (1_000_000, RETRY_AFTER_MAX.as_secs())] {
+            assert_eq!(trial.started(), [1]);
+            let retry_after = Some(Duration::from_secs(asked));
+            trial.ended(1, Outcome::Failed { retry_after, is_down: false });
+            let wait = trial.lanes.next_tick().unwrap() - trial.now;
+            assert_eq!(wait.as_secs(), given);
+            trial.pass(wait);
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_down_is_asked_for_one_conversation_until_it_answers() {
+        let mut trial = Trial::of(8);
+        for n in 1..=8 {
+            trial.lanes.noted(conversation(n), 1);
+        }
+        for n in trial.started() {
+            trial.ended(n, failed(true));
+        }
+        assert!(trial.lanes.is_left_alone());
+        trial.pass(BACKOFF_MAX);
+        let tried = trial.started();
+        assert_eq!(tried.len(), 1, "one at a time");
+        trial.ended(tried[0], taken(1, 1));
+        assert_eq!(trial.started().len(), 7);
+    }
+
+    #[test]
+    fn what_is_not_ours_and_what_cannot_be_read_leaves_no_trace_in_the_breaker() {
+        let mut trial = Trial::of(1);
+        trial.lanes.noted(conversation(1), 1);
+        for _ in 0..20 {
+            assert_eq!(trial.started(), [1]);
+            trial.ended(1, Outcome::Unread);
+            trial.pass(BACKOFF_MAX);
+        }
+        assert!(!trial.lanes.is_left_alone());
+        assert_eq!(trial.started(), [1]);
+        trial.ended(1, Outcome::NotOurs);
+        assert!(trial.lanes.is_empty());
+    }
+}

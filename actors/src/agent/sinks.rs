@@ -1,0 +1,101 @@
+//! Where agents take their messages: the port, which the composition root puts an HTTP client behind.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::event::{AGENT_MESSAGE, AgentMessage};
+use colloquy_protocol::ids::ConversationId;
+use colloquy_storage::model::agent::Agent;
+use colloquy_storage::model::message::Message;
+
+/// A CloudEvent on its way to an agent. `source` and `id` are the same for every try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What it is: see [`colloquy_protocol::event`].
+    pub kind: &'static str,
+    /// Unique among those of its source: the turn's id.
+    pub id: String,
+    /// Which conversation it comes from.
+    pub source: String,
+    /// The conversation: events of one are delivered in order.
+    pub conversation_id: ConversationId,
+    /// The agent.
+    pub agent_id: AgentId,
+    /// When what it tells of happened.
+    pub time: UnixMillis,
+    /// JSON.
+    pub data: Bytes,
+}
+
+impl Event {
+    /// Says that a message was written to an agent. Holds the ciphertexts for the agent's devices only (E2EE, AUTHZ).
+    ///
+    /// # Panics
+    /// Never: plain data is JSON.
+    #[must_use]
+    pub fn of_message(agent: &Agent, message: &Message) -> Self {
+        let mut content = message.content.clone();
+        content.ciphertexts.retain(|ciphertext| ciphertext.user_id == agent.user_id);
+        let data = AgentMessage {
+            turn_id: message.message_id,
+            conversation_id: message.conversation_id,
+            sequence_number: message.sequence_number,
+            agent_id: agent.agent_id.clone(),
+            sender_id: message.sender_id,
+            sender_device_id: message.sender_device_id.clone(),
+            r#type: message.r#type,
+            content,
+            reply_to_message_id: message.reply_to_message_id,
+            timestamp: message.created_at,
+        };
+        Self {
+            kind: AGENT_MESSAGE,
+            id: message.message_id.to_string(),
+            source: format!("/conversations/{}", message.conversation_id),
+            conversation_id: message.conversation_id,
+            agent_id: agent.agent_id.clone(),
+            time: message.created_at,
+            data: serde_json::to_vec(&data).expect("plain data is json").into(),
+        }
+    }
+}
+
+/// What a sink has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// It has taken the event.
+    Taken,
+    /// It does not want this event: a status of 4xx that says so.
+    Refused {
+        /// The status.
+        status: u16,
+    },
+    /// It could not take it now, or nothing was heard of it.
+    Failed {
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It may not be posted there: the installation does not allow the host.
+    Forbidden,
+}
+
+/// Posts events to sinks.
+#[async_trait]
+pub trait Sinks: Send + Sync + 'static {
+    /// Posts one event, once, without following redirects. Answers within a bound of its own.
+    async fn post(&self, sink: &str, event: &Event) -> Posted;
+}
+
+/// Takes nothing: for nodes without agents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSinks;
+
+#[async_trait]
+impl Sinks for NoSinks {
+    async fn post(&self, _: &str, _: &Event) -> Posted {
+        Posted::Forbidden
+    }
+}

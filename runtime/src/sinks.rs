@@ -1,0 +1,178 @@
+//! Posts events to agents' sinks over HTTP, as CloudEvents 1.0 in binary mode.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cloudevents::{EventBuilder, EventBuilderV10};
+use colloquy_accounts::sink::SinkHosts;
+use colloquy_actors::agent::{Event, Posted, Sinks};
+use colloquy_protocol::event::{AGENT_EXTENSION, CONVERSATION_EXTENSION};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+
+/// How long a sink has to take an event, from connecting to its status. It answers the message later, by an event of its own.
+const POST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections to one host that are kept while nothing is posted.
+const IDLE_PER_HOST_MAX: usize = 32;
+
+/// The sinks that the installation allows.
+pub struct HttpSinks {
+    http: reqwest::Client,
+    hosts: SinkHosts,
+}
+
+impl HttpSinks {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// If the machine has no means to encrypt.
+    pub fn new(hosts: SinkHosts) -> reqwest::Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(POST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            // A redirect may lead behind the firewall.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Self { http, hosts })
+    }
+}
+
+#[async_trait]
+impl Sinks for HttpSinks {
+    async fn post(&self, sink: &str, event: &Event) -> Posted {
+        // Again at every post: what is allowed may have changed since the agent was registered.
+        let Ok(url) = self.hosts.check(sink) else { return Posted::Forbidden };
+        let Some(request) = request(url, event) else { return Posted::Failed { retry_after: None } };
+        match self.http.execute(request).await {
+            Ok(response) => judged(response.status(), response.headers()),
+            Err(error) => {
+                tracing::debug!(error = %error.without_url(), "a sink cannot be reached");
+                Posted::Failed { retry_after: None }
+            }
+        }
+    }
+}
+
+fn request(sink: Url, event: &Event) -> Option<reqwest::Request> {
+    let built = EventBuilderV10::new()
+        .id(event.id.as_str())
+        .source(event.source.as_str())
+        .ty(event.kind)
+        .time(date(event.time)?)
+        .extension(CONVERSATION_EXTENSION, event.conversation_id.to_string())
+        .extension(AGENT_EXTENSION, event.agent_id.to_string())
+        .extension("traceparent", trace_parent(event))
+        .data("application/json", event.data.to_vec())
+        .build()
+        .ok()?;
+    let message: http::Request<Option<Vec<u8>>> = built.try_into().ok()?;
+    let (parts, body) = message.into_parts();
+    let mut request = reqwest::Request::new(reqwest::Method::POST, sink);
+    for (name, value) in &parts.headers {
+        // The library writes the content type as an attribute of its own.
+        let name = if name == "ce-datacontenttype" { http::header::CONTENT_TYPE } else { name.clone() };
+        request.headers_mut().insert(name, value.clone());
+    }
+    if let Some(parent) = parts.headers.get("ce-traceparent") {
+        request.headers_mut().insert("traceparent", parent.clone());
+    }
+    *request.body_mut() = body.map(Into::into);
+    Some(request)
+}
+
+fn date(millis: u64) -> Option<chrono::DateTime<chrono::Utc>> {
+    chrono::DateTime::from_timestamp_millis(i64::try_from(millis).ok()?)
+}
+
+/// A trace for each conversation, and in it a parent for each turn, the same for every try (W3C Trace Context, level 1).
+fn trace_parent(event: &Event) -> String {
+    let (_, low) = event.id.parse::<uuid::Uuid>().unwrap_or_default().as_u64_pair();
+    format!("00-{}-{:016x}-01", event.conversation_id.0.simple(), low.max(1))
+}
+
+/// What a status means, by Knative's data-plane specification: what is retryable is tried again, what is 4xx otherwise is
+/// not wanted.
+fn judged(status: StatusCode, headers: &HeaderMap) -> Posted {
+    if status.is_success() {
+        return Posted::Taken;
+    }
+    let is_retryable = status.is_server_error() || matches!(status.as_u16(), 404 | 408 | 409 | 425 | 429);
+    if is_retryable || status.is_redirection() || status.is_informational() {
+        return Posted::Failed { retry_after: retry_after(headers) };
+    }
+    Posted::Refused { status: status.as_u16() }
+}
+
+/// Seconds only: a date would have to be compared with a clock that may be set differently.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use colloquy_protocol::agent::AgentId;
+    use colloquy_protocol::ids::ConversationId;
+
+    const TURN: &str = "01890a5d-ac96-774b-8cce-b302099a8057";
+
+    fn event() -> Event {
+        Event {
+            kind: "agent.message",
+            id: TURN.to_owned(),
+            source: "/conversations/x".to_owned(),
+            conversation_id: ConversationId(uuid::Uuid::from_u128(7)),
+            agent_id: AgentId::new("agent-bruno").unwrap(),
+            time: 1_800_000_000_123,
+            data: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn an_event_goes_out_in_binary_mode_and_every_try_is_the_same() {
+        let sink: Url = "http://127.0.0.1:9000/x".parse().unwrap();
+        let sent = request(sink.clone(), &event()).unwrap();
+        let header = |name: &str| sent.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!((sent.method(), sent.url()), (&reqwest::Method::POST, &sink));
+        assert_eq!(header("ce-specversion"), "1.0");
+        assert_eq!((header("ce-id"), header("ce-type")), (TURN.into(), "agent.message".into()));
+        assert_eq!(
+            (header("ce-source"), header("ce-agentid")),
+            ("/conversations/x".into(), "agent-bruno".into())
+        );
+        assert!(header("ce-time").starts_with("2027-01-15T08:00:00.123"), "{}", header("ce-time"));
+        assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("traceparent"), "00-00000000000000000000000000000007-8cceb302099a8057-01");
+        assert_eq!(sent.body().unwrap().as_bytes().unwrap(), b"{}");
+        assert_eq!(request(sink, &event()).unwrap().headers(), sent.headers());
+    }
+
+    #[test]
+    fn what_a_status_means() {
+        let judge = |status: u16| judged(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
+        for taken in [200, 202, 204] {
+            assert_eq!(judge(taken), Posted::Taken);
+        }
+        for failed in [302, 307, 404, 408, 409, 425, 429, 500, 503] {
+            assert_eq!(judge(failed), Posted::Failed { retry_after: None }, "{failed}");
+        }
+        for status in [400, 401, 410, 413, 415, 422] {
+            assert_eq!(judge(status), Posted::Refused { status });
+        }
+        let headers: HeaderMap = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
+        let retry_after = Some(Duration::from_secs(7));
+        assert_eq!(judged(StatusCode::TOO_MANY_REQUESTS, &headers), Posted::Failed { retry_after });
+    }
+
+    #[tokio::test]
+    async fn nothing_is_posted_to_a_host_that_is_not_allowed() {
+        let sinks = HttpSinks::new(SinkHosts::parse(&["127.0.0.1"]).unwrap()).unwrap();
+        assert_eq!(sinks.post("http://169.254.169.254/latest", &event()).await, Posted::Forbidden);
+        assert_eq!(sinks.post("no url", &event()).await, Posted::Forbidden);
+    }
+}

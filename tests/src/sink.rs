@@ -1,0 +1,145 @@
+//! An agent's sink: an HTTP server that takes CloudEvents, and answers what the test says.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use colloquy_protocol::event::AgentMessage;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderMap;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::DEADLINE;
+
+/// Events that may wait for the test.
+const WAITING_MAX: usize = 4096;
+
+/// An event as it came.
+#[derive(Debug)]
+pub struct Received {
+    /// All headers, those of the event among them.
+    pub headers: HeaderMap,
+    /// The event's data.
+    pub message: AgentMessage,
+}
+
+impl Received {
+    /// One header's text; empty if it is not there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> String {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    }
+
+    /// What names the event: the same for every try.
+    #[must_use]
+    pub fn name(&self) -> (String, String) {
+        (self.header("ce-source"), self.header("ce-id"))
+    }
+}
+
+/// How events are answered: a status and headers.
+type Manner = Arc<Mutex<(u16, Vec<(&'static str, String)>)>>;
+
+/// The server. Dropping it closes the port.
+pub struct Sink {
+    address: SocketAddr,
+    received: mpsc::Receiver<Received>,
+    manner: Manner,
+    task: JoinHandle<()>,
+}
+
+impl Sink {
+    /// Starts one that takes everything.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be bound");
+        Self::on(listener)
+    }
+
+    /// As [`Self::start`], where one was before.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::on(TcpListener::bind(address).await.expect("the port is free again"))
+    }
+
+    fn on(listener: TcpListener) -> Self {
+        let address = listener.local_addr().expect("a listener has an address");
+        let (sender, received) = mpsc::channel(WAITING_MAX);
+        let manner: Manner = Arc::new(Mutex::new((202, Vec::new())));
+        let task = tokio::spawn(serve(listener, sender, Arc::clone(&manner)));
+        Self { address, received, manner, task }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its address as an agent's profile has it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/events", self.address)
+    }
+
+    /// From now on it answers so.
+    pub fn answers(&self, status: u16, headers: Vec<(&'static str, String)>) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = (status, headers);
+    }
+
+    /// The next event.
+    pub async fn next(&mut self) -> Received {
+        let next = timeout(DEADLINE, self.received.recv()).await;
+        next.expect("an event comes").expect("the sink runs")
+    }
+
+    /// Has nothing else come?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, received: mpsc::Sender<Received>, manner: Manner) {
+    // Connections end with it.
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (received, manner) = (received.clone(), Arc::clone(&manner));
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(request, received.clone(), Arc::clone(&manner)));
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    received: mpsc::Sender<Received>,
+    manner: Manner,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    if let Ok(message) = serde_json::from_slice(&body) {
+        let _ = received.send(Received { headers: parts.headers, message }).await;
+    }
+    let (status, headers) = manner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    Ok(response.body(Full::default()).expect("a test's headers are headers"))
+}
