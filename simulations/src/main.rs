@@ -14,6 +14,7 @@
 //! | [`crowd`] | many devices with a socket each, which they do little with |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
 //! | [`storm`] | sockets that are all cut off and all come back at once |
+//! | [`turns`] | people who ask agents and wait for the answer |
 //! | [`rolling`] | every pod of three restarted under traffic: what is lost, and how long clients wait |
 //! | [`traffic`] | one socket of a pair: sends, acknowledges, notes latencies |
 //! | [`tally`] | what was counted and timed |
@@ -49,6 +50,7 @@ mod tally;
 mod target;
 mod template;
 mod traffic;
+mod turns;
 mod world;
 
 use std::process::ExitCode;
@@ -82,6 +84,8 @@ enum Command {
     Idle(idle::IdleOptions),
     /// Sockets that are all cut off and all come back at once.
     Storm(storm::StormOptions),
+    /// People who ask agents and wait for the answer.
+    Turns(turns::TurnsOptions),
     /// Three pods under steady traffic, each restarted in turn.
     Rolling(rolling::RollingOptions),
 }
@@ -96,6 +100,7 @@ async fn main() -> ExitCode {
         Command::Load(options) => Box::pin(load::run(options)).await,
         Command::Idle(options) => Box::pin(idle::run(options)).await,
         Command::Storm(options) => Box::pin(storm::run(options)).await,
+        Command::Turns(options) => Box::pin(turns::run(options)).await,
         Command::Rolling(options) => Box::pin(rolling::run(options)).await,
     };
     match measured {

@@ -67,7 +67,7 @@ pub(crate) fn row(name: &str, value: impl std::fmt::Display) {
     println!("  {name:<28} {value}");
 }
 
-fn latency(name: &str, latency: &Latency) {
+pub(crate) fn latency(name: &str, latency: &Latency) {
     let Latency { p50_ms, p95_ms, p99_ms, p999_ms, max_ms } = latency;
     row(
         name,

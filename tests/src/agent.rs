@@ -67,8 +67,13 @@ impl Agent {
 
     /// Posts an event in structured mode.
     pub async fn post(&self, server: &Server, event: &Value) -> Answer {
+        self.post_over(&server.rest(), event).await
+    }
+
+    /// The same over connections that are there already.
+    pub async fn post_over(&self, rest: &Rest, event: &Value) -> Answer {
         let token = Some(self.device.tokens.access_token.as_str());
         let headers = [("content-type", "application/cloudevents+json")];
-        server.rest().post_text("/events", token, &headers, event.to_string()).await
+        rest.post_text("/events", token, &headers, event.to_string()).await
     }
 }

@@ -94,8 +94,12 @@ impl Sink {
 
     /// The next event.
     pub async fn next(&mut self) -> Received {
-        let next = timeout(DEADLINE, self.received.recv()).await;
-        next.expect("an event comes").expect("the sink runs")
+        timeout(DEADLINE, self.wait()).await.expect("an event comes")
+    }
+
+    /// The same, however long it takes.
+    pub async fn wait(&mut self) -> Received {
+        self.received.recv().await.expect("the sink runs")
     }
 
     /// Has nothing else come?
