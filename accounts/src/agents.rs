@@ -75,15 +75,6 @@ pub enum AgentError {
     Store(#[from] StoreError),
 }
 
-impl From<RevokeError> for AgentError {
-    fn from(error: RevokeError) -> Self {
-        match error {
-            RevokeError::Unknown => Self::Unknown,
-            RevokeError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
 /// What [`Agents`] works with.
 pub struct AgentsParts {
     /// Which agents there are.
@@ -195,19 +186,16 @@ impl Agents {
     ) -> Result<Agent, AgentError> {
         let profile = parse_agent_profile(profile, &self.0.sink_hosts)?;
         let name = profile.name.clone();
-        match self.0.agents.revise(agent_id, revision, profile.clone(), self.0.clock.now()).await? {
-            Revised::Changed(agent) => {
-                self.rename(&agent, name).await?;
-                Ok(agent)
-            }
+        let now = self.0.clock.now();
+        let agent = match self.0.agents.revise(agent_id, revision, profile.clone(), now).await? {
+            Revised::Changed(agent) => agent,
             // A retry of a change whose answer was lost: what it was to do is done again.
-            Revised::Stale(agent) if agent.revision == revision + 1 && agent.profile == profile => {
-                self.rename(&agent, name).await?;
-                Ok(agent)
-            }
-            Revised::Stale(_) => Err(AgentError::Stale),
-            Revised::Unknown => Err(AgentError::Unknown),
-        }
+            Revised::Stale(agent) if agent.revision == revision + 1 && agent.profile == profile => agent,
+            Revised::Stale(_) => return Err(AgentError::Stale),
+            Revised::Unknown => return Err(AgentError::Unknown),
+        };
+        self.rename(&agent, name).await?;
+        Ok(agent)
     }
 
     /// Gives an agent another key. The one before it, and every log-in made with it, is over when this returns.
@@ -265,7 +253,7 @@ impl Agents {
             match self.0.logins.revoke(user_id, login.login_id).await {
                 // Somebody else has revoked it: as good.
                 Ok(()) | Err(RevokeError::Unknown) => {}
-                Err(error) => return Err(error.into()),
+                Err(RevokeError::Store(error)) => return Err(error.into()),
             }
         }
         Ok(())

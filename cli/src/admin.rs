@@ -228,5 +228,6 @@ fn read_profile(path: &Path) -> Result<AgentProfile, String> {
 fn line(agent: &RegisteredAgent) -> String {
     let RegisteredAgent { agent_id, revision, profile, .. } = agent;
     let AgentProfile { name, version, sink, .. } = profile;
+    let agent_id = agent_id.as_str();
     format!("{agent_id:<24} {name:<24} version {version:<10} revision {revision:<4} {sink}")
 }

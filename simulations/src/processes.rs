@@ -246,7 +246,7 @@ impl Trial {
         for ill in rest.into_iter().chain(pods) {
             self.mend(ill).await;
         }
-        println!("{:>7.1} s  everything is whole", self.began.elapsed().as_secs_f64());
+        println!("{:>7.1} s  everything is whole", self.seconds());
         self.cluster.links().await;
     }
 

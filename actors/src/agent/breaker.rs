@@ -59,8 +59,8 @@ impl Breaker {
     }
 
     /// Is it left alone?
-    #[must_use]
-    pub fn is_open(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
         !matches!(self.state, State::Closed(_))
     }
 

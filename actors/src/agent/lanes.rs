@@ -223,21 +223,15 @@ impl Lanes {
         due.chain(opens).min()
     }
 
-    /// Conversations in which something is to be done or under way.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lanes.len()
-    }
-
-    /// Is there none?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    /// Is nothing to be done or under way in any conversation?
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
     /// Is the agent left alone, because it fails?
-    #[must_use]
-    pub fn is_left_alone(&self) -> bool {
+    #[cfg(test)]
+    fn is_left_alone(&self) -> bool {
         self.breaker.is_open()
     }
 
