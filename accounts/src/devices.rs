@@ -251,8 +251,13 @@ impl Devices {
         if list.version == 0 {
             self.check_user(user_id).await?;
         }
-        let devices = list.devices.into_iter().map(view).collect();
-        Ok(DeviceList { user_id, version: list.version, devices })
+        let views = |devices: Vec<Device>| devices.into_iter().map(view).collect();
+        Ok(DeviceList {
+            user_id,
+            version: list.version,
+            devices: views(list.devices),
+            former: views(list.former),
+        })
     }
 
     /// Takes one key from each of a user's devices, to open sessions with them.

@@ -13,6 +13,9 @@ pub const DEVICE_ID_MAX_BYTES: usize = 64;
 pub const CLIENT_MESSAGE_ID_MAX_BYTES: usize = 128;
 /// Most devices one user may have. One more is refused with `too_many_devices`.
 pub const DEVICES_PER_USER_MAX: usize = 16;
+/// Removed devices that a device list still names, the newest: what they wrote must stay readable for who has never met
+/// them.
+pub const FORMER_DEVICES_PER_USER_MAX: usize = 16;
 /// Most ciphertexts in one envelope: every device of both sides of a 1:1 conversation.
 pub const CIPHERTEXTS_MAX: usize = 2 * DEVICES_PER_USER_MAX;
 /// Longest ciphertext for one device, bytes of base64.

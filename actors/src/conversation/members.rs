@@ -48,7 +48,9 @@ impl Members {
     }
 
     /// Takes in a participant's device list. An older version than the one known changes nothing.
-    pub fn load(&mut self, list: DeviceList) {
+    pub fn load(&mut self, mut list: DeviceList) {
+        // Nothing is written to them; a list is held for each conversation of its user.
+        list.former = Vec::new();
         let known = self.lists.get(&list.user_id).map(|known| known.version);
         if known.is_none_or(|version| version < list.version) {
             self.expected.clear();

@@ -1,5 +1,7 @@
 //! Looking at conversations, history, users and safety numbers: what a person sees.
 
+use std::collections::HashSet;
+
 use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::UserCard;
 
@@ -7,11 +9,11 @@ use super::{Client, ClientError};
 use crate::api::Api;
 use crate::api::accounts::UserQuery;
 use crate::connection::dispatch;
-use crate::crypto::SafetyNumber;
 use crate::crypto::safety_number::DeviceFingerprint;
+use crate::crypto::{PeerDevice, SafetyNumber};
 use crate::event::Event;
 use crate::message::{ConversationSummary, Message};
-use crate::store::{StoreError, Transaction};
+use crate::store::StoreError;
 
 /// Messages looked through for the newest one that can be shown.
 const LAST_MESSAGE_SCAN_MAX: usize = 16;
@@ -125,14 +127,18 @@ impl Client {
         Ok(self.call(remove).await?)
     }
 
-    /// The safety number of this user and another, of the devices both have now.
+    /// The safety number of this user and another: of the devices both have now, and of the former ones that the
+    /// server still names. Those are read too, so one that the server made up must show.
     ///
     /// # Errors
     /// [`crate::ApiError`] if the device lists cannot be fetched; [`ClientError::LoggedOut`].
     pub async fn safety_number(&self, user: UserId) -> Result<SafetyNumber, ClientError> {
         let own = self.own()?;
+        let mut counted = HashSet::new();
         for id in [own.user_id, user] {
             let list = self.call(|api, token| async move { api.devices(&token, id).await }).await?;
+            let named = list.devices.iter().chain(&list.former).map(|device| (id, device.device_id.clone()));
+            counted.extend(named);
             let now = self.shared().clock.now();
             let changes = self
                 .shared()
@@ -146,17 +152,20 @@ impl Client {
         self.shared().store.read(|tx| {
             let account = tx.account()?.ok_or(ClientError::LoggedOut)?;
             let keys = account.identity_keys();
-            let mut ours = fingerprints(tx, own.user_id)?;
+            let fingerprints = |user| -> Result<Vec<DeviceFingerprint>, StoreError> {
+                let is_counted =
+                    |peer: &PeerDevice| counted.contains(&(user, peer.address().device_id.clone()));
+                Ok(tx
+                    .peers(user)?
+                    .iter()
+                    .filter(|peer| is_counted(peer))
+                    .map(DeviceFingerprint::of)
+                    .collect())
+            };
+            let mut ours = fingerprints(own.user_id)?;
             ours.push(DeviceFingerprint { identity_key: keys.curve25519, signing_key: keys.ed25519 });
-            let theirs = fingerprints(tx, user)?;
+            let theirs = fingerprints(user)?;
             Ok(SafetyNumber::between((own.user_id, &ours), (user, &theirs)))
         })
     }
-}
-
-fn fingerprints(tx: &Transaction<'_>, user: UserId) -> Result<Vec<DeviceFingerprint>, StoreError> {
-    let current = tx.peers(user)?.into_iter().filter(|peer| !peer.is_removed());
-    Ok(current
-        .map(|peer| DeviceFingerprint { identity_key: peer.identity_key(), signing_key: peer.signing_key() })
-        .collect())
 }

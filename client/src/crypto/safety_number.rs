@@ -11,6 +11,8 @@ use colloquy_protocol::ids::UserId;
 use sha2::{Digest, Sha512};
 use vodozemac::{Curve25519PublicKey, Ed25519PublicKey};
 
+use super::peer::PeerDevice;
+
 /// Rounds of SHA-512 per user: about 2^12.3 times the work of one hash for whoever looks for a collision.
 pub const ITERATIONS: u32 = 5200;
 /// Digits of one user's half.
@@ -29,6 +31,14 @@ pub struct DeviceFingerprint {
     pub identity_key: Curve25519PublicKey,
     /// The Ed25519 signing key.
     pub signing_key: Ed25519PublicKey,
+}
+
+impl DeviceFingerprint {
+    /// The pinned keys of another device.
+    #[must_use]
+    pub fn of(peer: &PeerDevice) -> Self {
+        Self { identity_key: peer.identity_key(), signing_key: peer.signing_key() }
+    }
 }
 
 impl SafetyNumber {

@@ -381,6 +381,7 @@ fn a_change_of_known_devices_is_told_and_the_first_sight_is_not() {
         user_id: user(2),
         version: 1,
         devices: devices.iter().map(|party| party.published.clone()).collect(),
+        former: Vec::new(),
     };
     let own = alice.account.address();
     let first = reconcile(Vec::new(), &list(&[&bob]), own, true);
@@ -400,7 +401,7 @@ fn a_change_of_known_devices_is_told_and_the_first_sight_is_not() {
     assert!(fifth.changes.is_empty(), "a removal is told once");
     let mut forged = tablet.published.clone();
     forged.signing_key = alice.published.signing_key.clone();
-    let forged = DeviceList { user_id: user(2), version: 2, devices: vec![forged] };
+    let forged = DeviceList { user_id: user(2), version: 2, devices: vec![forged], former: Vec::new() };
     assert_eq!(reconcile(Vec::new(), &forged, own, true).untrusted, vec![tablet.published.device_id]);
 }
 
@@ -412,6 +413,7 @@ fn the_first_other_device_of_a_user_who_had_none_is_told() {
         user_id: user(1),
         version: 1,
         devices: devices.iter().map(|party| party.published.clone()).collect(),
+        former: Vec::new(),
     };
     let own = alice.account.address();
     let alone = reconcile(Vec::new(), &list(&[&alice]), own, true);
@@ -427,6 +429,34 @@ fn a_removed_device_can_still_be_read_and_is_never_written_to() {
     bob.peers.get_mut(alice.account.address()).unwrap().set_removed(true);
     assert!(bob.receive(&alice, &sealed).is_ok());
     assert!(bob.peers[alice.account.address()].is_removed());
+}
+
+#[test]
+fn a_device_that_was_removed_before_it_was_met_is_told_once_and_with_other_keys_again() {
+    let (alice, bob) = pair();
+    let (gone, forged) = (Party::new(2, "gone"), Party::new(2, "forged"));
+    let mut unsigned = forged.published.clone();
+    unsigned.signing_key = alice.published.signing_key.clone();
+    let list = |former: Vec<Device>| DeviceList {
+        user_id: user(2),
+        version: 1,
+        devices: vec![bob.published.clone()],
+        former,
+    };
+    let own = alice.account.address();
+    let first = reconcile(Vec::new(), &list(vec![gone.published.clone(), unsigned]), own, true);
+    assert_eq!(first.changes.len(), 1, "also at first sight");
+    let IdentityChange { address, kind } = &first.changes[0];
+    assert_eq!((address, *kind), (gone.account.address(), IdentityChangeKind::Former));
+    assert!(first.untrusted.is_empty(), "nothing is written to it, so it is in nobody's way");
+    let removed = |outcome: &Reconciled| outcome.peers.iter().filter(|peer| peer.is_removed()).count();
+    assert_eq!((first.peers.len(), removed(&first)), (2, 1));
+    let second = reconcile(first.peers, &list(vec![gone.published]), own, false);
+    assert!(second.changes.is_empty());
+    let reinstalled = Party::new(2, "gone");
+    let third = reconcile(second.peers, &list(vec![reinstalled.published]), own, false);
+    assert_eq!(third.changes[0].kind, IdentityChangeKind::Replaced);
+    assert_eq!((third.peers.len(), removed(&third)), (2, 1));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! are known is an [`IdentityChange`], and changes the safety number.
 
 use colloquy_protocol::ids::{DeviceAddress, DeviceId};
-use colloquy_protocol::limits::DEVICES_PER_USER_MAX;
+use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, FORMER_DEVICES_PER_USER_MAX};
 use colloquy_protocol::rest::devices::DeviceList;
 
 use super::peer::PeerDevice;
@@ -27,6 +27,9 @@ pub enum IdentityChangeKind {
     Replaced,
     /// A device that is there no longer.
     Removed,
+    /// A device that was removed before this one heard of it. What it wrote is read. Told of at first sight too: it
+    /// leaves the list one day, and then nothing else would say that it was ever believed.
+    Former,
 }
 
 /// The outcome of comparing a device list with what is known.
@@ -42,7 +45,8 @@ pub struct Reconciled {
 
 /// Compares `list` with the `known` devices of that user (removed ones too). `own` is left out, if it is listed.
 /// `is_first` if no list of that user was ever seen: knowing no device does not say so, because the list of this
-/// device's own user may name no other. A list of more than [`DEVICES_PER_USER_MAX`] is read no further.
+/// device's own user may name no other. A list of more than [`DEVICES_PER_USER_MAX`] is read no further, nor one of more than
+/// [`FORMER_DEVICES_PER_USER_MAX`] former ones.
 #[must_use]
 pub fn reconcile(
     known: Vec<PeerDevice>,
@@ -79,6 +83,26 @@ pub fn reconcile(
             outcome.changes.push(IdentityChange { address: peer.address().clone(), kind });
         }
         outcome.peers.push(peer);
+    }
+    for device in list.former.iter().take(FORMER_DEVICES_PER_USER_MAX) {
+        let is_it = |peer: &PeerDevice| peer.address().device_id == device.device_id;
+        let is_own = list.user_id == own.user_id && device.device_id == own.device_id;
+        // What a device has not signed is believed neither while it is there nor afterwards.
+        let Ok(mut former) = PeerDevice::published(list.user_id, device) else { continue };
+        if is_own || outcome.peers.iter().any(is_it) {
+            continue;
+        }
+        let kind = match known.iter().position(is_it) {
+            Some(index) if is_same_identity(&known[index], &former) => continue,
+            Some(index) => {
+                known.swap_remove(index);
+                IdentityChangeKind::Replaced
+            }
+            None => IdentityChangeKind::Former,
+        };
+        former.set_removed(true);
+        outcome.changes.push(IdentityChange { address: former.address().clone(), kind });
+        outcome.peers.push(former);
     }
     for mut gone in known {
         if !gone.is_removed() {

@@ -61,8 +61,11 @@ impl Screen {
                     IdentityChangeKind::Added => "has a new device",
                     IdentityChangeKind::Replaced => "has a device with new keys",
                     IdentityChangeKind::Removed => "has a device less",
+                    IdentityChangeKind::Former => "had another device, which can still be read",
                 };
-                self.notify(format!("{who} {what}: the safety number changed, compare it with /safety"));
+                self.notify(format!(
+                    "{who} {what}: the safety number may have changed, compare it with /safety"
+                ));
             }
             // That there is no connection any more is told by one of those that follow.
             Event::EventsMissed { is_connected: false, .. } => self.reload(self.selected, effects),

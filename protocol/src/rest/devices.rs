@@ -82,6 +82,10 @@ pub struct DeviceList {
     pub version: u64,
     /// In the order of their ids.
     pub devices: Vec<Device>,
+    /// Removed ones, the last removed last, at most [`crate::limits::FORMER_DEVICES_PER_USER_MAX`]. What they wrote can
+    /// be read with their keys; nothing is written to them any more.
+    #[serde(default)]
+    pub former: Vec<Device>,
 }
 
 /// `POST /v1/users/{user_id}/keys/claim`.

@@ -19,7 +19,7 @@ pub(crate) struct Story {
 }
 
 /// Every one of them.
-pub(crate) const STORIES: [Story; 4] = [
+pub(crate) const STORIES: [Story; 5] = [
     Story {
         name: "clocks-apart",
         defect: "a token issued by a pod whose clock is 90 s ahead passed for a forgery at the others, and its device \
@@ -53,6 +53,14 @@ pub(crate) const STORIES: [Story; 4] = [
         size: Size { texts: 600, faults: 0 },
         pods: 3,
         faults: gap_nobody_fills,
+    },
+    Story {
+        name: "removed-writer",
+        defect: "what a device wrote before it was removed could not be read by devices that had not met it by then",
+        seed: 31_828_095_484,
+        size: Size { texts: 300, faults: 0 },
+        pods: 1,
+        faults: removed_writer,
     },
 ];
 
@@ -128,4 +136,12 @@ fn gap_nobody_fills() -> Vec<(u64, Fault)> {
             ]
         })
         .collect()
+}
+
+/// A device is away from the beginning until another, which writes to it, has been removed.
+fn removed_writer() -> Vec<(u64, Fault)> {
+    vec![
+        (0, Fault::CutDevice { device: 6, length: seconds(36.0) }),
+        (34_000, Fault::RemoveDevice { device: 0 }),
+    ]
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, ONE_TIME_KEYS_MAX};
+use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, FORMER_DEVICES_PER_USER_MAX, ONE_TIME_KEYS_MAX};
 
 use super::{device, user};
 use crate::model::device::{Device, Publication, PublishedKey, Registration};
@@ -45,6 +45,35 @@ pub async fn versions_grow_as_devices_come_and_go(store: &Store) {
     let again = described("phone", "new identity");
     let again = store.keys.register(user(1), again, Vec::new(), published("f", "fallback")).await.unwrap();
     assert_eq!(again, Registration::Registered { version: 4 });
+}
+
+pub async fn a_removed_device_is_named_as_a_former_one_until_its_id_is_used_again(store: &Store) {
+    let replace = async |round: usize| {
+        let phone = described("phone", &format!("identity {round}"));
+        store.keys.register(user(1), phone, Vec::new(), published("f", "fallback")).await.unwrap();
+        store.keys.remove(user(1), &device("phone")).await.unwrap();
+    };
+    replace(0).await;
+    replace(1).await;
+    register(store, "laptop", Vec::new()).await;
+    let list = store.keys.devices(user(1)).await.unwrap();
+    assert_eq!(list.former, vec![described("phone", "identity 1")], "an id names one device");
+    let again = described("phone", "identity 2");
+    store.keys.register(user(1), again, Vec::new(), published("f", "fallback")).await.unwrap();
+    let list = store.keys.devices(user(1)).await.unwrap();
+    assert_eq!((list.devices.len(), list.former.len()), (2, 0), "and that is the one that is there");
+}
+
+pub async fn the_newest_former_devices_are_named_and_no_more(store: &Store) {
+    for n in 0..=FORMER_DEVICES_PER_USER_MAX {
+        let passing = described(&format!("d{n}"), &format!("identity {n}"));
+        store.keys.register(user(1), passing, Vec::new(), published("f", "fallback")).await.unwrap();
+        store.keys.remove(user(1), &device(&format!("d{n}"))).await.unwrap();
+    }
+    let former = store.keys.devices(user(1)).await.unwrap().former;
+    let names: Vec<&str> = former.iter().map(|device| device.device_id.as_str()).collect();
+    let newest: Vec<String> = (1..=FORMER_DEVICES_PER_USER_MAX).map(|n| format!("d{n}")).collect();
+    assert_eq!(names, newest);
 }
 
 pub async fn a_removed_identity_never_comes_back_and_with_it_no_key_that_was_claimed(store: &Store) {

@@ -82,6 +82,8 @@ macro_rules! conformance_suite {
             }
             key_directory {
                 versions_grow_as_devices_come_and_go
+                a_removed_device_is_named_as_a_former_one_until_its_id_is_used_again
+                the_newest_former_devices_are_named_and_no_more
                 a_removed_identity_never_comes_back_and_with_it_no_key_that_was_claimed
                 a_device_with_other_keys_is_a_conflict_and_with_the_same_a_retry
                 no_one_time_key_is_ever_given_out_twice

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use colloquy_protocol::ids::{DeviceId, UserId};
-use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, ONE_TIME_KEYS_MAX};
+use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, FORMER_DEVICES_PER_USER_MAX, ONE_TIME_KEYS_MAX};
 use fjall::Slice;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -239,6 +239,10 @@ fn remove(group: &mut Group, owner: &Owner) -> StoreResult<Option<u64>> {
     let device: Device = decode(&device)?;
     group.put(Space::RemovedIdentities, identity_row(owner.user_id, &device.identity_key), *b"");
     group.remove(Space::Devices, owner.key());
+    let mut former = former(group, owner.user_id)?;
+    former.push(device);
+    former.drain(..former.len().saturating_sub(FORMER_DEVICES_PER_USER_MAX));
+    group.put(Space::FormerDevices, *owner.user_id.0.as_bytes(), encode(&former)?);
     group.remove(Space::KeyRings, owner.key());
     for space in [Space::OneTimeKeys, Space::ClaimedKeys, Space::ClaimedSlots] {
         for (key, _) in group.prefix(space, &owner.row(b""))? {
@@ -250,6 +254,10 @@ fn remove(group: &mut Group, owner: &Owner) -> StoreResult<Option<u64>> {
 
 fn identity_row(user_id: UserId, identity_key: &str) -> Vec<u8> {
     [user_id.0.as_bytes().as_slice(), identity_key.as_bytes()].concat()
+}
+
+fn former(rows: &impl Rows, user_id: UserId) -> StoreResult<Vec<Device>> {
+    rows.get(Space::FormerDevices, user_id.0.as_bytes())?.map_or(Ok(Vec::new()), |bytes| decode(&bytes))
 }
 
 fn version(rows: &impl Rows, user_id: UserId) -> StoreResult<u64> {
@@ -267,7 +275,7 @@ fn devices(rows: &Snapshot, user_id: UserId) -> StoreResult<DeviceList> {
         .prefix(Space::Devices, user_id.0.as_bytes())
         .map(|row| decode(&row?.1))
         .collect::<StoreResult<_>>()?;
-    Ok(DeviceList { user_id, version: version(rows, user_id)?, devices })
+    Ok(DeviceList::new(user_id, version(rows, user_id)?, devices, former(rows, user_id)?))
 }
 
 fn claim(group: &mut Group, user_id: UserId, device_ids: Vec<DeviceId>) -> StoreResult<Vec<ClaimedKey>> {

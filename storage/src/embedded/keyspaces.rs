@@ -46,6 +46,8 @@ pub(super) enum Space {
     ClaimedSlots,
     /// `user | identity key` -> nothing; a device with this key was removed
     RemovedIdentities,
+    /// `user` -> devices that were removed, the last removed last
+    FormerDevices,
     /// name -> agent
     Agents,
     /// `user` -> name of the agent that is this user
@@ -59,7 +61,7 @@ impl Space {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Messages come first: fjall applies a batch in this order, so no index ever points ahead of its row.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Messages,
         Self::MessageIds,
         Self::IdempotencyKeys,
@@ -79,6 +81,7 @@ impl Space {
         Self::ClaimedKeys,
         Self::ClaimedSlots,
         Self::RemovedIdentities,
+        Self::FormerDevices,
         Self::Agents,
         Self::AgentUsers,
         Self::Meta,
@@ -105,6 +108,7 @@ impl Space {
             Self::ClaimedKeys => "claimed_keys",
             Self::ClaimedSlots => "claimed_slots",
             Self::RemovedIdentities => "removed_identities",
+            Self::FormerDevices => "former_devices",
             Self::Agents => "agents",
             Self::AgentUsers => "agent_users",
             Self::Meta => "meta",

@@ -2,6 +2,7 @@
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{DeviceId, UserId};
+use colloquy_protocol::limits::FORMER_DEVICES_PER_USER_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A registered device with its long-term public keys, all unpadded base64.
@@ -30,6 +31,26 @@ pub struct DeviceList {
     pub version: u64,
     /// In the order of their ids.
     pub devices: Vec<Device>,
+    /// Removed ones, the last removed last, at most [`FORMER_DEVICES_PER_USER_MAX`].
+    pub former: Vec<Device>,
+}
+
+impl DeviceList {
+    /// The list of `devices` in any order, and of those that were `removed`, the last removed last. An id names one device:
+    /// the one that is there, or the last that was removed.
+    #[must_use]
+    pub fn new(user_id: UserId, version: u64, mut devices: Vec<Device>, removed: Vec<Device>) -> Self {
+        devices.sort_by(|a, b| a.device_id.cmp(&b.device_id));
+        let mut former: Vec<Device> = Vec::new();
+        for device in removed.into_iter().rev() {
+            let is_named = |known: &Device| known.device_id == device.device_id;
+            if former.len() < FORMER_DEVICES_PER_USER_MAX && !devices.iter().chain(&former).any(is_named) {
+                former.push(device);
+            }
+        }
+        former.reverse();
+        Self { user_id, version, devices, former }
+    }
 }
 
 /// A published key, signed by its device.

@@ -28,7 +28,8 @@ pub trait KeyDirectory: Send + Sync + 'static {
         fallback_key: Option<PublishedKey>,
     ) -> StoreResult<Publication>;
 
-    /// Removes a device and its keys; the device list's new version, or `None` if there was no such device.
+    /// Removes a device and its keys; the device list's new version, or `None` if there was no such device. What it was
+    /// known by moves to the list's former devices.
     async fn remove(&self, user_id: UserId, device_id: &DeviceId) -> StoreResult<Option<u64>>;
 
     /// A user's devices; an empty list of version 0 for a user without any.

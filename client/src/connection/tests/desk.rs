@@ -48,6 +48,8 @@ pub(super) struct Desk {
     lists_version: u64,
     /// By this device clock everything happens.
     pub(super) now: u64,
+    /// Devices whose owner has removed them.
+    removed: Vec<usize>,
 }
 
 /// A device with fresh keys, as it is published.
@@ -100,7 +102,13 @@ impl Seat {
 impl Desk {
     /// One device of each of two users, who know each other.
     pub(super) fn of_two() -> Self {
-        let mut desk = Self { seats: Vec::new(), log: Vec::new(), lists_version: 0, now: 10_000_000_000 };
+        let mut desk = Self {
+            seats: Vec::new(),
+            log: Vec::new(),
+            lists_version: 0,
+            now: 10_000_000_000,
+            removed: Vec::new(),
+        };
         desk.sit(1, "phone");
         desk.sit(2, "laptop");
         desk
@@ -108,24 +116,37 @@ impl Desk {
 
     /// One more device. Everybody learns of it.
     pub(super) fn sit(&mut self, owner: u128, device: &str) -> usize {
-        self.seats.push(Seat::new(owner, device));
-        self.tell_lists();
-        self.seats.len() - 1
+        self.sit_unseen(owner, device, None)
     }
 
-    fn tell_lists(&mut self) {
+    /// One more device. All but one learn of it.
+    pub(super) fn sit_unseen(&mut self, owner: u128, device: &str, unseen_by: Option<usize>) -> usize {
+        self.seats.push(Seat::new(owner, device));
         self.lists_version += 1;
         for owner in [1, 2, 3] {
             let list = self.list(owner);
-            (0..self.seats.len()).for_each(|seat| self.learn(seat, &list));
+            let told = (0..self.seats.len()).filter(|seat| Some(*seat) != unseen_by);
+            told.for_each(|seat| self.learn(seat, &list));
         }
+        self.seats.len() - 1
     }
 
     /// The device list of a user as it is now.
     pub(super) fn list(&self, owner: u128) -> DeviceList {
-        let of_owner = self.seats.iter().filter(|seat| seat.address.user_id == user(owner));
-        let devices = of_owner.map(|seat| seat.published.clone()).collect();
-        DeviceList { user_id: user(owner), version: self.lists_version, devices }
+        let (mut devices, mut former) = (Vec::new(), Vec::new());
+        for (index, seat) in self.seats.iter().enumerate() {
+            let list = if self.removed.contains(&index) { &mut former } else { &mut devices };
+            if seat.address.user_id == user(owner) {
+                list.push(seat.published.clone());
+            }
+        }
+        DeviceList { user_id: user(owner), version: self.lists_version, devices, former }
+    }
+
+    /// The owner of a device removes it. Nobody learns of it yet.
+    pub(super) fn remove(&mut self, seat: usize) {
+        self.removed.push(seat);
+        self.lists_version += 1;
     }
 
     pub(super) fn learn(&self, seat: usize, list: &DeviceList) {

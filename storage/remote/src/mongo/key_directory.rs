@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use colloquy_protocol::ids::{DeviceId, UserId};
-use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, ONE_TIME_KEYS_MAX};
+use colloquy_protocol::limits::{DEVICES_PER_USER_MAX, FORMER_DEVICES_PER_USER_MAX, ONE_TIME_KEYS_MAX};
 use colloquy_storage::model::device::{
     ClaimedKey, Device, DeviceList, Publication, PublishedKey, Registration,
 };
@@ -44,6 +44,9 @@ pub(in crate::mongo) struct MongoKeyDirectory(pub(in crate::mongo) Arc<Engine>);
 struct List {
     version: u64,
     devices: Vec<Listed>,
+    /// Those removed, the last removed last. A list that was written before there were any has none.
+    #[serde(default)]
+    former: Vec<Device>,
 }
 
 /// A device in the list.
@@ -148,7 +151,13 @@ impl KeyDirectory for MongoKeyDirectory {
         self.note_removal(user_id, &listed.device.identity_key).await?;
         let lists = self.0.collection(DEVICE_LISTS);
         let with_it = doc! { "_id": uuid(user_id.0), "devices": { "$elemMatch": listed.query() } };
-        let without = doc! { "$inc": { "version": 1_i64 }, "$pull": { "devices": listed.query() } };
+        let device = mongodb::bson::serialize_to_document(&listed.device).map_err(StoreError::corrupt)?;
+        let newest = -(FORMER_DEVICES_PER_USER_MAX as i32);
+        let without = doc! {
+            "$inc": { "version": 1_i64 },
+            "$pull": { "devices": listed.query() },
+            "$push": { "former": { "$each": [device], "$slice": newest } },
+        };
         let remove = || {
             let remove = lists.find_one_and_update(with_it.clone(), without.clone());
             remove.return_document(ReturnDocument::After)
@@ -166,9 +175,8 @@ impl KeyDirectory for MongoKeyDirectory {
 
     async fn devices(&self, user_id: UserId) -> StoreResult<DeviceList> {
         let list = self.list(user_id).await?;
-        let mut devices: Vec<Device> = list.devices.into_iter().map(|listed| listed.device).collect();
-        devices.sort_by(|a, b| a.device_id.cmp(&b.device_id));
-        Ok(DeviceList { user_id, version: list.version, devices })
+        let devices = list.devices.into_iter().map(|listed| listed.device).collect();
+        Ok(DeviceList::new(user_id, list.version, devices, list.former))
     }
 
     async fn claim(&self, user_id: UserId, device_ids: &[DeviceId]) -> StoreResult<Vec<ClaimedKey>> {

@@ -99,7 +99,7 @@ impl State {
                 self.devices_asked.push((bearer.unwrap(), user_id));
                 let devices = self.devices.get(&user_id).ok_or(ErrorCode::UnknownUser)?;
                 let devices: Vec<Device> = devices.values().map(|device| device.device.clone()).collect();
-                json!(DeviceList { user_id, version: devices.len() as u64, devices })
+                json!(DeviceList { user_id, version: devices.len() as u64, devices, former: Vec::new() })
             }
             ("GET", ["v1", "conversations"]) => {
                 let cursor = query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
