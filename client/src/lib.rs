@@ -54,6 +54,7 @@ pub mod terminal;
 
 pub use api::ApiError;
 pub use api::accounts::UserQuery;
+pub use client::turns::Turn;
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;
 pub use crypto::{DecryptionFailure, IdentityChange, IdentityChangeKind, SafetyNumber};

@@ -201,10 +201,11 @@ fn quiet_panics() {
 fn describe(plan: &Plan) {
     println!("seed {}", plan.seed);
     println!(
-        "{} pods, {} people with {} devices; {} texts and {} faults in {:?}; delays: network {:?}, store {:?}, bus {:?}",
+        "{} pods, {} people with {} devices, {} of them agents; {} texts and {} faults in {:?}; delays: network {:?}, store {:?}, bus {:?}",
         plan.pods,
         plan.people,
         plan.devices.len(),
+        plan.agents,
         plan.texts,
         plan.faults.len(),
         plan.length,

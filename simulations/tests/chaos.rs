@@ -52,7 +52,7 @@ fn every_defect_that_is_made_on_purpose_is_found_within_a_thousand_worlds() {
     let found = simulations(&["mutations", "--within", "1000"]);
     println!("{}", text(&found));
     expect_success("mutations", &found);
-    assert_eq!(text(&found).lines().filter(|line| line.contains("; first: ")).count(), 6);
+    assert_eq!(text(&found).lines().filter(|line| line.contains("; first: ")).count(), 7);
 }
 
 fn story(name: &str) {

@@ -46,6 +46,7 @@ impl Client {
                         receiver_id: conversation.peer,
                         body: Body::Text(text),
                         only_for: None,
+                        reply_to: None,
                     },
                     now,
                 )?;
@@ -85,6 +86,7 @@ impl Client {
                     receiver_id: failed.receiver_id,
                     body: failed.body,
                     only_for: failed.only_for,
+                    reply_to: failed.reply_to,
                 };
                 let record = tx.enqueue(message, now)?;
                 shared.note_unsent(record.local_id);

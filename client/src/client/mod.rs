@@ -8,10 +8,12 @@
 //! | `log_in` | registers, logs in and out |
 //! | `composing` | writes, reads, types, watches |
 //! | `reading` | looks at conversations, history, users and safety numbers |
+//! | [`turns`] | answers as an agent |
 
 mod composing;
 mod log_in;
 mod reading;
+pub(crate) mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -63,6 +65,9 @@ pub enum ClientError {
     /// This device does not know the conversation.
     #[error("no such conversation")]
     UnknownConversation,
+    /// The turn was not taken on, or its message is not here.
+    #[error("no such turn")]
+    UnknownTurn,
     /// No such message waits in the outbox.
     #[error("no such message in the outbox")]
     UnknownMessage,

@@ -93,7 +93,7 @@ pub(crate) fn seal_message(
         content,
         r#type: MessageType::Text,
         media_url: None,
-        reply_to_message_id: None,
+        reply_to_message_id: record.reply_to,
         timestamp: now,
     };
     record.told = Told::of(&peers, record.only_for.as_ref());
@@ -166,13 +166,13 @@ pub(crate) fn unseal(tx: &mut Transaction<'_>, id: LocalMessageId) -> Result<Uns
     Ok(Unsealed::Again(record.attempts))
 }
 
-/// Gives a message up. A control message is dropped: there is nobody to tell.
+/// Gives a message up. A control message is dropped, unless it is the answer to a turn: there is nobody to tell.
 pub(crate) fn fail(
     tx: &mut Transaction<'_>,
     mut record: OutboxRecord,
     why: SendFailure,
 ) -> Result<Sealing, StoreError> {
-    if record.body.text().is_some() {
+    if record.body.text().is_some() || record.turn().is_some() {
         record.state = OutboxState::Failed(why);
         tx.put_outbox(&record);
     } else {

@@ -162,6 +162,10 @@ impl<'t, 'a> Ingest<'t, 'a> {
             told: record.told.clone(),
         });
         self.tx.remove_outbox(record.local_id)?;
+        if let Some(turn) = record.turn() {
+            self.tx.use_key(self.own.user_id, record.idempotency_key)?;
+            self.tx.remove_turn(turn);
+        }
         self.out.settled.push(record.local_id);
         let mut conversation = self.conversation(record.conversation_id, record.receiver_id)?;
         conversation.last_activity_at = conversation.last_activity_at.max(timestamp);

@@ -192,6 +192,7 @@ impl Ingest<'_, '_> {
             receiver_id: conversation.peer,
             body,
             only_for: Some(only_for),
+            reply_to: None,
         };
         match self.tx.enqueue(message, self.now) {
             Ok(record) => self.out.enqueued.push((record.local_id, record.conversation_id)),

@@ -47,6 +47,9 @@ pub enum StoreError {
     /// The outbox holds as many messages as it may ([`super::outbox::OUTBOX_MAX`]).
     #[error("too many messages are waiting to be sent")]
     OutboxFull,
+    /// As many turns are open as may be ([`super::turns::OPEN_TURNS_MAX`]).
+    #[error("too many turns wait for an answer")]
+    TooManyTurns,
     /// The disk or the database failed.
     #[error("the database failed")]
     Database(#[source] Box<fjall::Error>),

@@ -134,6 +134,14 @@ impl Transaction<'_> {
         self.put(key, record);
     }
 
+    /// Is it remembered that `sender` used `key`?
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn has_used_key(&self, sender: UserId, key: IdempotencyKey) -> Result<bool, StoreError> {
+        self.contains(&self.seen_key_key(sender, key))
+    }
+
     /// Remembers that `sender` used `key`. `false` if it was used before.
     ///
     /// # Errors

@@ -20,6 +20,7 @@
 //! | [`messages`] | decrypted messages, and which ids were seen |
 //! | [`outbox`] | what is to be sent |
 //! | [`repairs`] | what could not be decrypted and is to be asked for |
+//! | [`turns`] | what an agent has taken on and not answered |
 //! | `power` | a power cut, for simulations |
 
 pub mod conversations;
@@ -34,6 +35,7 @@ pub mod repairs;
 pub mod sealer;
 pub mod settings;
 pub mod table;
+pub mod turns;
 
 pub use conversations::ConversationRecord;
 pub use database::{Store, StoreError, Transaction};
@@ -42,6 +44,7 @@ pub use messages::{MessageContent, MessageRecord};
 pub use outbox::{LocalMessageId, OutboxRecord, OutboxState, SendFailure};
 pub use peers::DeviceListRecord;
 pub use settings::{LogInRecord, ProfileRecord};
+pub use turns::TurnRecord;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::SendPayload;
-use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::database::{StoreError, Transaction};
@@ -82,6 +82,9 @@ pub struct OutboxRecord {
     pub body: Body,
     /// If given, the one device that is told.
     pub only_for: Option<DeviceAddress>,
+    /// If given, the message it answers.
+    #[serde(default)]
+    pub reply_to: Option<MessageId>,
     /// When it was written, by this device's clock.
     pub written_at: UnixMillis,
     /// How often it was encrypted for a device list that turned out stale.
@@ -106,6 +109,16 @@ pub struct NewMessage {
     pub body: Body,
     /// If given, the one device that is told.
     pub only_for: Option<DeviceAddress>,
+    /// If given, the message it answers.
+    pub reply_to: Option<MessageId>,
+}
+
+impl OutboxRecord {
+    /// The turn it is the answer to, if it is one.
+    #[must_use]
+    pub fn turn(&self) -> Option<MessageId> {
+        self.reply_to.filter(|turn| self.idempotency_key == IdempotencyKey::of_turn(*turn))
+    }
 }
 
 impl Transaction<'_> {
@@ -128,6 +141,7 @@ impl Transaction<'_> {
             receiver_id: message.receiver_id,
             body: message.body,
             only_for: message.only_for,
+            reply_to: message.reply_to,
             written_at: now,
             attempts: 0,
             told: Vec::new(),

@@ -55,6 +55,14 @@ impl Transaction<'_> {
         RecordKey::table(Table::Repairs).id(self.sealer(), message.0.as_bytes())
     }
 
+    /// A message that is to be asked for.
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn repair(&self, message: MessageId) -> Result<Option<RepairRecord>, StoreError> {
+        self.get(&self.repair_key(message))
+    }
+
     /// All messages to be asked for, in no order; at most [`REPAIRS_KEPT_MAX`].
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub(super) enum Table {
     Users = 9,
     Repairs = 10,
     Ratchets = 11,
+    Turns = 12,
 }
 
 /// A record's key, or the beginning shared by a run of them.

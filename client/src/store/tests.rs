@@ -46,6 +46,7 @@ fn new_message(n: u8) -> NewMessage {
         receiver_id: UserId(Uuid::from_u128(2)),
         body: Body::Text("secret words".into()),
         only_for: None,
+        reply_to: None,
     }
 }
 

@@ -24,17 +24,20 @@ pub enum Mutation {
     RetryWithoutKey = 5,
     /// Messages of a connection are numbered in the order in which they arrive.
     NoReorderBuffer = 6,
+    /// An agent answers under a key that does not follow from the turn.
+    AnswerWithoutTurnKey = 7,
 }
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AckBeforeWrite,
         Self::NoUniqueKey,
         Self::CursorBeforeDelivery,
         Self::NoFencing,
         Self::RetryWithoutKey,
         Self::NoReorderBuffer,
+        Self::AnswerWithoutTurnKey,
     ];
 
     /// Its name on a command line.
@@ -47,6 +50,7 @@ impl Mutation {
             Self::NoFencing => "no-fencing",
             Self::RetryWithoutKey => "retry-without-key",
             Self::NoReorderBuffer => "no-reorder-buffer",
+            Self::AnswerWithoutTurnKey => "answer-without-turn-key",
         }
     }
 }

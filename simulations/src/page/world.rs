@@ -24,6 +24,7 @@ pub(crate) fn page(plan: &Plan, outcome: &Outcome) -> Page {
     page.tiles(&[
         ("pods", plan.pods.to_string()),
         ("people", plan.people.to_string()),
+        ("of them agents", plan.agents.to_string()),
         ("devices", plan.devices.len().to_string()),
         ("texts", figures.texts.to_string()),
         ("faults of the plan", figures.planned_faults.to_string()),

@@ -91,6 +91,8 @@ pub(crate) struct Logged {
     pub(crate) sender: UserId,
     pub(crate) device: DeviceId,
     pub(crate) key: IdempotencyKey,
+    /// The message it answers, if it says so.
+    pub(crate) reply_to: Option<MessageId>,
     /// The devices it was encrypted for.
     pub(crate) told: BTreeSet<(UserId, DeviceId)>,
 }
@@ -128,6 +130,8 @@ pub(crate) struct Seen<'a> {
 /// Everything there is to look at.
 pub(crate) struct Evidence<'a> {
     pub(crate) logs: BTreeMap<ConversationId, Vec<Logged>>,
+    /// Users that are agents.
+    pub(crate) agents: BTreeSet<UserId>,
     pub(crate) devices: Vec<Seen<'a>>,
     /// Times that something unencrypted was heard on a wire, or lay in the store.
     pub(crate) in_clear: u64,
@@ -162,6 +166,7 @@ impl Findings {
 pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     numbers(evidence, findings);
     keys(evidence, findings);
+    turns(evidence, findings);
     for device in &evidence.devices {
         answers(device, evidence, findings);
         shown_in_order(device, findings);
@@ -250,6 +255,34 @@ fn keys(evidence: &Evidence<'_>, findings: &mut Findings) {
     }
 }
 
+/// NOLOSS and ONCE: whatever was written to an agent has an answer, and one only.
+fn turns(evidence: &Evidence<'_>, findings: &mut Findings) {
+    for (conversation, log) in &evidence.logs {
+        for (number, answers) in answers_by_turn(log, &evidence.agents) {
+            findings.expect(Invariant::NoLoss, answers > 0, || {
+                format!("an agent has not answered message {number} of {conversation}")
+            });
+            findings.expect(Invariant::Once, answers <= 1, || {
+                format!("an agent has answered message {number} of {conversation} {answers} times")
+            });
+        }
+    }
+}
+
+/// How many answers each message to an agent has, by its number.
+pub(crate) fn answers_by_turn(log: &[Logged], agents: &BTreeSet<UserId>) -> BTreeMap<u64, usize> {
+    if !log.iter().any(|logged| logged.told.iter().any(|(user_id, _)| agents.contains(user_id))) {
+        return BTreeMap::new();
+    }
+    let is_of_agent = |logged: &&Logged| agents.contains(&logged.sender);
+    let mut answers: BTreeMap<MessageId, usize> = BTreeMap::new();
+    for turn in log.iter().filter(is_of_agent).filter_map(|logged| logged.reply_to) {
+        *answers.entry(turn).or_default() += 1;
+    }
+    let turns = log.iter().filter(|logged| !is_of_agent(logged));
+    turns.map(|turn| (turn.sequence_number, answers.get(&turn.message_id).copied().unwrap_or(0))).collect()
+}
+
 /// DURABLE, ONCE and NOLOSS: what was answered was in the log then, and is still there.
 fn answers(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
     for answered in &device.record.answered {
@@ -317,7 +350,8 @@ fn written(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) 
     for text in &device.record.written {
         let place = found.get(&text.number);
         // A device that was removed keeps what it had not sent.
-        if text.is_taken && !device.record.is_removed {
+        // Another device of the agent may have been first to answer: that every turn has an answer is looked at by itself.
+        if text.is_taken && !text.is_answer && !device.record.is_removed {
             findings.expect(Invariant::NoLoss, place.is_some(), || {
                 format!("text {} of device {} was never sent", text.number, device.number)
             });

@@ -12,9 +12,11 @@ use colloquy_simulated_entropy::set_time_of_this_thread;
 use colloquy_storage::ambient::Workers;
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::local::LocalBus;
+use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use super::agents::{MoodBoard, registered};
 use super::check::{Findings, Invariant};
 use super::evidence::is_stored;
 use super::host::Host;
@@ -143,7 +145,8 @@ impl World {
             trace: trace.clone(),
             folder: folder.path().to_owned(),
             pods: plan.pods,
-            people: plan.people,
+            agents: (0..plan.people).map(|person| plan.is_agent(person)).collect(),
+            moods: MoodBoard::default(),
             interval: per_device,
             texts_left: AtomicU64::new(0),
             is_stored: Box::new(move |conversation, number, message| {
@@ -251,6 +254,10 @@ impl World {
             "not everybody was connected though nothing was broken".to_owned()
         });
         self.trace.note(self.time.now(), Kind::Phase, "everybody is connected");
+        for (person, user_id) in self.agents() {
+            let created = self.ground.store.agents.create(registered(person, user_id)).now_or_never();
+            created.and_then(Result::ok).expect("a store in memory does not fail");
+        }
         is_connected
     }
 
@@ -298,13 +305,15 @@ impl World {
                 self.mend(ill);
             }
             is_quiet = self.until(Duration::from_secs(2), |world| world.lacking().is_empty())
-                && self.unreadable().is_empty();
+                && self.unreadable().is_empty()
+                && self.unanswered().is_empty();
             if !is_quiet {
                 self.until(REPAIR_LOOK, |_| false);
             }
         }
         let mut lacking = self.lacking();
         lacking.extend(self.unreadable());
+        lacking.extend(self.unanswered());
         self.findings.expect(Invariant::NoLoss, is_quiet, || {
             format!("{QUIET_MAX:?} after everything was whole: {}", lacking.join("; "))
         });

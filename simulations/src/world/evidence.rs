@@ -49,6 +49,7 @@ pub(crate) fn whole_log(store: &Store, conversation: ConversationId) -> Vec<Logg
             sender: message.sender_id,
             device: message.sender_device_id.clone(),
             key: message.idempotency_key,
+            reply_to: message.reply_to_message_id,
             told: message.content.ciphertexts.iter().map(|it| (it.user_id, it.device_id.clone())).collect(),
         }));
     }

@@ -30,6 +30,8 @@ pub(crate) enum Ill {
     DeviceDown(usize),
     /// This device has no network.
     DeviceCut(usize),
+    /// This person, an agent, does what it should not.
+    AgentMoods(usize),
     /// This pod was told to go, and has to have gone by the end.
     PodGoing(u16),
 }

@@ -11,6 +11,7 @@
 //! | [`network`], [`wires`] | connections that can be held up and cut, and how pods and devices use them |
 //! | [`weather`], [`store`], [`bus`] | what goes wrong with calls to the store and the bus |
 //! | [`pod`], [`people`] | the server on a host of its own; people with devices, who write to each other |
+//! | [`agents`] | people that answer when it is their turn, and how they fail to |
 //! | [`ills`] | what is broken now, and when it is made whole |
 //! | [`course`] | the run: set-up, faults, healing, silence |
 //! | [`stories`] | worlds that have found something, kept |
@@ -18,6 +19,7 @@
 //! | [`check`], [`evidence`], [`verdict`] | the invariants, over the full record |
 //! | [`trace`] | the record's hash, and the notable part of it |
 
+pub(crate) mod agents;
 pub(crate) mod bus;
 pub(crate) mod check;
 pub(crate) mod course;

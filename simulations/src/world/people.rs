@@ -18,6 +18,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::agents::{Desk, MoodBoard, Sink, rng_of};
 use super::host::Host;
 use super::network::{Network, Place};
 use super::pod::{ENDPOINT, GENESIS, client_address};
@@ -42,6 +43,8 @@ pub(crate) struct Written {
     pub(crate) number: u64,
     /// The client has taken it: it must arrive. Otherwise the device died over it, and it may.
     pub(crate) is_taken: bool,
+    /// It answers what somebody wrote to an agent.
+    pub(crate) is_answer: bool,
 }
 
 /// An answer the server gave.
@@ -113,7 +116,9 @@ pub(crate) struct Around {
     pub(crate) trace: Trace,
     pub(crate) folder: PathBuf,
     pub(crate) pods: u16,
-    pub(crate) people: usize,
+    /// Of every person: is it an agent?
+    pub(crate) agents: Vec<bool>,
+    pub(crate) moods: MoodBoard,
     /// Between two texts of one device, on average.
     pub(crate) interval: Duration,
     /// Texts that may still be written, over all devices.
@@ -326,19 +331,72 @@ impl Life {
     async fn talk(&mut self, client: &Client, mut events: Events) {
         let mut next = Instant::now() + self.pause();
         let mut sent_at = BTreeMap::new();
+        let mut desk = self.around.agents[self.owner].then(|| self.desk(client));
+        let taken = desk.as_ref().map_or_else(Arc::default, Desk::taken);
         loop {
+            let answer_at = desk.as_ref().and_then(Desk::next);
             tokio::select! {
                 biased;
                 event = events.next() => {
                     let Some(event) = event else { return };
                     self.heard(client, event, &mut sent_at).await;
+                    if self.record().logged_out {
+                        // Somebody else has to answer.
+                        desk = None;
+                    }
+                    if let Some(desk) = &mut desk {
+                        desk.look().await;
+                    }
+                }
+                () = taken.notified(), if desk.is_some() => {
+                    if let Some(desk) = &mut desk {
+                        desk.look().await;
+                    }
+                }
+                () = sleep_until(answer_at.unwrap_or(next)), if answer_at.is_some() => {
+                    for turn_id in desk.as_mut().map(Desk::take_due).unwrap_or_default() {
+                        self.answer(client, turn_id, &mut sent_at).await;
+                    }
                 }
                 () = sleep_until(next) => {
-                    self.write(client, &mut sent_at).await;
+                    self.remove_others(client).await;
+                    if !self.around.agents[self.owner] {
+                        self.write(client, &mut sent_at).await;
+                    }
                     next = Instant::now() + self.pause();
                 }
             }
         }
+    }
+
+    /// Where an agent is told that it is its turn.
+    fn desk(&mut self, client: &Client) -> Desk {
+        Desk::open(Sink {
+            network: self.around.network.clone(),
+            place: self.place,
+            person: self.owner,
+            moods: self.around.moods.clone(),
+            client: client.clone(),
+            taken: Arc::default(),
+            forgotten: Arc::default(),
+            rng: rng_of(&mut self.rng),
+        })
+    }
+
+    async fn answer(&mut self, client: &Client, turn_id: MessageId, sent_at: &mut BTreeMap<u64, Duration>) {
+        let (number, now) = (self.begin_text(true), self.around.time.now());
+        if let Ok(Some(local_id)) = client.answer_turn(turn_id, text(self.number, number)).await {
+            sent_at.insert(local_id.0, now);
+            self.record().written[usize::try_from(number).unwrap_or(0)].is_taken = true;
+        }
+    }
+
+    /// The next text of this device has this number.
+    fn begin_text(&self, is_answer: bool) -> u64 {
+        let mut record = self.record();
+        let number = record.written.len() as u64;
+        record.written.push(Written { number, is_taken: false, is_answer });
+        number
     }
 
     /// Bursts, and long silences between them: about half of the time at three times the pace.
@@ -364,8 +422,8 @@ impl Life {
     }
 
     async fn write(&mut self, client: &Client, sent_at: &mut BTreeMap<u64, Duration>) {
-        self.remove_others(client).await;
-        let others: Vec<usize> = (0..self.around.people).filter(|person| *person != self.owner).collect();
+        let others: Vec<usize> =
+            (0..self.around.agents.len()).filter(|person| *person != self.owner).collect();
         let to = others[self.rng.random_range(0..others.len())];
         let Some(user_id) = self.around.users.lock().unwrap_or_else(PoisonError::into_inner)[to] else {
             return;
@@ -375,13 +433,7 @@ impl Life {
         if may.is_err() {
             return;
         }
-        let number = {
-            let mut record = self.record();
-            let number = record.written.len() as u64;
-            record.written.push(Written { number, is_taken: false });
-            number
-        };
-        let now = self.around.time.now();
+        let (number, now) = (self.begin_text(false), self.around.time.now());
         if let Ok(local_id) = client.send_text(user_id, text(self.number, number)).await {
             sent_at.insert(local_id.0, now);
             self.record().written[usize::try_from(number).unwrap_or(0)].is_taken = true;
@@ -417,7 +469,8 @@ impl Life {
                 {
                     shown.push(Shown { conversation_id, sequence_number });
                 }
-                if self.rng.random_bool(0.2) {
+                // What an agent has read, it has done with.
+                if self.rng.random_bool(0.2) && !self.around.agents[self.owner] {
                     // Read on one device is read on all; what fails is said again with the next one.
                     let _ = client.mark_read(conversation_id).await;
                 }

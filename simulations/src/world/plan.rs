@@ -11,6 +11,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
+use super::agents::Moods;
 use super::bus::Whims;
 use super::weather::Climate;
 
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) pods: u16,
     pub(crate) people: usize,
+    /// The last so many of them are agents.
+    pub(crate) agents: usize,
     /// The owner of each device.
     pub(crate) devices: Vec<usize>,
     /// Texts that are written while faults happen.
@@ -81,6 +84,8 @@ pub(crate) enum Fault {
     ResetDevice { device: usize },
     /// A device's clock is set.
     SetDeviceClock { device: usize, ms: i64 },
+    /// An agent does what it should not.
+    AgentMoods { person: usize, moods: Moods, length: Duration },
     /// Somebody logs in on one more device.
     AddDevice { person: usize },
     /// Somebody removes a device, if they have another.
@@ -120,6 +125,9 @@ impl fmt::Display for Fault {
             Self::CutDevice { device, length } => write!(f, "device {device} without network for {length:?}"),
             Self::ResetDevice { device } => write!(f, "connections of device {device} broken"),
             Self::SetDeviceClock { device, ms } => write!(f, "device {device}'s clock set by {ms} ms"),
+            Self::AgentMoods { person, moods, length } => {
+                write!(f, "agent {person} for {length:?}: {moods}")
+            }
             Self::AddDevice { person } => write!(f, "person {person} logs in on one more device"),
             Self::RemoveDevice { device } => write!(f, "device {device} is removed by its owner"),
             Self::Usurp { .. } => f.write_str("a conversation is taken over"),
@@ -149,6 +157,7 @@ impl Fault {
             | Self::ResetDevice { device }
             | Self::SetDeviceClock { device, .. }
             | Self::RemoveDevice { device } => format!("device {device}"),
+            Self::AgentMoods { person, .. } => format!("agent {person}"),
             Self::AddDevice { .. } => "devices".to_owned(),
         }
     }
@@ -166,6 +175,7 @@ impl Fault {
             | Self::StoreOut { length }
             | Self::BusWeather { length, .. }
             | Self::BusOut { length }
+            | Self::AgentMoods { length, .. }
             | Self::CutDevice { length, .. } => Some(*length),
             Self::DrainPod { .. }
             | Self::SetClock { .. }
@@ -190,6 +200,11 @@ pub(crate) struct Size {
     /// Faults on the plan, about.
     pub(crate) faults: usize,
 }
+
+/// Tells what is drawn for agents from everything else.
+const AGENTS_SALT: u64 = 0x61_6765_6e74;
+/// Other faults for each time that an agent is in a mood.
+const FAULTS_PER_MOOD: usize = 8;
 
 /// Kinds of faults, by how much there is to break in them.
 const KINDS: [(FaultKind, u32); 22] = [
@@ -260,6 +275,7 @@ impl Plan {
             seed,
             pods,
             people,
+            agents: 0,
             devices,
             texts: size.texts,
             length,
@@ -277,8 +293,39 @@ impl Plan {
             let fault = plan.draw_fault(&mut rng, *kind);
             plan.faults.extend(fault.map(|fault| Planned { at, fault }));
         }
+        plan.draw_agents(size.faults);
         plan.faults.sort_by_key(|planned| planned.at);
         plan
+    }
+
+    /// From a seed of their own: a world with agents is otherwise the same as it is without them.
+    fn draw_agents(&mut self, faults: usize) {
+        let mut rng = StdRng::seed_from_u64(self.seed ^ AGENTS_SALT);
+        // Two people at least have each other to write to.
+        self.agents = rng.random_range(0..=2).min(self.people - 2);
+        if self.agents == 0 {
+            return;
+        }
+        for _ in 0..faults.div_ceil(FAULTS_PER_MOOD) {
+            let person = self.people - 1 - rng.random_range(0..self.agents);
+            let moods = Moods {
+                fails: share(&mut rng, 0.5),
+                refuses: share(&mut rng, 0.3),
+                denies: share(&mut rng, 0.3),
+                hangs: share(&mut rng, 0.2),
+                forgets: share(&mut rng, 0.3),
+                late: share(&mut rng, 0.3),
+                doubled: share(&mut rng, 0.5),
+            };
+            let at = self.length.mul_f64(rng.random());
+            let length = Duration::from_secs_f64(20.0 * rng.random::<f64>());
+            self.faults.push(Planned { at, fault: Fault::AgentMoods { person, moods, length } });
+        }
+    }
+
+    /// Is this person an agent?
+    pub(crate) fn is_agent(&self, person: usize) -> bool {
+        person >= self.people - self.agents
     }
 
     fn draw_fault(&self, rng: &mut StdRng, kind: FaultKind) -> Option<Fault> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use colloquy_accounts::signing_key::SigningKey;
-use colloquy_actors::agent::{NoSinks, Sinks};
+use colloquy_actors::agent::Sinks;
 use colloquy_actors::cluster::bridge::{BridgeOptions, Cookie};
 use colloquy_actors::cluster::{PROTOCOL, PodArguments};
 use colloquy_actors::metrics::Metrics;
@@ -25,6 +25,7 @@ use colloquy_storage::ports::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::agents::PodSinks;
 use super::bus::{BusBehind, Post};
 use super::host::Host;
 use super::network::{Listener, Network, Place};
@@ -137,7 +138,7 @@ impl Pod {
         let (set, metrics) = (self.set, Arc::clone(&self.metrics));
         let process = host.spawn(async move {
             let clock = Clock::that_can_be_set(start, set);
-            let sinks: Arc<dyn Sinks> = Arc::new(NoSinks);
+            let sinks: Arc<dyn Sinks> = Arc::new(PodSinks { network: network.clone(), place });
             let parts =
                 Parts { store, key, pod: Some(pod), clock, entropy, workers: Workers::InPlace, sinks };
             // One that does not come up ends, and is started again.

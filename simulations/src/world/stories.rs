@@ -69,6 +69,7 @@ impl Story {
     pub(crate) fn plan(&self) -> Plan {
         let mut plan = Plan::draw(self.seed, self.size);
         plan.pods = self.pods;
+        plan.agents = 0;
         let planned = |(ms, fault)| Planned { at: Duration::from_millis(ms), fault };
         plan.faults = (self.faults)().into_iter().map(planned).collect();
         plan

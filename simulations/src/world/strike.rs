@@ -8,6 +8,7 @@ use colloquy_actors::supervision::Doom;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use futures_util::FutureExt;
 
+use super::agents::Moods;
 use super::bus::Whims;
 use super::check::Invariant;
 use super::course::World;
@@ -124,6 +125,10 @@ impl World {
             Fault::SetDeviceClock { device, ms } => {
                 self.devices[*device].set.fetch_add(*ms, Ordering::Relaxed);
             }
+            Fault::AgentMoods { person, moods, length } => {
+                self.around.moods.becomes(*person, *moods);
+                self.ills.add(Ill::AgentMoods(*person), now + *length);
+            }
             Fault::AddDevice { person } => self.add_device(*person),
             Fault::RemoveDevice { device } => self.remove_device(*device),
             Fault::Usurp { draw } => self.usurp(*draw),
@@ -219,6 +224,7 @@ impl World {
                     self.network.mend(pod.place, place);
                 }
             }
+            Ill::AgentMoods(person) => self.around.moods.becomes(person, Moods::default()),
             Ill::PodGoing(pod) => {
                 self.findings.expect(Invariant::Drain, false, || {
                     format!("pod-{pod} was told to go, and was still there {GOING_MAX:?} later")

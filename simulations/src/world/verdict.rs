@@ -9,7 +9,7 @@ use colloquy_client::Client;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use futures_util::FutureExt;
 
-use super::check::{Content, Evidence, Seen, check, not_restored};
+use super::check::{Content, Evidence, Seen, answers_by_turn, check, not_restored};
 use super::course::{Figures, Outcome, World};
 use super::evidence::{at_rest, histories, whole_log};
 use super::people::{Delay, Device};
@@ -86,6 +86,28 @@ impl World {
         unreadable
     }
 
+    /// What agents have not answered.
+    pub(super) fn unanswered(&self) -> Vec<String> {
+        let agents = self.agents();
+        let who: BTreeSet<UserId> = agents.values().copied().collect();
+        let mut unanswered = Vec::new();
+        for (person, agent) in &agents {
+            for other in self.users().into_values().filter(|user| !who.contains(user)) {
+                let log = whole_log(&self.ground.store, ConversationId::of_pair(*agent, other));
+                let count = answers_by_turn(&log, &who).into_values().filter(|answers| *answers == 0).count();
+                if count > 0 {
+                    unanswered.push(format!("agent {person} has not answered {count} messages of {other}"));
+                }
+            }
+        }
+        unanswered
+    }
+
+    /// The users that are agents, by the number of the person.
+    pub(super) fn agents(&self) -> BTreeMap<usize, UserId> {
+        self.users().into_iter().filter(|(person, _)| self.around.agents[*person]).collect()
+    }
+
     /// Whoever is somebody, by the number of the person.
     pub(super) fn users(&self) -> BTreeMap<usize, UserId> {
         let named = self.devices.iter().filter_map(|device| Some((device.owner, device.record().user_id?)));
@@ -101,6 +123,7 @@ impl World {
     /// Looks at everything, and ends the world.
     pub(super) fn judge(mut self) -> Outcome {
         let users: Vec<UserId> = self.users().into_values().collect();
+        let agents: BTreeSet<UserId> = self.agents().into_values().collect();
         let mut logs = BTreeMap::new();
         for (index, one) in users.iter().enumerate() {
             for other in &users[..index] {
@@ -162,6 +185,7 @@ impl World {
         let usurped = std::mem::take(&mut self.usurped);
         let evidence = Evidence {
             logs,
+            agents,
             devices,
             in_clear,
             usurped,

@@ -111,7 +111,7 @@ impl<B: Balance + 'static> ClientNetwork for DeviceWires<B> {
 }
 
 /// One request over a connection of its own.
-async fn ask(
+pub(super) async fn ask(
     stream: Stream,
     request: Request,
 ) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {

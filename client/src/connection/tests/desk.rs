@@ -166,6 +166,7 @@ impl Desk {
             receiver_id,
             body,
             only_for: only_for.map(|seat| self.seats[seat].address.clone()),
+            reply_to: None,
         };
         let id = self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap().local_id;
         self.send(from, id).expect("it can be sent")

@@ -6,6 +6,7 @@ mod mending;
 mod resuming;
 mod sending;
 mod server;
+mod turns;
 
 use std::time::Duration;
 

@@ -131,6 +131,11 @@ impl Server {
         self.state().conflicts
     }
 
+    /// The id of the message of this number.
+    pub(super) fn message_id(&self, conversation: ConversationId, number: usize) -> MessageId {
+        self.state().log[&conversation][number - 1].id
+    }
+
     pub(super) fn stored(&self) -> usize {
         self.state().log.values().map(Vec::len).sum()
     }

@@ -1,0 +1,237 @@
+//! What an agent does: takes turns on, and answers each once.
+//!
+//! A turn is a message that somebody wrote to the agent. The message itself comes as every message does; that its turn has
+//! come, the server says by an event ([`colloquy_protocol::event::AGENT_MESSAGE`]), and again until there is an answer. The
+//! answer's idempotency key follows from the turn, so whichever device of the agent answers, and however often, there is one.
+
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
+
+use super::{Client, ClientError};
+use crate::connection::engine::Command;
+use crate::crypto::Body;
+use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::store::outbox::NewMessage;
+use crate::store::{
+    LocalMessageId, MessageContent, OutboxState, SendFailure, StoreError, Transaction, TurnRecord,
+};
+
+/// A turn that waits for an answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The message that began it.
+    pub turn_id: MessageId,
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// The message's number there.
+    pub sequence_number: u64,
+    /// Who wrote it.
+    pub asked_by: UserId,
+    /// What it says; nothing if it cannot be read, and will not be.
+    pub text: Option<String>,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").field("turn_id", &self.turn_id).finish_non_exhaustive()
+    }
+}
+
+/// What a look at one open turn comes to.
+enum Look {
+    /// It waits for an answer.
+    Due(Turn),
+    /// The message is not here yet, or not readable yet.
+    NotYet,
+    /// There is nothing to answer: what clients tell each other by themselves.
+    Nothing { asked_by: UserId },
+}
+
+impl Client {
+    /// Takes a turn on. It is on disk when this returns: from now on it is among the [`Self::due_turns`], as soon as its
+    /// message is here, until it is answered. `false` if it is answered already.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyTurns`], [`ClientError::LoggedOut`] before the first log-in.
+    pub async fn take_turn(
+        &self,
+        turn_id: MessageId,
+        conversation_id: ConversationId,
+    ) -> Result<bool, ClientError> {
+        let own = self.own()?.user_id;
+        let taken_at = self.shared().clock.now();
+        self.shared()
+            .store
+            .update_off_thread(move |tx| {
+                if tx.has_used_key(own, IdempotencyKey::of_turn(turn_id))? {
+                    return Ok(false);
+                }
+                if tx.turn(turn_id)?.is_none() {
+                    tx.put_turn(&TurnRecord { turn_id, conversation_id, taken_at, answer: None })?;
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    /// The turns that were taken on and can be answered now, oldest first. What needs no answer of a person's kind is
+    /// answered on the way. Look again when a message has come or was repaired.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`]; [`ClientError::LoggedOut`] before the first log-in.
+    pub async fn due_turns(&self) -> Result<Vec<Turn>, ClientError> {
+        let own = self.own()?.user_id;
+        let (now, shared) = (self.shared().clock.now(), self.inner.shared.clone());
+        let (due, enqueued) = self
+            .shared()
+            .store
+            .update_off_thread(move |tx| {
+                let (mut due, mut enqueued) = (Vec::new(), Vec::new());
+                for record in tx.turns()? {
+                    // Another device of the agent was first.
+                    if tx.has_used_key(own, IdempotencyKey::of_turn(record.turn_id))? {
+                        withdraw(tx, &record)?;
+                        continue;
+                    }
+                    if let Some(answer) = record.answer {
+                        forget_if_failed(tx, own, &record, answer)?;
+                        continue;
+                    }
+                    match look(tx, &record)? {
+                        Look::Due(turn) => due.push(turn),
+                        Look::NotYet => {}
+                        Look::Nothing { asked_by } => {
+                            let id = enqueue(tx, record, asked_by, Body::Blank, now)?;
+                            shared.note_unsent(id.0);
+                            enqueued.push(id);
+                        }
+                    }
+                }
+                Ok::<_, ClientError>((due, enqueued))
+            })
+            .await?;
+        for (id, conversation) in enqueued {
+            self.tell(Command::Enqueued(id, conversation, false)).await;
+        }
+        Ok(due)
+    }
+
+    /// Answers a turn. The answer is on disk when this returns, and is sent as [`Self::send_text`] sends. Nothing, if the turn
+    /// was answered before: the first answer stands.
+    ///
+    /// # Errors
+    /// [`ClientError::BadText`], [`ClientError::UnknownTurn`] if it was not taken on, [`StoreError::OutboxFull`].
+    pub async fn answer_turn(
+        &self,
+        turn_id: MessageId,
+        text: impl Into<String>,
+    ) -> Result<Option<LocalMessageId>, ClientError> {
+        let text = text.into();
+        if text.is_empty() || text.len() > TEXT_MAX_BYTES {
+            return Err(ClientError::BadText);
+        }
+        let own = self.own()?.user_id;
+        let (now, shared) = (self.shared().clock.now(), self.inner.shared.clone());
+        let enqueued = self
+            .shared()
+            .store
+            .update_off_thread(move |tx| {
+                let is_answered = tx.has_used_key(own, IdempotencyKey::of_turn(turn_id))?;
+                let record = match tx.turn(turn_id)? {
+                    _ if is_answered => return Ok(None),
+                    Some(record) if record.answer.is_some() => return Ok(None),
+                    record => record.ok_or(ClientError::UnknownTurn)?,
+                };
+                let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
+                let id = enqueue(tx, record, message.sender.user_id, Body::Text(text), now)?;
+                shared.note_unsent(id.0);
+                Ok::<_, ClientError>(Some(id))
+            })
+            .await?;
+        let Some((id, conversation)) = enqueued else { return Ok(None) };
+        self.tell(Command::Enqueued(id, conversation, false)).await;
+        Ok(Some(id))
+    }
+}
+
+fn look(tx: &Transaction<'_>, record: &TurnRecord) -> Result<Look, StoreError> {
+    let Some(message) = tx.message(record.turn_id)? else { return Ok(Look::NotYet) };
+    let asked_by = message.sender.user_id;
+    let text = match message.content {
+        MessageContent::Known(body) => match body.text() {
+            None => return Ok(Look::Nothing { asked_by }),
+            text => text.map(str::to_owned),
+        },
+        // Whoever wrote it is asked to tell it again; the answer waits for that.
+        MessageContent::Undecryptable(_) if tx.repair(record.turn_id)?.is_some() => return Ok(Look::NotYet),
+        MessageContent::Undecryptable(_) | MessageContent::Unavailable => None,
+    };
+    Ok(Look::Due(Turn {
+        turn_id: record.turn_id,
+        conversation_id: message.conversation_id,
+        sequence_number: message.sequence_number,
+        asked_by,
+        text,
+    }))
+}
+
+/// The key of a turn's answer.
+fn key_of(turn_id: MessageId) -> IdempotencyKey {
+    #[cfg(feature = "mutations")]
+    if colloquy_mutations::is(colloquy_mutations::Mutation::AnswerWithoutTurnKey) {
+        return crate::ambient::idempotency_key();
+    }
+    IdempotencyKey::of_turn(turn_id)
+}
+
+fn enqueue(
+    tx: &mut Transaction<'_>,
+    turn: TurnRecord,
+    asked_by: UserId,
+    body: Body,
+    now: u64,
+) -> Result<(LocalMessageId, ConversationId), StoreError> {
+    let answer = tx.enqueue(
+        NewMessage {
+            idempotency_key: key_of(turn.turn_id),
+            conversation_id: turn.conversation_id,
+            receiver_id: asked_by,
+            body,
+            only_for: None,
+            reply_to: Some(turn.turn_id),
+        },
+        now,
+    )?;
+    tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn })?;
+    Ok((answer.local_id, answer.conversation_id))
+}
+
+/// An answer that was refused because there is one is no longer needed. After any other failure the turn is forgotten: the
+/// server says again that it is open, when it is time to try again.
+fn forget_if_failed(
+    tx: &mut Transaction<'_>,
+    own: UserId,
+    turn: &TurnRecord,
+    answer: LocalMessageId,
+) -> Result<(), StoreError> {
+    let failure = match tx.outbox(answer)?.map(|record| record.state) {
+        Some(OutboxState::Written | OutboxState::Sealed(_)) => return Ok(()),
+        Some(OutboxState::Failed(failure)) => Some(failure),
+        None => None,
+    };
+    if failure == Some(SendFailure::Refused(ErrorCode::IdempotencyConflict)) {
+        tx.use_key(own, IdempotencyKey::of_turn(turn.turn_id))?;
+    }
+    withdraw(tx, turn)
+}
+
+/// A turn is no longer this device's to answer.
+fn withdraw(tx: &mut Transaction<'_>, turn: &TurnRecord) -> Result<(), StoreError> {
+    let answer = turn.answer.map(|answer| tx.outbox(answer)).transpose()?.flatten();
+    // What may have been sent is settled by the server's word on it.
+    if let Some(answer) = answer.filter(|answer| matches!(answer.state, OutboxState::Failed(_))) {
+        tx.remove_outbox(answer.local_id)?;
+    }
+    tx.remove_turn(turn.turn_id);
+    Ok(())
+}
