@@ -27,6 +27,9 @@ use crate::supervision::{ActorKind, Letter, answered, befall, outcome};
 const TICK: Duration = Duration::from_millis(250);
 /// How often all of the agent's conversations are looked through for what was told nobody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+/// After conversations have come to this pod they are looked through a second time, as much later: what another pod had handed
+/// to the store may not have been there yet at the first.
+const AFTERMATH: Duration = Duration::from_secs(10);
 /// Conversations that are looked through at once.
 const LOOK_PAGE: usize = 256;
 /// How long reading and posting one turn may take, whatever either's own bound is.
@@ -89,6 +92,8 @@ pub struct AgentState {
     /// A look is under way.
     is_looking: bool,
     look_at: Instant,
+    /// A second look is due.
+    aftermath: Option<Instant>,
 }
 
 impl Actor for AgentActor {
@@ -113,6 +118,7 @@ impl Actor for AgentActor {
             is_looking: false,
             // A predecessor, or a pod that is gone, may have owed something.
             look_at: Instant::now(),
+            aftermath: Some(Instant::now() + AFTERMATH),
         })
     }
 
@@ -126,15 +132,18 @@ impl Actor for AgentActor {
         let (message, _handling) = letter.open();
         match message {
             AgentMessage::Stored(messages) => state.stored(&messages),
-            AgentMessage::LogReaches(conversation_id, end) => state.lanes.noted(conversation_id, end),
+            AgentMessage::LogReaches(conversation_id, end) => state.lanes.told(conversation_id, end),
             AgentMessage::Revised(agent) => {
                 let (at_once, timeout) = limits_of(&agent);
                 state.lanes.revise(at_once, timeout);
                 state.agent = agent;
             }
-            AgentMessage::Look => state.look_at = Instant::now(),
+            AgentMessage::Look => {
+                state.look_at = Instant::now();
+                state.aftermath = Some(Instant::now() + AFTERMATH);
+            }
             AgentMessage::Owed(owed) => {
-                owed.into_iter().for_each(|(conversation_id, end)| state.lanes.noted(conversation_id, end));
+                owed.into_iter().for_each(|(conversation_id, end)| state.lanes.found(conversation_id, end));
             }
             AgentMessage::Looked(is_done) => {
                 state.is_looking = false;
@@ -155,7 +164,8 @@ impl Actor for AgentActor {
             }
             AgentMessage::Tick => {
                 state.lanes.tick(Instant::now(), &mut state.rng);
-                if state.missed.swap(false, Ordering::SeqCst) {
+                let is_aftermath = state.aftermath.take_if(|at| *at <= Instant::now()).is_some();
+                if state.missed.swap(false, Ordering::SeqCst) || is_aftermath {
                     state.look_at = Instant::now();
                 }
                 state.look_if_due(&myself);
@@ -171,7 +181,7 @@ impl AgentState {
         for message in messages {
             let conversation_id = message.conversation_id;
             if message.sender_id != self.agent.user_id {
-                self.lanes.noted(conversation_id, message.sequence_number);
+                self.lanes.told(conversation_id, message.sequence_number);
             } else if let Some(turn_id) = answered_turn(message) {
                 let settled = self.lanes.answered(conversation_id, turn_id);
                 self.settled(conversation_id, settled);

@@ -45,7 +45,9 @@ impl Courier {
     /// Takes the next turn of a conversation to the agent, if there is one.
     pub(super) async fn carry(&self, agent: &Agent, start: Start) -> Outcome {
         let conversation_id = start.conversation_id;
-        if self.cluster.as_ref().is_some_and(|cluster| cluster.elsewhere(conversation_id).is_some()) {
+        let is_elsewhere =
+            self.cluster.as_ref().is_some_and(|cluster| cluster.elsewhere(conversation_id).is_some());
+        if is_elsewhere && !start.insists {
             return Outcome::NotOurs;
         }
         let message = match self.next(agent.user_id, start).await {

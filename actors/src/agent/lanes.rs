@@ -20,6 +20,9 @@ use super::breaker::Breaker;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// ... and at most this.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A turn that another pod is to see to is looked after here too, until it is settled: from then on as long as the agent has
+/// for a turn, and at most this. That pod may have looked before the message was there.
+const HANDED_OVER_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest that a sink may ask to be left alone for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -40,6 +43,10 @@ struct Lane {
     end: u64,
     /// Everything up to here is settled, if that is known.
     settled: Option<u64>,
+    /// This pod owned the conversation when something was written in it, and was told: it may be the only one that knows.
+    is_told: bool,
+    /// It is another pod's to see to, which has had its time.
+    insists: bool,
     /// How often the turn has been tried in vain.
     attempts: u32,
     /// This turn's answer was stored before it was known that the agent has taken the turn.
@@ -62,6 +69,8 @@ pub struct Start {
     pub conversation_id: ConversationId,
     /// Everything up to here is settled, if that is known.
     pub settled: Option<u64>,
+    /// Whoever else it belongs to.
+    pub insists: bool,
 }
 
 /// What came of it.
@@ -111,13 +120,31 @@ impl Lanes {
         (self.at_once, self.timeout) = (at_once.max(1), timeout);
     }
 
-    /// A conversation's log reaches up to here.
-    pub fn noted(&mut self, conversation_id: ConversationId, end: u64) {
+    /// A conversation's log reaches up to here, as its owner says.
+    pub fn told(&mut self, conversation_id: ConversationId, end: u64) {
+        self.note(conversation_id, end, true);
+    }
+
+    /// A conversation's log reaches up to here, as was found by looking.
+    pub fn found(&mut self, conversation_id: ConversationId, end: u64) {
+        self.note(conversation_id, end, false);
+    }
+
+    fn note(&mut self, conversation_id: ConversationId, end: u64, is_told: bool) {
         if let Some(lane) = self.lanes.get_mut(&conversation_id) {
             lane.end = lane.end.max(end);
+            lane.is_told |= is_told;
             return;
         }
-        let lane = Lane { end, settled: None, attempts: 0, early: None, state: State::Waiting };
+        let lane = Lane {
+            end,
+            settled: None,
+            is_told,
+            insists: false,
+            attempts: 0,
+            early: None,
+            state: State::Waiting,
+        };
         self.lanes.insert(conversation_id, lane);
         self.ready.push_back(conversation_id);
     }
@@ -131,7 +158,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&conversation_id)?;
         (lane.state, lane.early) = (State::Posting, None);
         self.under_way += 1;
-        Some(Start { conversation_id, settled: lane.settled })
+        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists })
     }
 
     /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
@@ -159,7 +186,12 @@ impl Lanes {
             }
             Outcome::NotOurs => {
                 self.breaker.unused(now);
-                self.lanes.remove(&conversation_id);
+                if lane.is_told {
+                    lane.insists = true;
+                    lane.state = State::Resting { until: now + self.timeout.min(HANDED_OVER_MAX) };
+                } else {
+                    self.lanes.remove(&conversation_id);
+                }
             }
             Outcome::Unread => {
                 self.breaker.unused(now);
@@ -313,11 +345,11 @@ mod tests {
     fn conversations_go_side_by_side_up_to_the_bound_and_turns_of_one_after_each_other() {
         let mut trial = Trial::of(2);
         for n in 1..=3 {
-            trial.lanes.noted(conversation(n), 2);
+            trial.lanes.told(conversation(n), 2);
         }
         assert_eq!(trial.started(), [1, 2]);
         trial.ended(1, taken(10, 1));
-        trial.lanes.noted(conversation(1), 3);
+        trial.lanes.told(conversation(1), 3);
         assert_eq!(trial.started(), [] as [u128; 0], "a turn is under way until it is answered");
         assert_eq!(trial.lanes.answered(conversation(1), turn(99)), None, "another turn's answer");
         assert_eq!(trial.lanes.answered(conversation(1), turn(10)), Some(1));
@@ -325,18 +357,18 @@ mod tests {
         assert_eq!(trial.started(), [3], "whoever has waited longest");
         trial.ended(2, Outcome::Nothing { through: 2 });
         let start = trial.lanes.start(trial.now);
-        assert_eq!(start, Some(Start { conversation_id: conversation(1), settled: Some(1) }));
+        assert_eq!(start, Some(Start { conversation_id: conversation(1), settled: Some(1), insists: false }));
     }
 
     #[test]
     fn an_agent_may_answer_before_it_has_said_that_it_has_taken_the_turn() {
         let mut trial = Trial::of(1);
-        trial.lanes.noted(conversation(1), 1);
+        trial.lanes.told(conversation(1), 1);
         assert_eq!(trial.started(), [1]);
         assert_eq!(trial.lanes.answered(conversation(1), turn(10)), None);
         assert_eq!(trial.ended(1, taken(10, 1)), Some(1));
         assert!(trial.lanes.is_empty());
-        trial.lanes.noted(conversation(1), 3);
+        trial.lanes.told(conversation(1), 3);
         assert_eq!(trial.started(), [1]);
         trial.lanes.answered(conversation(1), turn(10));
         assert_eq!(trial.ended(1, taken(30, 3)), None, "that was another turn's");
@@ -345,9 +377,9 @@ mod tests {
     #[test]
     fn a_conversation_in_which_all_is_settled_is_forgotten() {
         let mut trial = Trial::of(2);
-        trial.lanes.noted(conversation(1), 2);
+        trial.lanes.told(conversation(1), 2);
         assert_eq!(trial.started(), [1]);
-        trial.lanes.noted(conversation(1), 5);
+        trial.lanes.told(conversation(1), 5);
         trial.ended(1, Outcome::Nothing { through: 2 });
         assert_eq!(trial.started(), [1], "more has come meanwhile");
         trial.ended(1, Outcome::Nothing { through: 5 });
@@ -358,8 +390,8 @@ mod tests {
     #[test]
     fn a_turn_without_an_answer_is_asked_again() {
         let mut trial = Trial::of(1);
-        trial.lanes.noted(conversation(1), 1);
-        trial.lanes.noted(conversation(2), 1);
+        trial.lanes.told(conversation(1), 1);
+        trial.lanes.told(conversation(2), 1);
         assert_eq!(trial.started(), [1]);
         trial.ended(1, taken(10, 1));
         assert_eq!(trial.lanes.next_tick(), Some(trial.now + TIMEOUT));
@@ -376,7 +408,7 @@ mod tests {
     #[test]
     fn what_fails_is_tried_again_later_and_later() {
         let mut trial = Trial::of(1);
-        trial.lanes.noted(conversation(1), 1);
+        trial.lanes.told(conversation(1), 1);
         let mut waits = Vec::new();
         for _ in 0..10 {
             assert_eq!(trial.started(), [1]);
@@ -393,7 +425,7 @@ mod tests {
     #[test]
     fn a_sink_that_asks_to_be_left_alone_is_up_to_a_bound() {
         let mut trial = Trial::of(1);
-        trial.lanes.noted(conversation(1), 1);
+        trial.lanes.told(conversation(1), 1);
         for (asked, given) in [(120, 120), (1_000_000, RETRY_AFTER_MAX.as_secs())] {
             assert_eq!(trial.started(), [1]);
             let retry_after = Some(Duration::from_secs(asked));
@@ -408,7 +440,7 @@ mod tests {
     fn an_agent_that_is_down_is_asked_for_one_conversation_until_it_answers() {
         let mut trial = Trial::of(8);
         for n in 1..=8 {
-            trial.lanes.noted(conversation(n), 1);
+            trial.lanes.told(conversation(n), 1);
         }
         for n in trial.started() {
             trial.ended(n, failed(true));
@@ -424,7 +456,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_and_what_cannot_be_read_leaves_no_trace_in_the_breaker() {
         let mut trial = Trial::of(1);
-        trial.lanes.noted(conversation(1), 1);
+        trial.lanes.told(conversation(1), 1);
         for _ in 0..20 {
             assert_eq!(trial.started(), [1]);
             trial.ended(1, Outcome::Unread);
@@ -432,7 +464,25 @@ mod tests {
         }
         assert!(!trial.lanes.is_left_alone());
         assert_eq!(trial.started(), [1]);
+        trial.lanes.found(conversation(2), 1);
         trial.ended(1, Outcome::NotOurs);
-        assert!(trial.lanes.is_empty());
+        assert!(!trial.lanes.is_left_alone());
+    }
+
+    /// Found by seed 300072: the pod that got a conversation back had looked before the last message was there.
+    #[test]
+    fn what_another_pod_is_to_see_to_is_looked_after_here_if_only_this_one_was_told() {
+        let mut trial = Trial::of(2);
+        trial.lanes.told(conversation(1), 1);
+        trial.lanes.found(conversation(2), 1);
+        assert_eq!(trial.started(), [1, 2]);
+        trial.ended(1, Outcome::NotOurs);
+        trial.ended(2, Outcome::NotOurs);
+        assert_eq!(trial.lanes.next_tick(), Some(trial.now + TIMEOUT), "the other has its time");
+        trial.pass(TIMEOUT);
+        let start = trial.lanes.start(trial.now);
+        assert_eq!(start, Some(Start { conversation_id: conversation(1), settled: None, insists: true }));
+        trial.ended(1, Outcome::Nothing { through: 1 });
+        assert!(trial.lanes.is_empty(), "what was only found is the other's alone");
     }
 }

@@ -9,12 +9,12 @@ use arc_swap::ArcSwap;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::limits::AGENTS_MAX;
 use colloquy_storage::model::agent::Agent;
-use colloquy_storage::model::live::PodId;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Agents, StoreResult};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
+use crate::cluster::Placement;
 use crate::supervision::{ActorKind, Children, ExitReason, Letter, Mailbox, answered, befall};
 
 /// How often it is looked which agents there are: an agent that is registered through one pod is known to all after this.
@@ -97,8 +97,8 @@ pub struct AgentRouterState {
     services: AgentRouterArguments,
     running: HashMap<UserId, Running>,
     children: Children,
-    /// Which pods there were when it was looked last: with others, other conversations belong to this one.
-    pods: Arc<BTreeSet<PodId>>,
+    /// How conversations were placed when it was looked last: with another placement, others belong to this pod.
+    placement: Option<Arc<Placement>>,
     is_refreshing: bool,
 }
 
@@ -135,8 +135,8 @@ impl Actor for AgentRouter {
         // Those of an earlier incarnation died with it.
         services.index.0.store(Arc::default());
         let children = Children::new(ActorKind::Agent, Arc::clone(&services.services.metrics));
-        let pods = Arc::default();
-        Ok(AgentRouterState { services, running: HashMap::new(), children, pods, is_refreshing: false })
+        let running = HashMap::new();
+        Ok(AgentRouterState { services, running, children, placement: None, is_refreshing: false })
     }
 
     async fn handle(
@@ -223,7 +223,7 @@ impl AgentRouterState {
             }
         }
         self.publish();
-        self.look_if_the_pods_have_changed();
+        self.look_if_placed_anew();
         Ok(())
     }
 
@@ -254,11 +254,11 @@ impl AgentRouterState {
         self.services.index.0.store(Arc::new(entries.collect()));
     }
 
-    fn look_if_the_pods_have_changed(&mut self) {
+    fn look_if_placed_anew(&mut self) {
         let Some(cluster) = &self.services.services.courier.cluster else { return };
-        let pods = cluster.pods();
-        if pods != self.pods {
-            self.pods = pods;
+        let placement = cluster.placement();
+        if self.placement.as_ref() != Some(&placement) {
+            self.placement = Some(placement);
             for running in self.running.values() {
                 let _ = running.entry.mailbox.try_cast(AgentMessage::Look);
             }

@@ -124,6 +124,12 @@ impl Cluster {
         self.0.placement.store(Arc::new(placement));
     }
 
+    /// Where conversations belong now.
+    #[must_use]
+    pub fn placement(&self) -> Arc<Placement> {
+        self.0.placement.load_full()
+    }
+
     /// The other pod that ought to own a conversation; `None` if it is this one.
     #[must_use]
     pub fn elsewhere(&self, conversation_id: ConversationId) -> Option<PodId> {

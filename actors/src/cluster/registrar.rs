@@ -54,8 +54,7 @@ impl Registrar {
         let device = (session.user_id, session.device_id.clone());
         if self.0.try_cast(RegistrarMessage::Enter(device, entered)).is_ok() {
             // Not entered in time, it is entered later, and everybody looks then.
-            let entered = timeout(ENTRY_PATIENCE, waiting).await;
-            session.is_entered.store(matches!(entered, Ok(Ok(()))), Ordering::Relaxed);
+            let _ = timeout(ENTRY_PATIENCE, waiting).await;
         }
     }
 
@@ -260,6 +259,7 @@ impl RegistrarState {
         match done {
             Ok(()) => {
                 self.incomplete |= round.forgotten;
+                self.mark(&round);
                 if round.renews {
                     // This pod was frozen: what was entered has run out.
                     self.incomplete |= self.renewed_at.elapsed() >= CONNECTION_TTL;
@@ -277,6 +277,18 @@ impl RegistrarState {
                 (self.renew, self.incomplete, self.pausing) = (true, true, true);
                 myself.send_after(RETRY_PAUSE, || Letter::uncounted(RegistrarMessage::Retry));
             }
+        }
+    }
+
+    /// Notes who is entered now, in whichever round: whoever is forgotten after that has missed something.
+    fn mark(&self, round: &Round) {
+        let new = round.enter.iter().zip(&round.known).filter(|(_, known)| !**known);
+        for (Connection { user_id, device_id, .. }, _) in new {
+            self.services.sessions.of_user(*user_id, |session| {
+                if session.device_id == *device_id {
+                    session.is_entered.store(true, Ordering::Relaxed);
+                }
+            });
         }
     }
 
@@ -547,6 +559,23 @@ mod tests {
         pass(RENEW_INTERVAL).await;
         assert!(matches!(session.next().await, SessionMessage::Resync));
         assert_eq!(town.pods().await, [pod("a")]);
+    }
+
+    /// Found by seed 201180: who was entered by a renewal did not count as entered.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_entered_late_and_is_then_forgotten_looks_as_well() {
+        let town = Town::new().await;
+        pass(RENEW_INTERVAL).await;
+        town.bus.cut();
+        let mut session = town.session(1).await;
+        town.registrar.enter(&session.handle).await;
+        town.bus.mend();
+        assert!(matches!(session.next().await, SessionMessage::Resync));
+        pass(2 * RENEW_INTERVAL).await;
+        session.hears_nothing().await;
+        town.bus.forget();
+        pass(RENEW_INTERVAL).await;
+        assert!(matches!(session.next().await, SessionMessage::Resync));
     }
 
     #[tokio::test(start_paused = true)]

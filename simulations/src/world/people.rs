@@ -12,6 +12,7 @@ use colloquy_client::sync::BackoffPolicy;
 use colloquy_client::{
     Client, ClientError, Event, Events, Identifier, ProfileOptions, Registration, Surroundings, Unlock,
 };
+use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -416,7 +417,13 @@ impl Life {
             |(owner, device): &&(usize, DeviceId)| *owner == self.owner && Some(device) != own.as_ref();
         let wanted = || self.around.to_remove.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((owner, device)) = wanted().iter().find(is_other).cloned() else { return };
-        if client.remove_device(device.clone()).await.is_ok() {
+        // One whose answer was lost finds nothing to remove the next time.
+        let is_gone = match client.remove_device(device.clone()).await {
+            Ok(()) => true,
+            Err(ClientError::Api(error)) => error.code() == Some(ErrorCode::UnknownDevice),
+            Err(_) => false,
+        };
+        if is_gone {
             wanted().retain(|it| *it != (owner, device.clone()));
         }
     }
