@@ -17,7 +17,7 @@ use crate::{Outcome, say};
 const LINES_AHEAD_MAX: usize = 64;
 
 /// The folder in a profile that holds its encrypted store.
-const STORE_FOLDER: &str = "store";
+pub(crate) const STORE_FOLDER: &str = "store";
 
 /// What `colloquy chat` is told.
 #[derive(Args)]
@@ -110,7 +110,7 @@ fn read_lines(source: &Path) -> Result<mpsc::Receiver<std::io::Result<String>>, 
 }
 
 /// The folder of a profile, readable by its owner only.
-fn profile_folder(data_dir: Option<&Path>, profile: &str) -> Result<PathBuf, String> {
+pub(crate) fn profile_folder(data_dir: Option<&Path>, profile: &str) -> Result<PathBuf, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if profile.is_empty() || profile.starts_with('.') || !profile.chars().all(is_plain) {
         return Err("a profile's name is made of letters, digits, '-', '_' and '.'".to_owned());

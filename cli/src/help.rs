@@ -26,6 +26,28 @@ SIGTERM or Ctrl-C drains: clients are sent elsewhere and what is held is
 written out; a second one ends the process at once. Once it can be reached, it
 prints its addresses on standard output; logs go to standard error.";
 
+/// Of `agent`.
+pub(crate) const AGENT: &str = "\
+Examples:
+  colloquy admin agents add agent-bruno --name Bruno \\
+    --sink http://127.0.0.1:9000/ --key-file bruno.key
+  colloquy agent --id agent-bruno --key-file bruno.key --built-in bruno
+  colloquy agent --id agent-bruno --upstream http://127.0.0.1:11434/v1 \\
+    --model llama3 --instructions-file bruno.txt
+  colloquy agent --id agent-auditor --listen 127.0.0.1:9001 \\
+    --key-file auditor.key --service http://127.0.0.1:9101/
+
+Holds the agent's keys, so that the agent needs none. The server posts to the
+sink that it is somebody's turn; the question is decrypted here and asked in
+plain HTTP, with what was said before; the answer goes back encrypted.
+--upstream is an OpenAI-compatible API. --service is posted JSON: turn_id,
+conversation_id, user_id, text, history; it answers {\"text\": \"...\"}. Both
+see the turn in the header idempotency-key: a question that is asked again
+after a crash has the same. Whatever dies, each question is answered once.
+
+Its keys and conversations are in a profile of the agent's name; one process
+at a time uses it. The key file is needed for the first log-in only.";
+
 /// Of `admin`.
 pub(crate) const ADMIN: &str = "\
 Examples:

@@ -2,6 +2,7 @@
 
 mod admin;
 mod advice;
+mod agent;
 mod chat;
 mod demo;
 mod enrolment;
@@ -47,6 +48,9 @@ enum Verb {
     /// Watch two people hold a conversation.
     #[command(after_help = help::DEMO)]
     Demo(demo::Demo),
+    /// Stand beside an agent: take its turns, ask it in plain HTTP, answer encrypted.
+    #[command(after_help = help::AGENT)]
+    Agent(Box<agent::Agent>),
     /// Prepare what a server needs, and say which agents there are.
     #[command(subcommand, after_help = help::ADMIN)]
     Admin(AdminVerb),
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         Verb::Serve(options) => serve(options),
         Verb::Chat(options) => chat::run(*options),
         Verb::Demo(options) => demo::run(&options),
+        Verb::Agent(options) => agent::run(*options),
         Verb::Admin(AdminVerb::Migrate { config }) => migrate(config.as_deref()),
         Verb::Admin(AdminVerb::Agents(options)) => admin::run(*options),
         Verb::Config(verb) => configure(verb),

@@ -57,6 +57,7 @@ pub use api::accounts::UserQuery;
 pub use client::turns::Turn;
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;
+pub use crypto::plaintext::TEXT_MAX_BYTES;
 pub use crypto::{DecryptionFailure, IdentityChange, IdentityChangeKind, SafetyNumber};
 pub use event::{DisconnectReason, Event, Events};
 pub use message::{ConversationSummary, Message, MessageState, ShownContent};

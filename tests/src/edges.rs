@@ -16,7 +16,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("gateway-http", &["protocol", "storage", "accounts", "actors"]),
     ("runtime", &["protocol", "storage", "storage-remote", "accounts", "actors", "gateway-http"]),
     ("client", &["protocol", "mutations"]),
-    ("cli", &["protocol", "client", "runtime"]),
+    // What stands beside an agent: the client SDK, a sink, and the agent as plain HTTP.
+    ("sidecar", &["protocol", "client"]),
+    ("cli", &["protocol", "client", "sidecar", "runtime"]),
     // Chaos needs the actors in the test's own process.
     ("tests", &["protocol", "client", "actors", "runtime", "test-services"]),
     // Worlds are made of everything; the load generator starts servers and makes users as the tests do.
@@ -53,7 +55,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("mongodb", &["storage/remote"]),
     ("redis", &["storage/remote"]),
     ("jsonwebtoken", &["accounts", "gateway-http", "tests"]),
-    ("reqwest", &["client", "runtime", "tests", "simulations"]),
+    ("reqwest", &["client", "sidecar", "cli", "runtime", "tests", "simulations"]),
     // The protocol has no I/O, no clock and no runtime.
     (
         "tokio",
@@ -65,6 +67,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "gateway-http",
             "runtime",
             "client",
+            "sidecar",
             "cli",
             "tests",
             "simulations",

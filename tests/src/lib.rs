@@ -49,6 +49,7 @@ pub mod raw_client;
 pub mod rest;
 pub mod secrets;
 pub mod server;
+pub mod sidecar;
 pub mod sink;
 
 /// How long a test waits for something that must happen. Reaching it is a failure, never a way to pass time.

@@ -12,10 +12,18 @@ use tokio::task::JoinHandle;
 /// Bytes carried at once.
 const CHUNK: usize = 16 * 1024;
 
+/// What becomes of what is carried.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    is_cut: bool,
+    /// How often all connections were broken.
+    breaks: u64,
+}
+
 /// A running proxy. Dropping it ends it, and every connection through it.
 pub struct Proxy {
     address: SocketAddr,
-    is_cut: watch::Sender<bool>,
+    way: watch::Sender<Way>,
     accepting: JoinHandle<()>,
 }
 
@@ -25,8 +33,8 @@ impl Proxy {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = TcpListener::bind(any).await.expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
-        let (is_cut, cut) = watch::channel(false);
-        Self { address, is_cut, accepting: tokio::spawn(accept(listener, target, cut)) }
+        let (way, watched) = watch::channel(Way::default());
+        Self { address, way, accepting: tokio::spawn(accept(listener, target, watched)) }
     }
 
     /// Where it listens.
@@ -37,12 +45,17 @@ impl Proxy {
 
     /// From now on nothing gets through.
     pub fn cut(&self) {
-        self.is_cut.send_replace(true);
+        self.way.send_modify(|way| way.is_cut = true);
     }
 
     /// From now on everything does.
     pub fn heal(&self) {
-        self.is_cut.send_replace(false);
+        self.way.send_modify(|way| way.is_cut = false);
+    }
+
+    /// Every connection through it ends here and now; others can be made.
+    pub fn break_all(&self) {
+        self.way.send_modify(|way| way.breaks += 1);
     }
 }
 
@@ -52,14 +65,14 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, cut: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, target: SocketAddr, cut: watch::Receiver<Way>) {
     while let Ok((near, _)) = listener.accept().await {
         tokio::spawn(carry(near, target, cut.clone()));
     }
 }
 
 /// Carries one connection both ways until both ends are done, or the proxy is.
-async fn carry(near: TcpStream, target: SocketAddr, mut cut: watch::Receiver<bool>) {
+async fn carry(near: TcpStream, target: SocketAddr, mut cut: watch::Receiver<Way>) {
     if passage(&mut cut).await.is_none() {
         return;
     }
@@ -69,13 +82,14 @@ async fn carry(near: TcpStream, target: SocketAddr, mut cut: watch::Receiver<boo
     tokio::join!(carry_one_way(near.0, far.1, cut.clone()), carry_one_way(far.0, near.1, cut));
 }
 
-async fn carry_one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<bool>) {
+async fn carry_one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<Way>) {
     let mut chunk = vec![0; CHUNK];
+    let breaks = cut.borrow().breaks;
     loop {
         // The end of a proxy ends what goes through it.
         let read = tokio::select! {
             read = from.read(&mut chunk) => read.unwrap_or(0),
-            _ = ended(cut.clone()) => return,
+            () = broken(cut.clone(), breaks) => return,
         };
         // The end of a connection does not get through a cut either.
         if passage(&mut cut).await.is_none() || read == 0 || to.write_all(&chunk[..read]).await.is_err() {
@@ -85,12 +99,13 @@ async fn carry_one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut:
 }
 
 /// Waits until nothing is cut; `None` if the proxy is gone.
-async fn passage(cut: &mut watch::Receiver<bool>) -> Option<()> {
-    cut.wait_for(|is_cut| !is_cut).await.ok().map(drop)
+async fn passage(cut: &mut watch::Receiver<Way>) -> Option<()> {
+    cut.wait_for(|way| !way.is_cut).await.ok().map(drop)
 }
 
-async fn ended(mut cut: watch::Receiver<bool>) {
-    while cut.changed().await.is_ok() {}
+/// Waits until connections are broken once more than so often, or the proxy is gone.
+async fn broken(mut cut: watch::Receiver<Way>, breaks: u64) {
+    let _ = cut.wait_for(|way| way.breaks != breaks).await;
 }
 
 #[cfg(test)]
@@ -120,6 +135,14 @@ mod tests {
         assert_eq!(&read, b"during");
         near.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"answer");
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_broken_end_at_both_ends() {
+        let (proxy, mut near, mut far) = through().await;
+        proxy.break_all();
+        assert_eq!(near.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        assert_eq!(far.read(&mut [0; 1]).await.unwrap_or(0), 0);
     }
 
     #[tokio::test]

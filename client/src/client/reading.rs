@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::UserCard;
+use colloquy_protocol::rest::agents::AgentEntry;
 
 use super::{Client, ClientError};
 use crate::api::Api;
@@ -113,6 +114,14 @@ impl Client {
             })
             .await?;
         Ok(card)
+    }
+
+    /// The agents that can be written to, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`crate::ApiError`] if the server refuses or cannot be reached; [`ClientError::LoggedOut`].
+    pub async fn agents(&self) -> Result<Vec<AgentEntry>, ClientError> {
+        Ok(self.call(|api, token| async move { api.agents(&token).await }).await?.agents)
     }
 
     /// Removes a device of this user, this one or another: it is logged out, and nobody encrypts for it any more.

@@ -1,0 +1,206 @@
+//! A sidecar process: the real `colloquy agent` beside an agent that a test makes up.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use colloquy_protocol::agent::{AgentId, AgentProfile};
+use colloquy_protocol::ids::UserId;
+use colloquy_protocol::rest::agents::{AddAgent, AddedAgent, RegisteredAgent, ReviseAgent};
+use colloquy_runtime::admin::admin_token;
+use colloquy_runtime::config::Config;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::DEADLINE;
+use crate::rest::Rest;
+use crate::server::{Server, binary};
+
+/// Where an agent's messages go before its sidecar runs.
+const NOWHERE: &str = "http://127.0.0.1:9/";
+
+/// The process. Killed when dropped.
+pub struct Sidecar {
+    arguments: Vec<String>,
+    address: SocketAddr,
+    running: Option<(Child, Lines<BufReader<ChildStdout>>)>,
+    /// Who the agent is in conversations.
+    pub user_id: UserId,
+    folder: TempDir,
+}
+
+impl Sidecar {
+    /// Registers an agent of this name and starts its sidecar; `asked` says what it asks.
+    pub async fn start(server: &Server, name: &str, asked: &[&str]) -> Self {
+        let agent_id = AgentId::new(name).expect("a test names its agents plainly");
+        let config = Config { data_dir: server.data_dir(), ..Config::default() };
+        let token = admin_token(&config).expect("the server has made its key");
+        let admin = Rest::new(server.operations(), server.secrets().clone());
+        let profile = AgentProfile::new(name, NOWHERE);
+        let body = AddAgent { agent_id: agent_id.clone(), profile: profile.clone() };
+        let added: AddedAgent = admin.post("/admin/agents", Some(&token), &body).await.read();
+        server.secrets().add("agent key", &added.key);
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        let key_file = folder.path().join("key");
+        std::fs::write(&key_file, &added.key).expect("the key can be written");
+        let path = |path: &Path| path.to_str().expect("a path is text").to_owned();
+        let mut arguments: Vec<String> = ["agent", "--id", name, "--server"].map(str::to_owned).to_vec();
+        arguments.push(format!("http://{}", server.address()));
+        arguments.extend([
+            "--data-dir".to_owned(),
+            path(folder.path()),
+            "--key-file".to_owned(),
+            path(&key_file),
+        ]);
+        arguments.extend(asked.iter().map(|argument| (*argument).to_owned()));
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut sidecar = Self { arguments, address, running: None, user_id: added.agent.user_id, folder };
+        sidecar.restart().await;
+        let profile = AgentProfile { sink: format!("http://{}/", sidecar.address), ..profile };
+        let revise = ReviseAgent { revision: added.agent.revision, profile };
+        let path = format!("/admin/agents/{agent_id}");
+        let _: RegisteredAgent = admin.put(&path, &token, &revise).await.read();
+        sidecar
+    }
+
+    /// Starts it, where it was before; it is not running.
+    pub async fn restart(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log"));
+        let mut child = Command::new(binary("colloquy"))
+            .args(&self.arguments)
+            .args(["--listen", &self.address.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log.expect("the log can be opened"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the sidecar can be started");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time");
+        let line = line
+            .expect("its output can be read")
+            .unwrap_or_else(|| panic!("it did not start: {}", self.log()));
+        let address = line.split_once("http://").and_then(|(_, rest)| rest.split_once('/')?.0.parse().ok());
+        self.address = address.unwrap_or_else(|| panic!("it says where it listens: {line}"));
+        self.running = Some((child, lines));
+    }
+
+    /// Kills it at once (SIGKILL), and waits until it is gone.
+    pub async fn kill_9(&mut self) {
+        let (mut child, _) = self.running.take().expect("it runs");
+        child.kill().await.expect("it can be killed");
+    }
+
+    /// Where the server posts turns.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// An agent as a plain HTTP service: it answers what is asked with what `answer` makes of it. Dropping it closes the port.
+pub struct AgentService {
+    address: SocketAddr,
+    asked: Arc<Mutex<BTreeMap<String, usize>>>,
+    task: JoinHandle<()>,
+}
+
+impl AgentService {
+    /// Starts one.
+    pub async fn start(answer: fn(&Value) -> Value) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any, answer, Arc::default()).await
+    }
+
+    async fn start_at(
+        address: SocketAddr,
+        answer: fn(&Value) -> Value,
+        asked: Arc<Mutex<BTreeMap<String, usize>>>,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("the port is free");
+        let address = listener.local_addr().expect("a listener has an address");
+        let task = tokio::spawn(serve(listener, answer, Arc::clone(&asked)));
+        Self { address, asked, task }
+    }
+
+    /// Ends it and starts another one in its place.
+    pub async fn replace(&mut self, answer: fn(&Value) -> Value) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        *self = Self::start_at(self.address, answer, Arc::clone(&self.asked)).await;
+    }
+
+    /// Its URL, with this path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// How often it was asked under each idempotency key.
+    pub fn asked(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AgentService {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    answer: fn(&Value) -> Value,
+    asked: Arc<Mutex<BTreeMap<String, usize>>>,
+) {
+    // Connections end with it.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let asked = Arc::clone(&asked);
+        connections.spawn(async move {
+            let service = service_fn(move |request| respond(request, answer, Arc::clone(&asked)));
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    answer: fn(&Value) -> Value,
+    asked: Arc<Mutex<BTreeMap<String, usize>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
+    *asked.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default() += 1;
+    let mut question: Value = serde_json::from_slice(&body).unwrap_or_default();
+    question["path"] = json!(head.uri.path());
+    let answered = answer(&question);
+    let mut response = Response::new(Full::from(answered.to_string()));
+    if answered.is_null() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    Ok(response)
+}

@@ -1,0 +1,257 @@
+//! People ask agents behind a sidecar: the real SDK, the real server, the real `colloquy agent`, and an agent that knows
+//! nothing but plain HTTP.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use colloquy_client::surroundings::Surroundings;
+use colloquy_client::sync::BackoffPolicy;
+use colloquy_client::{Client, Event, Events, ProfileOptions, Registration, ShownContent, Unlock};
+use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_tests::ambient::fresh_uuid;
+use colloquy_tests::options::ServerOptions;
+use colloquy_tests::proxy::Proxy;
+use colloquy_tests::rest::PASSWORD;
+use colloquy_tests::server::Server;
+use colloquy_tests::sidecar::{AgentService, Sidecar};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// People, and questions that each asks, one after the other.
+const PEOPLE: usize = 10;
+const QUESTIONS: usize = 20;
+/// Something is killed whenever so many more answers have come.
+const KILL_EVERY: usize = 24;
+/// A crashed server is back within a moment: nobody waits for it half a minute.
+const BACKOFF: BackoffPolicy = BackoffPolicy { first_ms: 20, max_ms: 200, stable_after_ms: 1_000 };
+/// A whole conversation under faults.
+const CONVERSATION_DEADLINE: Duration = Duration::from_secs(180);
+
+struct Person {
+    client: Client,
+    events: Events,
+    user: UserId,
+    _folder: TempDir,
+}
+
+impl Person {
+    async fn join(server: &Server, url: String) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        let options = ProfileOptions {
+            folder: folder.path().join("store"),
+            unlock: Unlock::KeyFile(folder.path().join("key")),
+            server_url: url,
+            device_id: None,
+            platform: "terminal".to_owned(),
+        };
+        let surroundings = Surroundings::of_this_machine().expect("this machine encrypts");
+        let client =
+            Client::open_with(options, BACKOFF, surroundings).await.expect("an empty profile is opened");
+        let email = format!("{}@example.org", fresh_uuid().simple());
+        server.secrets().add("email", &email);
+        let (name, password) = ("a person".to_owned(), PASSWORD.to_owned());
+        let registration = Registration { phone: None, email: Some(email), name, password };
+        let user = client.register(registration).await.expect("an account is made");
+        let events = client.connect().expect("logged in");
+        Self { client, events, user, _folder: folder }
+    }
+
+    /// Asks, and waits for the next text of the other side.
+    async fn ask(&mut self, agent: UserId, question: &str) -> String {
+        self.client.send_text(agent, question).await.expect("a text goes into the outbox");
+        loop {
+            match self.events.next().await.expect("the client goes on") {
+                Event::MessageReceived(message) => match message.content {
+                    ShownContent::Text(text) => return text,
+                    other => panic!("an answer cannot be read: {other:?}"),
+                },
+                Event::MessageFailed { reason, .. } => panic!("a question was not sent: {reason}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The texts of the conversation with an agent, in order.
+    fn texts(&self, agent: UserId) -> Vec<String> {
+        let conversation = ConversationId::of_pair(self.user, agent);
+        let history = self.client.history(conversation, None, 4 * QUESTIONS).expect("the store is read");
+        let text = |message: colloquy_client::Message| match message.content {
+            ShownContent::Text(text) => text,
+            other => panic!("it cannot be read: {other:?}"),
+        };
+        history.into_iter().map(text).collect()
+    }
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}", server.address())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_speaks_plain_http_is_asked_with_what_was_said_before() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|question| {
+        let history = question["history"].as_array().map_or(0, Vec::len);
+        json!({"text": format!("{} after {history}", question["text"].as_str().unwrap_or_default())})
+    })
+    .await;
+    let agent = Sidecar::start(&server, "agent-echo", &["--service", &service.url("/ask")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    assert_eq!(person.ask(agent.user_id, "first").await, "first after 0");
+    assert_eq!(person.ask(agent.user_id, "second").await, "second after 2");
+    let texts = person.texts(agent.user_id);
+    assert_eq!(texts, ["first", "first after 0", "second", "second after 2"]);
+    assert!(!server.log().contains("first after"), "the server reads nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_behind_chat_completions_is_told_its_instructions_and_who_said_what() {
+    let server = Server::start(ServerOptions::default()).await;
+    let model = AgentService::start(|request| {
+        let lines = request["messages"].as_array().cloned().unwrap_or_default();
+        let line = |line: &Value| {
+            format!("{}: {}", line["role"].as_str().unwrap(), line["content"].as_str().unwrap())
+        };
+        let told = lines.iter().map(line).collect::<Vec<_>>().join(" | ");
+        let told =
+            format!("{} {}: {told}", request["path"].as_str().unwrap(), request["model"].as_str().unwrap());
+        json!({"choices": [{"message": {"role": "assistant", "content": told}}]})
+    })
+    .await;
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let instructions = folder.path().join("instructions");
+    std::fs::write(&instructions, "Be brief.").expect("it can be written");
+    let asked = [
+        "--upstream",
+        &model.url("/v1"),
+        "--model",
+        "small",
+        "--instructions-file",
+        instructions.to_str().unwrap(),
+    ];
+    let agent = Sidecar::start(&server, "agent-model", &asked).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    let first = person.ask(agent.user_id, "one").await;
+    assert_eq!(first, "/v1/chat/completions small: system: Be brief. | user: one");
+    let second = person.ask(agent.user_id, "two").await;
+    let expected = format!("system: Be brief. | user: one | assistant: {first} | user: two");
+    assert_eq!(second, format!("/v1/chat/completions small: {expected}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bruno_needs_no_model_and_says_who_else_can_be_asked() {
+    let server = Server::start(ServerOptions::default()).await;
+    let bruno = Sidecar::start(&server, "agent-bruno", &["--built-in", "bruno"]).await;
+    let service = AgentService::start(|_| json!({"text": "here"})).await;
+    let _other = Sidecar::start(&server, "agent-other", &["--service", &service.url("/")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    assert!(person.ask(bruno.user_id, "hello").await.starts_with("I am Bruno."));
+    assert_eq!(person.ask(bruno.user_id, "agents").await, "agent-other, agent-other: no description");
+    assert_eq!(person.ask(bruno.user_id, "find HELLO").await, "- hello");
+    assert!(person.ask(bruno.user_id, "find nothing-like-it").await.contains("nothing like that"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_when_an_agent_does_not_answer() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|_| Value::Null).await;
+    let agent =
+        Sidecar::start(&server, "agent-silent", &["--service", &service.url("/"), "--patience-s", "1"]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    assert!(person.ask(agent.user_id, "anybody?").await.starts_with("I cannot answer"));
+    assert!(service.asked().values().all(|times| *times > 1), "it was asked more than once");
+    assert!(agent.log().contains("the agent is asked again") && !agent.log().contains("anybody?"));
+}
+
+/// ONCE, NOLOSS: 200 questions, and whatever takes part is killed in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_question_is_answered_once_while_agent_sidecar_server_and_sockets_are_killed() {
+    let answer = |question: &Value| json!({"text": format!("answer to {}", question["text"].as_str().unwrap_or_default())});
+    let mut server = Server::start(ServerOptions::default()).await;
+    let mut service = AgentService::start(answer).await;
+    let mut agent = Sidecar::start(&server, "agent-once", &["--service", &service.url("/")]).await;
+    let proxy = Proxy::to(server.address()).await;
+    let (answered, mut count) = watch::channel(0_usize);
+    let mut asking = JoinSet::new();
+    for number in 0..PEOPLE {
+        let mut person = Person::join(&server, format!("http://{}", proxy.address())).await;
+        let (answered, agent) = (answered.clone(), agent.user_id);
+        asking.spawn(async move {
+            for question in 0..QUESTIONS {
+                let question = format!("question {question} of person {number}");
+                assert_eq!(person.ask(agent, &question).await, format!("answer to {question}"));
+                answered.send_modify(|count| *count += 1);
+            }
+            person.client.wait_until_sent().await;
+            person
+        });
+    }
+    let everything = async {
+        for (round, kill_at) in (KILL_EVERY..PEOPLE * QUESTIONS).step_by(KILL_EVERY).enumerate() {
+            count.wait_for(|count| *count >= kill_at).await.expect("somebody asks");
+            match round % 4 {
+                0 => {
+                    agent.kill_9().await;
+                    agent.restart().await;
+                }
+                1 => service.replace(answer).await,
+                2 => {
+                    server.kill_9();
+                    server.restart().await;
+                }
+                _ => proxy.break_all(),
+            }
+        }
+        asking.join_all().await
+    };
+    let people = timeout(CONVERSATION_DEADLINE, everything).await;
+    let people = people
+        .unwrap_or_else(|_| panic!("{} answers have come; the sidecar: {}", *answered.borrow(), agent.log()));
+    for person in &people {
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        for text in person.texts(agent.user_id) {
+            *times.entry(text).or_default() += 1;
+        }
+        assert_eq!(times.len(), 2 * QUESTIONS, "each question and each answer is there");
+        assert!(times.values().all(|times| *times == 1), "once");
+    }
+    let asked = service.asked().clone();
+    assert_eq!(asked.len(), PEOPLE * QUESTIONS, "the agent sees one key for each question");
+    println!(
+        "{} questions, {} of them asked more than once",
+        asked.len(),
+        asked.values().filter(|times| **times > 1).count()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_event_and_no_turn_of_the_agent_is_taken_or_refused_and_does_nothing() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|_| json!({"text": "made up"})).await;
+    let agent = Sidecar::start(&server, "agent-careful", &["--service", &service.url("/")]).await;
+    let rest = colloquy_tests::rest::Rest::new(agent.address(), server.secrets().clone());
+    let plain = [("content-type", "application/json")];
+    assert_eq!(rest.post_text("/", None, &plain, "{}".to_owned()).await.status, 400);
+    let structured = [("content-type", "application/cloudevents+json")];
+    let event = |kind: &str, data: Value| {
+        json!({"specversion": "1.0", "id": "1", "source": "/made/up", "type": kind, "data": data}).to_string()
+    };
+    assert_eq!(
+        rest.post_text("/", None, &structured, event("agent.unheard-of", json!({}))).await.status,
+        400
+    );
+    assert_eq!(rest.post_text("/", None, &structured, event("agent.message", json!({}))).await.status, 400);
+    let made_up = json!({
+        "turn_id": fresh_uuid(), "conversation_id": fresh_uuid(), "sequence_number": 1, "agent_id": "agent-careful",
+        "sender_id": fresh_uuid(), "sender_device_id": "phone", "type": "text", "reply_to_message_id": null,
+        "content": {"algorithm": "olm.v1", "sender_key": "", "ciphertexts": []}, "timestamp": 1,
+    });
+    // There is no such message: nobody is asked, and nobody is answered.
+    let taken = rest.post_text("/", None, &structured, event("agent.message", made_up)).await.status;
+    let mut person = Person::join(&server, url(&server)).await;
+    assert_eq!(person.ask(agent.user_id, "a real question").await, "made up");
+    assert_eq!((taken, service.asked().len()), (202, 1));
+}
