@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -120,33 +121,51 @@ impl Sidecar {
 /// An agent as a plain HTTP service: it answers what is asked with what `answer` makes of it. Dropping it closes the port.
 pub struct AgentService {
     address: SocketAddr,
-    asked: Arc<Mutex<BTreeMap<String, usize>>>,
+    answer: fn(&Value) -> Value,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
+}
+
+/// What outlives a service that is replaced.
+#[derive(Default)]
+struct Shared {
+    asked: Mutex<BTreeMap<String, usize>>,
+    /// Nothing is answered meanwhile.
+    holds: watch::Sender<bool>,
+    /// Questions that wait for that.
+    held: watch::Sender<usize>,
 }
 
 impl AgentService {
     /// Starts one.
     pub async fn start(answer: fn(&Value) -> Value) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_at(any, answer, Arc::default()).await
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer, Arc::default()).await
     }
 
-    async fn start_at(
-        address: SocketAddr,
-        answer: fn(&Value) -> Value,
-        asked: Arc<Mutex<BTreeMap<String, usize>>>,
-    ) -> Self {
+    async fn start_at(address: SocketAddr, answer: fn(&Value) -> Value, shared: Arc<Shared>) -> Self {
         let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("a listener has an address");
-        let task = tokio::spawn(serve(listener, answer, Arc::clone(&asked)));
-        Self { address, asked, task }
+        let task = tokio::spawn(serve(listener, answer, Arc::clone(&shared)));
+        Self { address, answer, shared, task }
     }
 
     /// Ends it and starts another one in its place.
-    pub async fn replace(&mut self, answer: fn(&Value) -> Value) {
+    pub async fn replace(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
-        *self = Self::start_at(self.address, answer, Arc::clone(&self.asked)).await;
+        *self = Self::start_at(self.address, self.answer, Arc::clone(&self.shared)).await;
+    }
+
+    /// Answers nothing until it is let go; returns when somebody waits.
+    pub async fn hold(&self) {
+        self.shared.holds.send_replace(true);
+        let mut held = self.shared.held.subscribe();
+        held.wait_for(|held| *held > 0).await.expect("the service is there");
+    }
+
+    /// Answers whoever waits.
+    pub fn let_go(&self) {
+        self.shared.holds.send_replace(false);
     }
 
     /// Its URL, with this path.
@@ -157,7 +176,7 @@ impl AgentService {
 
     /// How often it was asked under each idempotency key.
     pub fn asked(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,17 +186,13 @@ impl Drop for AgentService {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    answer: fn(&Value) -> Value,
-    asked: Arc<Mutex<BTreeMap<String, usize>>>,
-) {
+async fn serve(listener: TcpListener, answer: fn(&Value) -> Value, shared: Arc<Shared>) {
     // Connections end with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let asked = Arc::clone(&asked);
+        let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            let service = service_fn(move |request| respond(request, answer, Arc::clone(&asked)));
+            let service = service_fn(move |request| respond(request, answer, Arc::clone(&shared)));
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -186,15 +201,35 @@ async fn serve(
     }
 }
 
+/// A question that is not answered yet, whatever becomes of its connection.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn among(held: &'a watch::Sender<usize>) -> Self {
+        held.send_modify(|held| *held += 1);
+        Self(held)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|held| *held -= 1);
+    }
+}
+
 async fn respond(
     request: Request<Incoming>,
     answer: fn(&Value) -> Value,
-    asked: Arc<Mutex<BTreeMap<String, usize>>>,
+    shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    *asked.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default() += 1;
+    *shared.asked.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default() += 1;
+    let waiting = Waiting::among(&shared.held);
+    // Its sender is in `shared`.
+    let _ = shared.holds.subscribe().wait_for(|holds| !holds).await;
+    drop(waiting);
     let mut question: Value = serde_json::from_slice(&body).unwrap_or_default();
     question["path"] = json!(head.uri.path());
     let answered = answer(&question);

@@ -194,12 +194,20 @@ async fn each_question_is_answered_once_while_agent_sidecar_server_and_sockets_a
             count.wait_for(|count| *count >= kill_at).await.expect("somebody asks");
             match round % 4 {
                 0 => {
+                    service.hold().await;
                     agent.kill_9().await;
                     agent.restart().await;
+                    service.let_go();
                 }
-                1 => service.replace(answer).await,
+                1 => {
+                    service.hold().await;
+                    service.replace().await;
+                    service.let_go();
+                }
                 2 => {
+                    service.hold().await;
                     server.kill_9();
+                    service.let_go();
                     server.restart().await;
                 }
                 _ => proxy.break_all(),
@@ -220,6 +228,7 @@ async fn each_question_is_answered_once_while_agent_sidecar_server_and_sockets_a
     }
     let asked = service.asked().clone();
     assert_eq!(asked.len(), PEOPLE * QUESTIONS, "the agent sees one key for each question");
+    assert!(asked.values().any(|times| *times > 1), "somebody was killed in the middle of a question");
     println!(
         "{} questions, {} of them asked more than once",
         asked.len(),
