@@ -28,6 +28,10 @@ run: ## Start a server on the embedded store (LISTEN=127.0.0.1:8080, DATA_DIR=.c
 demo: ## Two scripted clients hold a conversation, over the server of `make run` or one of their own
 	cargo run -q -p colloquy -- demo $(if $(filter-out file,$(origin LISTEN)),--server http://$(LISTEN))
 
+.PHONY: demo-agent
+demo-agent: ## A person asks an agent: a sidecar beside a stand-in for a model, over a server of the demo's own
+	cargo run -q -p colloquy -- demo --agent
+
 .PHONY: cluster
 cluster: test-services ## Three pods, Redis, MongoDB and a load balancer on this machine, until Ctrl-C (LISTEN=...)
 	@tests/install-services haproxy

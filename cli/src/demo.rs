@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::advice::advise;
+use crate::demo_agent;
 use crate::own_server::OwnServer;
 use crate::signals::StopSignals;
 use crate::{Outcome, say};
@@ -47,6 +48,9 @@ pub(crate) struct Demo {
     /// Start a server for the demo, also where one runs already.
     #[arg(long, conflicts_with = "server")]
     own_server: bool,
+    /// A person asks an agent instead, which is a model behind a sidecar; over a server of the demo's own.
+    #[arg(long, conflicts_with = "server")]
+    agent: bool,
 }
 
 /// Runs the verb.
@@ -60,16 +64,20 @@ async fn host(options: &Demo) -> Outcome {
     if let Some(server) = &options.server {
         return demo(server, options.other_server.as_deref().unwrap_or(server)).await;
     }
-    if !options.own_server && is_answered(DEFAULT_ADDRESS).await {
+    let is_own = options.own_server || options.agent;
+    if !is_own && is_answered(DEFAULT_ADDRESS).await {
         return demo(crate::DEFAULT_SERVER, crate::DEFAULT_SERVER).await;
     }
     // Before the server is there: a signal meanwhile must not leave it behind.
     let mut signals = StopSignals::new()?;
-    let why = if options.own_server { String::new() } else { format!("no server on {DEFAULT_ADDRESS}: ") };
+    let why = if is_own { String::new() } else { format!("no server on {DEFAULT_ADDRESS}: ") };
     say(&format!("{why}starting one for the demo"));
     let server = OwnServer::start().await?;
+    let conversation = async {
+        if options.agent { demo_agent::demo(&server).await } else { demo(server.url(), server.url()).await }
+    };
     let held = tokio::select! {
-        held = Box::pin(demo(server.url(), server.url())) => held,
+        held = Box::pin(conversation) => held,
         () = signals.next() => Err("told to stop".into()),
     };
     let stopped = server.stop().await;
@@ -83,11 +91,11 @@ async fn is_answered(address: &str) -> bool {
     matches!(timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_)))
 }
 
-struct Person {
-    name: &'static str,
+pub(crate) struct Person {
+    pub(crate) name: &'static str,
     email: String,
     user: UserId,
-    client: Client,
+    pub(crate) client: Client,
     events: Events,
     /// Its store; deleted at the end.
     _folder: TempDir,
@@ -179,7 +187,7 @@ async fn exchange(from: &mut Person, to: &mut Person, text: &str) -> Outcome {
 }
 
 impl Person {
-    async fn join(name: &'static str, server: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn join(name: &'static str, server: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let email = format!("demo-{:016x}@example.com", rand::random::<u64>());
         let client = Client::open(ProfileOptions {
@@ -226,7 +234,11 @@ impl Person {
     }
 
     /// The first event that `choose` takes.
-    async fn wait<T>(&mut self, what: &str, choose: impl Fn(Event) -> Option<T>) -> Result<T, String> {
+    pub(crate) async fn wait<T>(
+        &mut self,
+        what: &str,
+        choose: impl Fn(Event) -> Option<T>,
+    ) -> Result<T, String> {
         let events = &mut self.events;
         let chosen = async {
             while let Some(event) = events.next().await {

@@ -5,6 +5,8 @@ mod advice;
 mod agent;
 mod chat;
 mod demo;
+mod demo_agent;
+mod demo_model;
 mod enrolment;
 mod help;
 mod own_server;
@@ -45,7 +47,7 @@ enum Verb {
     /// Write to people, in the terminal.
     #[command(after_help = help::chat())]
     Chat(Box<chat::Chat>),
-    /// Watch two people hold a conversation.
+    /// Watch two people hold a conversation, or a person and an agent.
     #[command(after_help = help::DEMO)]
     Demo(demo::Demo),
     /// Stand beside an agent: take its turns, ask it in plain HTTP, answer encrypted.

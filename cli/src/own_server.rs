@@ -1,6 +1,7 @@
 //! A server for as long as a demo takes: a process of its own, on a free port, with data that is thrown away.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ const DRAIN_WINDOW_MS: &str = "2000";
 pub(crate) struct OwnServer {
     process: Child,
     url: String,
+    operations_url: String,
     /// Its data and its log; deleted at the end.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl OwnServer {
@@ -43,17 +45,27 @@ impl OwnServer {
             Ok(Ok(line)) => line.unwrap_or_default(),
             Ok(Err(_)) | Err(_) => String::new(),
         };
-        let Some(url) = url_in(&line).map(str::to_owned) else {
+        let Some((url, operations_url)) = urls_in(&line) else {
             let told = std::fs::read_to_string(&log).unwrap_or_default();
             let last = told.lines().next_back().unwrap_or("it said nothing");
             return Err(format!("the server did not start: {last}"));
         };
-        Ok(Self { process, url, _folder: folder })
+        Ok(Self { process, url, operations_url, folder })
     }
 
     /// Where it can be reached.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its health, metrics and administration are.
+    pub(crate) fn operations_url(&self) -> &str {
+        &self.operations_url
+    }
+
+    /// Where its data is, and the key that it signs tokens with.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        data_dir(&self.folder)
     }
 
     /// Stops it by SIGTERM, and waits for it.
@@ -80,7 +92,7 @@ fn spawn(folder: &TempDir, log: &std::path::Path) -> std::io::Result<Child> {
     }
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(folder.path().join("data"))
+        .arg(data_dir(folder))
         .env("COLLOQUY_DRAIN__WINDOW_MS", DRAIN_WINDOW_MS)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -89,10 +101,15 @@ fn spawn(folder: &TempDir, log: &std::path::Path) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// The public address in the line a server prints once it can be reached.
-fn url_in(line: &str) -> Option<&str> {
-    let url = line.strip_prefix("colloquy listening on ")?.split(' ').next()?;
-    url.starts_with("http://").then_some(url)
+fn data_dir(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+/// The public address, and that for operations, in the line a server prints once it can be reached.
+fn urls_in(line: &str) -> Option<(String, String)> {
+    let (public, operations) = line.strip_prefix("colloquy listening on ")?.split_once(" operations on ")?;
+    let is_url = |url: &str| url.starts_with("http://");
+    (is_url(public) && is_url(operations)).then(|| (public.to_owned(), operations.trim().to_owned()))
 }
 
 fn in_words(status: ExitStatus) -> String {
@@ -106,9 +123,10 @@ mod tests {
     #[test]
     fn a_server_says_where_it_can_be_reached() {
         let line = "colloquy listening on http://127.0.0.1:8080 operations on http://127.0.0.1:9464";
-        assert_eq!(url_in(line), Some("http://127.0.0.1:8080"));
+        let urls = ("http://127.0.0.1:8080".to_owned(), "http://127.0.0.1:9464".to_owned());
+        assert_eq!(urls_in(line), Some(urls));
         for other in ["", "colloquy listening on ", "colloquy: cannot listen", "colloquy listening on x y"] {
-            assert_eq!(url_in(other), None, "{other}");
+            assert_eq!(urls_in(other), None, "{other}");
         }
     }
 }

@@ -4,7 +4,6 @@
 //! come, the server says by an event ([`colloquy_protocol::event::AGENT_MESSAGE`]), and again until there is an answer. The
 //! answer's idempotency key follows from the turn, so whichever device of the agent answers, and however often, there is one.
 
-use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
 
 use super::{Client, ClientError};
@@ -12,9 +11,7 @@ use crate::connection::engine::Command;
 use crate::crypto::Body;
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
 use crate::store::outbox::NewMessage;
-use crate::store::{
-    LocalMessageId, MessageContent, OutboxState, SendFailure, StoreError, Transaction, TurnRecord,
-};
+use crate::store::{LocalMessageId, MessageContent, OutboxState, StoreError, Transaction, TurnRecord};
 
 /// A turn that waits for an answer.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,7 +91,7 @@ impl Client {
                         continue;
                     }
                     if let Some(answer) = record.answer {
-                        forget_if_failed(tx, own, &record, answer)?;
+                        forget_if_failed(tx, &record, answer)?;
                         continue;
                     }
                     match look(tx, &record)? {
@@ -206,23 +203,17 @@ fn enqueue(
     Ok((answer.local_id, answer.conversation_id))
 }
 
-/// An answer that was refused because there is one is no longer needed. After any other failure the turn is forgotten: the
-/// server says again that it is open, when it is time to try again.
+/// After an answer has failed the turn is forgotten. If another one was first, its copy comes as every message does; in all
+/// other cases the server says again that the turn is open, when it is time to try again.
 fn forget_if_failed(
     tx: &mut Transaction<'_>,
-    own: UserId,
     turn: &TurnRecord,
     answer: LocalMessageId,
 ) -> Result<(), StoreError> {
-    let failure = match tx.outbox(answer)?.map(|record| record.state) {
-        Some(OutboxState::Written | OutboxState::Sealed(_)) => return Ok(()),
-        Some(OutboxState::Failed(failure)) => Some(failure),
-        None => None,
-    };
-    if failure == Some(SendFailure::Refused(ErrorCode::IdempotencyConflict)) {
-        tx.use_key(own, IdempotencyKey::of_turn(turn.turn_id))?;
+    match tx.outbox(answer)?.map(|record| record.state) {
+        Some(OutboxState::Written | OutboxState::Sealed(_)) => Ok(()),
+        Some(OutboxState::Failed(_)) | None => withdraw(tx, turn),
     }
-    withdraw(tx, turn)
 }
 
 /// A turn is no longer this device's to answer.

@@ -1,5 +1,6 @@
 //! An agent's turns: taken on, answered once, whatever happens to question and answer.
 
+use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, MessageId};
 
 use super::server::{Fault, Server};
@@ -114,4 +115,38 @@ async fn a_question_that_cannot_be_read_is_due_when_it_was_told_again_and_the_te
     );
     agent.client.answer_turn(turn_id, "an answer").await.unwrap();
     assert_eq!(texts(&mut a, 1).await[0].1, "an answer");
+}
+
+/// Found by seeds 400186 and 400192: the refused answer counted as the message that was first, whose copy then passed for a
+/// repetition.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_answer_came_second_reads_the_first() {
+    let server = Server::start().await;
+    let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
+    let folder = tempfile::tempdir().unwrap();
+    let second = open(&server, &folder).await;
+    second.log_in(Identifier::Email("agent@example.org".into()), "a long password".into()).await.unwrap();
+    let mut a = alice.client.connect().unwrap();
+    let mut s = second.connect().unwrap();
+    let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
+    alice.client.send_text(agent.user_id, "a question").await.unwrap();
+    let turn_id = stored(&mut a, 1).await;
+    second.take_turn(turn_id, conversation).await.unwrap();
+    due(&second).await;
+    server.faults([Fault::Refuse(ErrorCode::IdempotencyConflict)]);
+    second.answer_turn(turn_id, "the second").await.unwrap();
+    until(&mut s, |event| matches!(event, Event::MessageFailed { .. }).then_some(())).await;
+    assert!(second.due_turns().await.unwrap().is_empty());
+    let _first = agent.client.connect().unwrap();
+    agent.client.take_turn(turn_id, conversation).await.unwrap();
+    due(&agent.client).await;
+    agent.client.answer_turn(turn_id, "the first").await.unwrap();
+    let read = until(&mut s, |event| match event {
+        Event::MessageReceived(message) if message.is_own => Some(text(&message.content)),
+        Event::DecryptionFailed { failure, .. } => panic!("{failure}"),
+        _ => None,
+    })
+    .await;
+    assert_eq!(read, "the first");
+    assert!(!second.take_turn(turn_id, conversation).await.unwrap());
 }
