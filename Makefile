@@ -9,6 +9,7 @@ LISTEN ?= 127.0.0.1:8080
 DATA_DIR ?= .colloquy
 SEEDS ?= 1..50
 KOSOKU := $(TARGET)/kosoku
+CLOUDEVENTS := $(TARGET)/cloudevents
 # One after the other: built together, the server would get the features that only simulations turn on.
 BUILD_RELEASE = cargo build --release -p colloquy-simulations && cargo build --release -p colloquy
 
@@ -56,7 +57,7 @@ test: test-tools ## Every test, with what the tests need
 	cargo nextest run --workspace
 
 .PHONY: test-tools
-test-tools: test-runner test-services $(KOSOKU)/bin/kosoku ## Install what the tests need
+test-tools: test-runner test-services $(KOSOKU)/bin/kosoku $(CLOUDEVENTS)/installed ## Install what the tests need
 
 .PHONY: test-services
 test-services:
@@ -72,6 +73,14 @@ $(KOSOKU)/bin/kosoku:
 	@mkdir -p $(TARGET)
 	python3 -m venv $(KOSOKU) || { rm -rf $(KOSOKU); exit 1; }
 	$(KOSOKU)/bin/pip install --quiet --disable-pip-version-check kosoku==0.1.0
+
+# Another implementation of CloudEvents, for round trips.
+$(CLOUDEVENTS)/installed:
+	@tests/install-python
+	@mkdir -p $(TARGET)
+	python3 -m venv $(CLOUDEVENTS) || { rm -rf $(CLOUDEVENTS); exit 1; }
+	$(CLOUDEVENTS)/bin/pip install --quiet --disable-pip-version-check cloudevents==2.2.0
+	@touch $@
 
 .PHONY: bench
 bench: ## Measure a message's way to its durable ack, the memory of an idle connection, and a reconnect storm

@@ -71,7 +71,7 @@ the key that the server signs tokens with that it may: run it where that key
 can be read, with the server's configuration (--config or COLLOQUY_*
 variables). An agent's sink must be on a host that agents.sink_hosts names.
 --profile takes JSON: name, description, version, owner, capabilities,
-intents, sink, when_busy, limits; options change what it says. An agent logs
+intents, sink, sink_mode, when_busy, limits; options change it. An agent logs
 in with its key, which is shown once, or written to --key-file, which only you
 can read.";
 
@@ -92,6 +92,7 @@ pub(crate) const DEMO: &str = "\
 Examples:
   colloquy demo
   colloquy demo --server http://127.0.0.1:9000
+  colloquy demo --agent                     a person asks an agent
 
 Without --server it uses the server on 127.0.0.1:8080, or if there is none, one
 of its own.

@@ -100,6 +100,9 @@ pub struct AgentProfile {
     pub intents: Vec<Intent>,
     /// Where its messages are posted as CloudEvents: an http or https URL. Only hosts that the installation allows.
     pub sink: String,
+    /// How they are put into requests.
+    #[serde(default)]
+    pub sink_mode: SinkMode,
     /// What becomes of a message that comes while the one before it is being answered.
     #[serde(default)]
     pub when_busy: WhenBusy,
@@ -120,6 +123,7 @@ impl AgentProfile {
             capabilities: Vec::new(),
             intents: Vec::new(),
             sink: sink.into(),
+            sink_mode: SinkMode::default(),
             when_busy: WhenBusy::default(),
             limits: AgentLimits::default(),
         }
@@ -138,6 +142,17 @@ pub struct Intent {
     pub label: IntentLabel,
     /// How people say it: 1 to 32 utterances of up to 200 characters.
     pub examples: Vec<String>,
+}
+
+/// How a CloudEvent is put into an HTTP request (CloudEvents HTTP protocol binding 1.0.2, section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkMode {
+    /// Attributes in headers, data in the body.
+    #[default]
+    Binary,
+    /// All in the body, as JSON.
+    Structured,
 }
 
 /// What becomes of a message that comes while the one before it is being answered, in the same conversation.

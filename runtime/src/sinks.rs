@@ -1,4 +1,4 @@
-//! Posts events to agents' sinks over HTTP, as CloudEvents 1.0 in binary mode.
+//! Posts events to agents' sinks over HTTP, as CloudEvents 1.0.
 
 use std::time::Duration;
 
@@ -6,12 +6,16 @@ use async_trait::async_trait;
 use cloudevents::{EventBuilder, EventBuilderV10};
 use colloquy_accounts::sink::SinkHosts;
 use colloquy_actors::agent::{Event, Posted, Sinks};
+use colloquy_protocol::agent::SinkMode;
 use colloquy_protocol::event::{AGENT_EXTENSION, CONVERSATION_EXTENSION};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
 /// How long a sink has to take an event, from connecting to its status. It answers the message later, by an event of its own.
 const POST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The content type of data, and of a whole event in structured mode.
+const JSON: &str = "application/json";
+const STRUCTURED: &str = "application/cloudevents+json";
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to one host that are kept while nothing is posted.
@@ -65,23 +69,33 @@ fn request(sink: Url, event: &Event) -> Option<reqwest::Request> {
         .time(date(event.time)?)
         .extension(CONVERSATION_EXTENSION, event.conversation_id.to_string())
         .extension(AGENT_EXTENSION, event.agent_id.to_string())
-        .extension("traceparent", trace_parent(event))
-        .data("application/json", event.data.to_vec())
-        .build()
-        .ok()?;
+        .extension("traceparent", trace_parent(event));
+    let mut request = reqwest::Request::new(reqwest::Method::POST, sink);
+    let parent = HeaderValue::try_from(trace_parent(event)).ok()?;
+    request.headers_mut().insert("traceparent", parent);
+    match event.mode {
+        SinkMode::Binary => put_binary(&mut request, built.data(JSON, event.data.to_vec()))?,
+        SinkMode::Structured => {
+            let data: serde_json::Value = serde_json::from_slice(&event.data).ok()?;
+            let event = built.data(JSON, data).build().ok()?;
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(STRUCTURED));
+            *request.body_mut() = Some(serde_json::to_vec(&event).ok()?.into());
+        }
+    }
+    Some(request)
+}
+
+fn put_binary(request: &mut reqwest::Request, event: EventBuilderV10) -> Option<()> {
+    let built = event.build().ok()?;
     let message: http::Request<Option<Vec<u8>>> = built.try_into().ok()?;
     let (parts, body) = message.into_parts();
-    let mut request = reqwest::Request::new(reqwest::Method::POST, sink);
     for (name, value) in &parts.headers {
         // The library writes the content type as an attribute of its own.
-        let name = if name == "ce-datacontenttype" { http::header::CONTENT_TYPE } else { name.clone() };
+        let name = if name == "ce-datacontenttype" { CONTENT_TYPE } else { name.clone() };
         request.headers_mut().insert(name, value.clone());
     }
-    if let Some(parent) = parts.headers.get("ce-traceparent") {
-        request.headers_mut().insert("traceparent", parent.clone());
-    }
     *request.body_mut() = body.map(Into::into);
-    Some(request)
+    Some(())
 }
 
 fn date(millis: u64) -> Option<chrono::DateTime<chrono::Utc>> {
@@ -128,6 +142,7 @@ mod tests {
             source: "/conversations/x".to_owned(),
             conversation_id: ConversationId(uuid::Uuid::from_u128(7)),
             agent_id: AgentId::new("agent-bruno").unwrap(),
+            mode: SinkMode::Binary,
             time: 1_800_000_000_123,
             data: "{}".into(),
         }
@@ -150,6 +165,19 @@ mod tests {
         assert_eq!(header("traceparent"), "00-00000000000000000000000000000007-8cceb302099a8057-01");
         assert_eq!(sent.body().unwrap().as_bytes().unwrap(), b"{}");
         assert_eq!(request(sink, &event()).unwrap().headers(), sent.headers());
+    }
+
+    #[test]
+    fn an_event_goes_out_whole_in_structured_mode() {
+        let sink: Url = "http://127.0.0.1:9000/x".parse().unwrap();
+        let sent = request(sink, &Event { mode: SinkMode::Structured, ..event() }).unwrap();
+        assert_eq!(sent.headers()[CONTENT_TYPE], STRUCTURED);
+        assert_eq!(sent.headers()["traceparent"], "00-00000000000000000000000000000007-8cceb302099a8057-01");
+        let body: serde_json::Value =
+            serde_json::from_slice(sent.body().unwrap().as_bytes().unwrap()).unwrap();
+        assert_eq!((&body["id"], &body["type"]), (&TURN.into(), &"agent.message".into()));
+        assert_eq!((&body["agentid"], &body["data"]), (&"agent-bruno".into(), &serde_json::json!({})));
+        assert!(body.get("data_base64").is_none());
     }
 
     #[test]

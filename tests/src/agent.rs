@@ -28,8 +28,12 @@ pub struct Agent {
 impl Agent {
     /// Registers one whose messages go to `sink`, and its device.
     pub async fn register(server: &Server, name: &str, sink: &str) -> Self {
+        Self::register_with(server, name, AgentProfile::new(name, sink)).await
+    }
+
+    /// The same with whatever it says of itself.
+    pub async fn register_with(server: &Server, name: &str, profile: AgentProfile) -> Self {
         let agent_id = AgentId::new(name).expect("a test names its agents plainly");
-        let profile = AgentProfile::new(name, sink);
         let config = Config { data_dir: server.data_dir(), ..Config::default() };
         let token = admin_token(&config).expect("the server has made its key");
         let admin = Rest::new(server.operations(), server.secrets().clone());

@@ -30,6 +30,7 @@ pub mod account;
 pub mod agent;
 pub mod ambient;
 pub mod checker;
+pub mod cloudevents;
 pub mod cluster;
 pub mod courier;
 pub mod device;

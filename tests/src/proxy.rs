@@ -67,24 +67,33 @@ impl Drop for Proxy {
 
 async fn accept(listener: TcpListener, target: SocketAddr, cut: watch::Receiver<Way>) {
     while let Ok((near, _)) = listener.accept().await {
-        tokio::spawn(carry(near, target, cut.clone()));
+        // Whatever is broken from now on ends this one too.
+        let breaks = cut.borrow().breaks;
+        tokio::spawn(carry(near, target, cut.clone(), breaks));
     }
 }
 
 /// Carries one connection both ways until both ends are done, or the proxy is.
-async fn carry(near: TcpStream, target: SocketAddr, mut cut: watch::Receiver<Way>) {
+async fn carry(near: TcpStream, target: SocketAddr, mut cut: watch::Receiver<Way>, breaks: u64) {
     if passage(&mut cut).await.is_none() {
         return;
     }
     // Refused: the near end sees its connection end, as without a proxy.
     let Ok(far) = TcpStream::connect(target).await else { return };
     let (near, far) = (near.into_split(), far.into_split());
-    tokio::join!(carry_one_way(near.0, far.1, cut.clone()), carry_one_way(far.0, near.1, cut));
+    tokio::join!(
+        carry_one_way(near.0, far.1, cut.clone(), breaks),
+        carry_one_way(far.0, near.1, cut, breaks)
+    );
 }
 
-async fn carry_one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<Way>) {
+async fn carry_one_way(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut cut: watch::Receiver<Way>,
+    breaks: u64,
+) {
     let mut chunk = vec![0; CHUNK];
-    let breaks = cut.borrow().breaks;
     loop {
         // The end of a proxy ends what goes through it.
         let read = tokio::select! {

@@ -26,6 +26,8 @@ const WAITING_MAX: usize = 4096;
 pub struct Received {
     /// All headers, those of the event among them.
     pub headers: HeaderMap,
+    /// The body, as it came.
+    pub body: String,
     /// The event's data.
     pub message: AgentMessage,
 }
@@ -137,8 +139,11 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    if let Ok(message) = serde_json::from_slice(&body) {
-        let _ = received.send(Received { headers: parts.headers, message }).await;
+    // In structured mode the data is a member of the body.
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let data = body.get("data").unwrap_or(&body);
+    if let Ok(message) = serde_json::from_value(data.clone()) {
+        let _ = received.send(Received { headers: parts.headers, body: body.to_string(), message }).await;
     }
     let (status, headers) = manner.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut response = Response::builder().status(status);

@@ -205,3 +205,16 @@ async fn the_demo_holds_its_conversation_and_ends_well() {
         assert!(output.contains(result), "the demo does not say {result:?}:\n{output}");
     }
 }
+
+#[tokio::test]
+async fn the_demo_of_an_agent_asks_it_over_a_server_of_its_own_and_ends_well() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = colloquy(home.path()).args(["demo", "--agent"]).output();
+    let ended = timeout(2 * DEADLINE, demo).await.expect("the demo ends in time").unwrap();
+    let output = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{output}\n{}", String::from_utf8_lossy(&ended.stderr));
+    for result in ["Your question number 3 has 5 words.", "3 questions, 3 answers, each once", "has stopped"]
+    {
+        assert!(output.contains(result), "the demo does not say {result:?}:\n{output}");
+    }
+}

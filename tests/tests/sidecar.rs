@@ -2,12 +2,14 @@
 //! nothing but plain HTTP.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::Duration;
 
 use colloquy_client::surroundings::Surroundings;
 use colloquy_client::sync::BackoffPolicy;
 use colloquy_client::{Client, Event, Events, ProfileOptions, Registration, ShownContent, Unlock};
 use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_tests::DEADLINE;
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::proxy::Proxy;
@@ -16,6 +18,8 @@ use colloquy_tests::server::Server;
 use colloquy_tests::sidecar::{AgentService, Sidecar};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -152,6 +156,30 @@ async fn bruno_needs_no_model_and_says_who_else_can_be_asked() {
     assert_eq!(person.ask(bruno.user_id, "agents").await, "agent-other, agent-other: no description");
     assert_eq!(person.ask(bruno.user_id, "find HELLO").await, "- hello");
     assert!(person.ask(bruno.user_id, "find nothing-like-it").await.contains("nothing like that"));
+}
+
+/// Any language will do: the sample in Python.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auditor_who_is_a_few_dozen_lines_of_python_adds_up_what_was_said() {
+    let server = Server::start(ServerOptions::default()).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/agents/auditor.py");
+    let mut python = Command::new("python3")
+        .args([script, "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("there is a python3");
+    let mut lines = BufReader::new(python.stdout.take().expect("it is piped")).lines();
+    let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time").unwrap().unwrap();
+    let service = line.rsplit(' ').next().expect("it says where it listens");
+    let agent = Sidecar::start(&server, "agent-auditor", &["--service", service]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    assert_eq!(person.ask(agent.user_id, "Lunch 12.50").await, "Noted: 1 entries.");
+    assert_eq!(person.ask(agent.user_id, "taxi 31").await, "Noted: 2 entries.");
+    assert_eq!(person.ask(agent.user_id, "taxi 31").await, "Noted: 3 entries.");
+    assert!(person.ask(agent.user_id, "what now?").await.starts_with("Write what and how much"));
+    let audit = person.ask(agent.user_id, "audit").await;
+    assert_eq!(audit, "lunch: 12.50\ntaxi: 31\ntaxi: 31\ntotal: 74.50\ntwice? taxi 31");
 }
 
 #[tokio::test(flavor = "multi_thread")]

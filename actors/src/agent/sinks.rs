@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_protocol::UnixMillis;
-use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::agent::{AgentId, SinkMode};
 use colloquy_protocol::event::{AGENT_MESSAGE, AgentMessage};
 use colloquy_protocol::ids::ConversationId;
 use colloquy_storage::model::agent::Agent;
@@ -24,6 +24,8 @@ pub struct Event {
     pub conversation_id: ConversationId,
     /// The agent.
     pub agent_id: AgentId,
+    /// How it is put into the request.
+    pub mode: SinkMode,
     /// When what it tells of happened.
     pub time: UnixMillis,
     /// JSON.
@@ -57,6 +59,7 @@ impl Event {
             source: format!("/conversations/{}", message.conversation_id),
             conversation_id: message.conversation_id,
             agent_id: agent.agent_id.clone(),
+            mode: agent.profile.sink_mode,
             time: message.created_at,
             data: serde_json::to_vec(&data).expect("plain data is json").into(),
         }

@@ -35,6 +35,8 @@ const DEVICES_FROM: u16 = 100;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Waits between connections: a world lives for minutes, not for days.
 const BACKOFF: BackoffPolicy = BackoffPolicy { first_ms: 200, max_ms: 5_000, stable_after_ms: 10_000 };
+/// What one device asks agents in one life: they answer a conversation's questions one after the other, and take their time.
+const QUESTIONS_MAX: u64 = 30;
 const PASSWORD: &str = "a password nobody guesses";
 
 /// A text somebody wanted to send.
@@ -182,6 +184,7 @@ impl Device {
             set: Arc::clone(&self.set),
             client: Arc::clone(&self.client),
             rng: StdRng::seed_from_u64(seed),
+            asked: 0,
             around: Arc::clone(&self.surroundings),
         };
         self.life = Some(host.spawn(life.live()));
@@ -238,6 +241,8 @@ struct Life {
     set: Arc<AtomicI64>,
     client: Arc<Mutex<Option<Client>>>,
     rng: StdRng,
+    /// What it has asked agents.
+    asked: u64,
     around: Arc<Around>,
 }
 
@@ -429,12 +434,14 @@ impl Life {
     }
 
     async fn write(&mut self, client: &Client, sent_at: &mut BTreeMap<u64, Duration>) {
-        let others: Vec<usize> =
-            (0..self.around.agents.len()).filter(|person| *person != self.owner).collect();
+        let may_ask = self.asked < QUESTIONS_MAX;
+        let is_other = |person: &usize| *person != self.owner && (may_ask || !self.around.agents[*person]);
+        let others: Vec<usize> = (0..self.around.agents.len()).filter(is_other).collect();
         let to = others[self.rng.random_range(0..others.len())];
         let Some(user_id) = self.around.users.lock().unwrap_or_else(PoisonError::into_inner)[to] else {
             return;
         };
+        self.asked += u64::from(self.around.agents[to]);
         let left = &self.around.texts_left;
         let may = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if may.is_err() {

@@ -1,7 +1,7 @@
 //! What every registry of agents does.
 
 use colloquy_protocol::agent::{
-    AgentId, AgentLimits, AgentProfile, Capability, Intent, IntentLabel, WhenBusy,
+    AgentId, AgentLimits, AgentProfile, Capability, Intent, IntentLabel, SinkMode, WhenBusy,
 };
 
 use super::user;
@@ -24,6 +24,7 @@ fn profile(name: &str) -> AgentProfile {
             examples: vec!["I'd like to see a doctor".to_owned(), "Termin, bitte".to_owned()],
         }],
         sink: "http://127.0.0.1:9000/events".to_owned(),
+        sink_mode: SinkMode::Structured,
         when_busy: WhenBusy::Interrupt,
         limits: AgentLimits { turns_at_once: 3, turn_timeout_ms: 30_000 },
     }

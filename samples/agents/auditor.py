@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""agent-auditor: keeps account of the amounts that somebody mentions, and says what does not add up.
+
+    python3 samples/agents/auditor.py --listen 127.0.0.1:9101
+    colloquy agent --id agent-auditor --key-file auditor.key --service http://127.0.0.1:9101/
+
+Write it "lunch 12.50", "taxi 31" and "audit". It remembers nothing itself: what was said comes with every question.
+"""
+
+import argparse
+import json
+import re
+from collections import Counter
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ENTRY = re.compile(r"^\s*(?P<what>.*?\S)\s+(?P<amount>\d{1,9}(?:\.\d{1,2})?)\s*$")
+QUESTION_MAX_BYTES = 1024 * 1024
+
+
+def entries(texts):
+    """What was spent on what, as far as it was said so."""
+    found = (ENTRY.match(text) for text in texts)
+    return [(entry["what"].lower(), Decimal(entry["amount"])) for entry in found if entry]
+
+
+def answer(question):
+    said = [line["text"] for line in question.get("history", []) if line["role"] == "user"]
+    text = question["text"]
+    if text.strip().lower() != "audit":
+        if not entries([text]):
+            return 'Write what and how much, such as "lunch 12.50", or "audit".'
+        return f"Noted: {len(entries(said + [text]))} entries."
+    book = entries(said)
+    lines = [f"{what}: {amount}" for what, amount in book]
+    lines.append(f"total: {sum((amount for _, amount in book), Decimal(0))}")
+    lines += [f"twice? {what} {amount}" for (what, amount), times in Counter(book).items() if times > 1]
+    return "\n".join(lines)
+
+
+class Agent(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        length = int(self.headers.get("content-length", 0))
+        try:
+            if length > QUESTION_MAX_BYTES:
+                raise ValueError("too long")
+            body = json.dumps({"text": answer(json.loads(self.rfile.read(length)))}).encode()
+            self.send_response(200)
+        except (KeyError, TypeError, ValueError) as error:
+            body = json.dumps({"error": str(error)}).encode()
+            self.send_response(400)
+            self.close_connection = True
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """What people ask does not belong into a log."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--listen", default="127.0.0.1:9101", metavar="ADDRESS")
+    host, port = parser.parse_args().listen.rsplit(":", 1)
+    server = ThreadingHTTPServer((host, int(port)), Agent)
+    print(f"agent-auditor listens on http://{host}:{server.server_port}/", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

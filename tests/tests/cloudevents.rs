@@ -1,0 +1,72 @@
+//! Events between us and another implementation of CloudEvents: the `cloudevents` SDK of PyPI.
+
+use std::collections::BTreeMap;
+
+use colloquy_protocol::agent::{AgentProfile, SinkMode};
+use colloquy_protocol::event::AgentMessage;
+use colloquy_tests::agent::Agent;
+use colloquy_tests::ambient::fresh_uuid;
+use colloquy_tests::cloudevents::{CloudEventsSdk, Mode};
+use colloquy_tests::device::unseal;
+use colloquy_tests::options::ServerOptions;
+use colloquy_tests::raw_client::RawClient;
+use colloquy_tests::server::Server;
+use colloquy_tests::sink::Sink;
+use serde_json::json;
+
+#[tokio::test]
+async fn the_sdk_reads_our_events_in_binary_mode_and_we_take_its_in_every_mode() {
+    round_trips(SinkMode::Binary).await;
+}
+
+#[tokio::test]
+async fn the_sdk_reads_our_events_in_structured_mode_and_we_take_its_in_every_mode() {
+    round_trips(SinkMode::Structured).await;
+}
+
+async fn round_trips(sink_mode: SinkMode) {
+    let server = Server::start(ServerOptions::default()).await;
+    let mut sink = Sink::start().await;
+    let profile = AgentProfile { sink_mode, ..AgentProfile::new("Bruno", sink.url()) };
+    let agent = Agent::register_with(&server, "agent-bruno", profile).await;
+    let user = server.rest().register_user("A person", "phone").await;
+    let mut socket = RawClient::connect(server.address(), &user).await;
+    let mut sdk = CloudEventsSdk::start();
+    let rest = server.rest();
+    for mode in [Mode::Binary, Mode::Structured, Mode::Batch] {
+        let question = socket.send_message(&user, &[&agent.device], "a question").await;
+        let turn_id = socket.expect_ack(&question).await.message_id;
+
+        let received = sink.next().await;
+        let headers: BTreeMap<String, String> = received
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().expect("plain text").to_owned()))
+            .collect();
+        let understood = sdk.read(&headers, &received.body).await;
+        assert_eq!(understood.attributes["type"], "agent.message");
+        assert_eq!(understood.attributes["id"], turn_id.to_string());
+        assert_eq!(
+            understood.attributes["source"],
+            format!("/conversations/{}", received.message.conversation_id)
+        );
+        assert_eq!(understood.attributes["agentid"], "agent-bruno");
+        let message: AgentMessage = serde_json::from_value(understood.data).expect("the data is ours");
+        assert_eq!(message, received.message);
+
+        let said = format!("{mode:?}");
+        let attributes = json!({
+            "id": fresh_uuid().to_string(), "source": "/agents/agent-bruno", "type": "agent.response",
+            "specversion": "1.0", "datacontenttype": "application/json",
+        });
+        let data = serde_json::to_value(agent.answer(turn_id, &[&user], &said)).expect("it is json");
+        let made = sdk.make(mode, &attributes, &data).await;
+        let headers: Vec<(&str, &str)> =
+            made.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let token = Some(agent.device.tokens.access_token.as_str());
+        let taken = rest.post_text("/events", token, &headers, made.body).await;
+        assert_eq!(taken.status, 202, "{mode:?}: {}", taken.body);
+        let shown = socket.expect_message().await;
+        assert_eq!(unseal(&shown.content.expect("it is for this device").body), said);
+    }
+}
