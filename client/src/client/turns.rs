@@ -98,7 +98,7 @@ impl Client {
                         Look::Due(turn) => due.push(turn),
                         Look::NotYet => {}
                         Look::Nothing { asked_by } => {
-                            let id = enqueue(tx, record, asked_by, Body::Blank, now)?;
+                            let id = enqueue(tx, &record, asked_by, Body::Blank, now)?;
                             shared.note_unsent(id.0);
                             enqueued.push(id);
                         }
@@ -140,7 +140,7 @@ impl Client {
                     record => record.ok_or(ClientError::UnknownTurn)?,
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
-                let id = enqueue(tx, record, message.sender.user_id, Body::Text(text), now)?;
+                let id = enqueue(tx, &record, message.sender.user_id, Body::Text(text), now)?;
                 shared.note_unsent(id.0);
                 Ok::<_, ClientError>(Some(id))
             })
@@ -183,7 +183,7 @@ fn key_of(turn_id: MessageId) -> IdempotencyKey {
 
 fn enqueue(
     tx: &mut Transaction<'_>,
-    turn: TurnRecord,
+    turn: &TurnRecord,
     asked_by: UserId,
     body: Body,
     now: u64,
@@ -199,7 +199,7 @@ fn enqueue(
         },
         now,
     )?;
-    tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn })?;
+    tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn.clone() })?;
     Ok((answer.local_id, answer.conversation_id))
 }
 

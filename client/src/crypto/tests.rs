@@ -435,7 +435,7 @@ fn a_removed_device_can_still_be_read_and_is_never_written_to() {
 fn a_device_that_was_removed_before_it_was_met_is_told_once_and_with_other_keys_again() {
     let (alice, bob) = pair();
     let (gone, forged) = (Party::new(2, "gone"), Party::new(2, "forged"));
-    let mut unsigned = forged.published.clone();
+    let mut unsigned = forged.published;
     unsigned.signing_key = alice.published.signing_key.clone();
     let list = |former: Vec<Device>| DeviceList {
         user_id: user(2),
