@@ -284,3 +284,23 @@ async fn clients_whose_server_is_told_to_stop_leave_in_order_and_come_back_by_th
     left.client.shutdown().await;
     right.client.shutdown().await;
 }
+
+/// A server could make a former device up and speak as it: it counts, and both sides count alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_removed_before_the_other_side_met_it_counts_in_both_safety_numbers() {
+    let server = start().await;
+    let left = Person::register(&server, "left").await;
+    let right = Person::register(&server, "right").await;
+    let numbers = async || {
+        let seen = (left.client.safety_number(right.user).await, right.client.safety_number(left.user).await);
+        (seen.0.expect("the lists are read"), seen.1.expect("the lists are read"))
+    };
+    let before = numbers().await;
+    assert_eq!(before.0, before.1);
+    let passing = left.on_another_device(&server).await;
+    let device = passing.client.device_id().expect("the store is read").expect("it is logged in");
+    left.client.remove_device(device).await.expect("it is removed");
+    let after = numbers().await;
+    assert_eq!(after.0, after.1);
+    assert_ne!(after, before);
+}
