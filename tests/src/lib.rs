@@ -48,6 +48,7 @@ pub mod pair;
 pub mod proxy;
 pub mod raw_client;
 pub mod rest;
+pub mod sdk;
 pub mod secrets;
 pub mod server;
 pub mod sidecar;

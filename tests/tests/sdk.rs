@@ -4,17 +4,14 @@
 use std::time::Duration;
 
 use colloquy_client::store::messages::HISTORY_PAGE_MAX;
-use colloquy_client::surroundings::Surroundings;
-use colloquy_client::sync::BackoffPolicy;
-use colloquy_client::{
-    Client, Event, Events, Identifier, Message, ProfileOptions, Registration, ShownContent, Unlock,
-};
+use colloquy_client::{Client, Event, Events, Identifier, Message, Registration, ShownContent};
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_tests::DEADLINE;
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::habits::files;
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::PASSWORD;
+use colloquy_tests::sdk;
 use colloquy_tests::server::Server;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -27,8 +24,6 @@ const TEXTS: usize = 200;
 const END_AT: [usize; 3] = [40, 150, 280];
 /// How every text begins; it must stand neither in the server's log nor on its disk.
 const PLAINTEXT_MARK: &str = "for two pairs of eyes";
-/// A crashed server is back within a moment: nobody waits for it half a minute.
-const BACKOFF: BackoffPolicy = BackoffPolicy { first_ms: 20, max_ms: 200, stable_after_ms: 1_000 };
 /// Longer than [`DEADLINE`]: a whole conversation, and not a single step, is waited for.
 const CONVERSATION_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -46,7 +41,7 @@ impl Person {
         let email = format!("{}@example.org", fresh_uuid().simple());
         server.secrets().add("email", &email);
         server.secrets().add("password", PASSWORD);
-        let (client, folder) = open(server).await;
+        let (client, folder) = sdk::open(format!("http://{}", server.address())).await;
         let (name, password) = (name.to_owned(), PASSWORD.to_owned());
         let registration = Registration { phone: None, email: Some(email.clone()), name, password };
         let user = client.register(registration).await.expect("an account is made");
@@ -56,7 +51,7 @@ impl Person {
 
     /// Another device of the same person.
     async fn on_another_device(&self, server: &Server) -> Self {
-        let (client, folder) = open(server).await;
+        let (client, folder) = sdk::open(format!("http://{}", server.address())).await;
         let email = self.email.clone();
         let user = client.log_in(Identifier::Email(email.clone()), PASSWORD.to_owned()).await;
         Self::connected(client, user.expect("the same log-in is good"), email, folder).await
@@ -118,19 +113,6 @@ async fn assert_same_conversation(devices: &[&Person]) {
     for device in &devices[1..] {
         assert_eq!(device.texts_with(if device.user == left { right } else { left }), first);
     }
-}
-
-async fn open(server: &Server) -> (Client, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary directory can be made");
-    let options = ProfileOptions {
-        folder: folder.path().join("store"),
-        unlock: Unlock::KeyFile(folder.path().join("key")),
-        server_url: format!("http://{}", server.address()),
-        device_id: None,
-        platform: "terminal".to_owned(),
-    };
-    let surroundings = Surroundings::of_this_machine().expect("this machine encrypts");
-    (Client::open_with(options, BACKOFF, surroundings).await.expect("an empty profile is opened"), folder)
 }
 
 async fn start() -> Server {

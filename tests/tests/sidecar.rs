@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use colloquy_client::surroundings::Surroundings;
-use colloquy_client::sync::BackoffPolicy;
-use colloquy_client::{Client, Event, Events, ProfileOptions, Registration, ShownContent, Unlock};
+use colloquy_client::{Client, Event, Events, Registration, ShownContent};
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_tests::DEADLINE;
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::proxy::Proxy;
 use colloquy_tests::rest::PASSWORD;
+use colloquy_tests::sdk;
 use colloquy_tests::server::Server;
 use colloquy_tests::sidecar::{AgentService, Sidecar};
 use serde_json::{Value, json};
@@ -29,8 +28,6 @@ const PEOPLE: usize = 10;
 const QUESTIONS: usize = 20;
 /// Something is killed whenever so many more answers have come.
 const KILL_EVERY: usize = 24;
-/// A crashed server is back within a moment: nobody waits for it half a minute.
-const BACKOFF: BackoffPolicy = BackoffPolicy { first_ms: 20, max_ms: 200, stable_after_ms: 1_000 };
 /// A whole conversation under faults.
 const CONVERSATION_DEADLINE: Duration = Duration::from_secs(180);
 
@@ -43,17 +40,7 @@ struct Person {
 
 impl Person {
     async fn join(server: &Server, url: String) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory can be made");
-        let options = ProfileOptions {
-            folder: folder.path().join("store"),
-            unlock: Unlock::KeyFile(folder.path().join("key")),
-            server_url: url,
-            device_id: None,
-            platform: "terminal".to_owned(),
-        };
-        let surroundings = Surroundings::of_this_machine().expect("this machine encrypts");
-        let client =
-            Client::open_with(options, BACKOFF, surroundings).await.expect("an empty profile is opened");
+        let (client, folder) = sdk::open(url).await;
         let email = format!("{}@example.org", fresh_uuid().simple());
         server.secrets().add("email", &email);
         let (name, password) = ("a person".to_owned(), PASSWORD.to_owned());
