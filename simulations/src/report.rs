@@ -13,6 +13,8 @@ use crate::tally::Latency;
 #[derive(Debug, Serialize)]
 pub(crate) struct LoadReport {
     pub(crate) pairs: usize,
+    /// Devices of each user.
+    pub(crate) devices: usize,
     pub(crate) window: u64,
     /// Messages a second that were due, if senders did not wait.
     pub(crate) rate: Option<u32>,
@@ -82,8 +84,12 @@ impl LoadReport {
             Some(rate) => format!("{rate} messages/s are due"),
             None => format!("window {}", self.window),
         };
+        let devices = match self.devices {
+            1 => String::new(),
+            several => format!(" of users with {several} devices"),
+        };
         println!(
-            "{} pairs, {demand}, {} bytes, {ways}, {:.1} s measured",
+            "{} pairs{devices}, {demand}, {} bytes, {ways}, {:.1} s measured",
             self.pairs, self.payload_bytes, self.seconds
         );
         row("messages", self.messages);

@@ -41,10 +41,13 @@ pub(crate) struct Course {
     pub(crate) delivered: AtomicU64,
     /// Messages refused, since the beginning.
     pub(crate) refused: AtomicU64,
+    /// Sockets each message goes to.
+    fan_out: u64,
 }
 
 impl Course {
-    pub(crate) fn new() -> Self {
+    /// A run in which each message goes to `fan_out` sockets.
+    pub(crate) fn new(fan_out: u64) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Connecting as u8),
             started: Instant::now(),
@@ -53,6 +56,7 @@ impl Course {
             acked: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            fan_out,
         }
     }
 
@@ -88,7 +92,8 @@ impl Course {
     /// Is everything that was sent answered, and delivered unless it was refused?
     pub(crate) fn is_quiet(&self) -> bool {
         let taken = self.sent.load(Ordering::Acquire).saturating_sub(self.refused.load(Ordering::Acquire));
-        self.acked.load(Ordering::Acquire) >= taken && self.delivered.load(Ordering::Acquire) >= taken
+        let delivered = self.delivered.load(Ordering::Acquire);
+        self.acked.load(Ordering::Acquire) >= taken && delivered >= taken * self.fan_out
     }
 }
 

@@ -1,5 +1,7 @@
 //! A message that is encoded once and patched for every send.
 
+use std::iter;
+
 use colloquy_protocol::frame::client::ClientFrame;
 use colloquy_tests::device::Device;
 
@@ -11,26 +13,36 @@ const STAMP: &str = "0101010101010101";
 const NAME: &str = "name-goes-here";
 const SEQUENCE: u64 = 918_273_645;
 
-/// A `message` frame in five pieces, between which go name, key, `client_sequence` and time of sending.
+/// A `message` frame in pieces, between which go name, key, `client_sequence`, and the time of sending at the start of each
+/// ciphertext.
 pub(crate) struct Template {
-    pieces: [String; 5],
+    pieces: Vec<String>,
     counted: bool,
     /// Keeps the keys of one sender's connections apart.
     sender: u32,
 }
 
 impl Template {
-    /// A message from `device` to `peer` whose ciphertext has `payload` bytes of base64.
+    /// A message from `device` to `recipients` whose ciphertexts have `payload` bytes of base64 each.
     ///
     /// One that is not `counted` has no `client_sequence`: nothing waits for it if it is refused.
-    pub(crate) fn new(device: &Device, peer: &Device, payload: usize, sender: u32, counted: bool) -> Self {
-        let mut message = device.compose(&[peer], "");
+    pub(crate) fn new(
+        device: &Device,
+        recipients: &[&Device],
+        payload: usize,
+        sender: u32,
+        counted: bool,
+    ) -> Self {
+        let mut message = device.compose(recipients, "");
         NAME.clone_into(&mut message.client_message_id);
         message.client_sequence = Some(SEQUENCE);
         // Unpadded base64 has no length of 4n + 1.
         let filler = payload.saturating_sub(STAMP_DIGITS);
         let filler = if filler % 4 == 1 { filler + 1 } else { filler };
-        message.payload.content.ciphertexts[0].body = format!("{STAMP}{}", "C".repeat(filler));
+        let body = format!("{STAMP}{}", "C".repeat(filler));
+        for ciphertext in &mut message.payload.content.ciphertexts {
+            ciphertext.body.clone_from(&body);
+        }
         let key = message.idempotency_key.to_string();
         let json = ClientFrame::Message(Box::new(message)).to_json();
         let mut rest = json.as_str();
@@ -39,13 +51,15 @@ impl Template {
             rest = after;
             before.to_owned()
         };
-        let pieces = [cut(NAME), cut(&key), cut(&SEQUENCE.to_string()), cut(STAMP)];
-        let [a, b, mut c, mut d] = pieces;
+        let mut pieces = vec![cut(NAME), cut(&key), cut(&SEQUENCE.to_string())];
+        pieces.extend(recipients.iter().map(|_| cut(STAMP)));
+        pieces.push(rest.to_owned());
         if !counted {
-            c.truncate(c.trim_end_matches("\"client_sequence\":").len());
-            d.remove(0);
+            let before = pieces[2].trim_end_matches("\"client_sequence\":").len();
+            pieces[2].truncate(before);
+            pieces[3].remove(0);
         }
-        Self { pieces: [a, b, c, d, rest.to_owned()], counted, sender }
+        Self { pieces, counted, sender }
     }
 
     /// Appends the `count`-th message, sent at `sent_at_us`.
@@ -59,12 +73,13 @@ impl Template {
         decimal(count, &mut sequence);
         let digits = sequence.iter().position(|digit| *digit != b'0').unwrap_or(sequence.len() - 1);
         let number: &[u8] = if self.counted { &sequence[digits..] } else { b"" };
-        let values: [&[u8]; 4] = [&stamp, &key, number, &stamp];
-        for (piece, value) in self.pieces.iter().zip(values) {
+        let values: [&[u8]; 3] = [&stamp, &key, number];
+        let (last, between) = self.pieces.split_last().expect("a template has pieces");
+        for (piece, value) in between.iter().zip(values.into_iter().chain(iter::repeat(&stamp[..]))) {
             out.extend_from_slice(piece.as_bytes());
             out.extend_from_slice(value);
         }
-        out.extend_from_slice(self.pieces[4].as_bytes());
+        out.extend_from_slice(last.as_bytes());
     }
 }
 
@@ -111,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_patched_template_is_a_good_message() {
-        let template = Template::new(&device(1), &device(2), 256, 7, true);
+        let template = Template::new(&device(1), &[&device(2), &device(3)], 256, 7, true);
         for count in [1, 10, 123_456] {
             let mut out = Vec::new();
             template.write(count, 987_654_321, &mut out);
@@ -120,15 +135,17 @@ mod tests {
             assert_eq!(message.client_sequence, Some(count));
             assert_eq!(message.client_message_id, "0000000987654321");
             assert_eq!(message.idempotency_key.uuid().as_u128() & 0xffff_ffff_ffff, u128::from(count));
-            let body = &message.payload.content.ciphertexts[0].body;
-            assert!(body.starts_with("0000000987654321") && body.len() == 256);
+            let ciphertexts = &message.payload.content.ciphertexts;
+            assert_eq!(ciphertexts.len(), 2);
+            assert!(ciphertexts.iter().all(|one| one.body.starts_with("0000000987654321")));
+            assert!(ciphertexts.iter().all(|one| one.body.len() == 256));
         }
     }
 
     #[test]
     fn a_message_that_is_not_counted_has_no_number() {
         let mut out = Vec::new();
-        Template::new(&device(1), &device(2), 256, 7, false).write(3, 5, &mut out);
+        Template::new(&device(1), &[&device(2)], 256, 7, false).write(3, 5, &mut out);
         let frame = ClientFrame::parse(std::str::from_utf8(&out).unwrap()).unwrap();
         assert!(matches!(frame, ClientFrame::Message(message) if message.client_sequence.is_none()));
     }

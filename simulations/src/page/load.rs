@@ -22,7 +22,8 @@ pub(crate) fn page(report: &LoadReport, tally: &Tally) -> Page {
         ("messages/s", format!("{:.0}", report.messages_per_second)),
         ("send to durable ack, p50 / p99", of(report.send_to_ack.p50_ms, report.send_to_ack.p99_ms)),
         ("send to delivery, p50 / p99", of(report.send_to_delivery.p50_ms, report.send_to_delivery.p99_ms)),
-        ("bytes of a message", report.payload_bytes.to_string()),
+        ("sockets a message goes to", (2 * report.devices - 1).to_string()),
+        ("bytes of a ciphertext", report.payload_bytes.to_string()),
         ("seconds measured", format!("{:.0}", report.seconds)),
     ];
     if let Some(server) = &report.server {
