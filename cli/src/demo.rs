@@ -237,7 +237,7 @@ impl Person {
     pub(crate) async fn wait<T>(
         &mut self,
         what: &str,
-        choose: impl Fn(Event) -> Option<T>,
+        mut choose: impl FnMut(Event) -> Option<T>,
     ) -> Result<T, String> {
         let events = &mut self.events;
         let chosen = async {

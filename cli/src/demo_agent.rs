@@ -20,7 +20,7 @@ use crate::advice::advise;
 use crate::demo::Person;
 use crate::demo_model::DemoModel;
 use crate::own_server::OwnServer;
-use crate::{Outcome, say};
+use crate::{Outcome, say, say_on};
 
 /// What the person asks.
 const QUESTIONS: [&str; 3] = [
@@ -79,8 +79,13 @@ async fn talk(server: &str, agent: UserId) -> Outcome {
         let asked = Instant::now();
         say(&format!("{:>13}: {question}", person.name));
         person.client.send_text(agent, question).await?;
+        let mut shown = 0;
         let answer = person
             .wait("an answer", |event| match event {
+                Event::AnswerGrows(answer) => {
+                    shown = show(shown, &answer.text);
+                    None
+                }
                 Event::MessageReceived(message) => Some(Ok(message)),
                 Event::MessageFailed { reason, .. } => {
                     Some(Err(format!("a question was not sent: {reason}")))
@@ -94,7 +99,8 @@ async fn talk(server: &str, agent: UserId) -> Outcome {
         let ShownContent::Text(answer) = answer.content else {
             return Err("an answer came without its text".into());
         };
-        say(&format!("{:>13}: {answer}", "Bruno"));
+        show(shown, &answer);
+        say("");
         say(&format!("{:>15}{} ms", "", asked.elapsed().as_millis()));
     }
     say(&format!(
@@ -103,4 +109,12 @@ async fn talk(server: &str, agent: UserId) -> Outcome {
     ));
     person.client.shutdown().await;
     Ok(())
+}
+
+/// Writes what has been added to an answer since `shown` bytes of it were; says how much is written now.
+fn show(shown: usize, text: &str) -> usize {
+    let Some(added) = text.get(shown..).filter(|added| !added.is_empty()) else { return shown };
+    let head = if shown == 0 { format!("{:>13}: ", "Bruno") } else { String::new() };
+    say_on(&format!("{head}{added}"));
+    text.len()
 }

@@ -1,19 +1,28 @@
-//! A stand-in for a model: an OpenAI-compatible `/chat/completions` on a free port, that says what it was asked.
+//! A stand-in for a model: an OpenAI-compatible `/chat/completions` on a free port, that says what it was asked, word by
+//! word to whoever wants that.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// Largest request that is read, bytes.
 const REQUEST_MAX_BYTES: usize = 1024 * 1024;
+/// Between two words.
+const WORD_PAUSE: Duration = Duration::from_millis(80);
+/// Words that wait for whoever reads.
+const WORDS_MAX: usize = 16;
 
 /// The running model. Ends when dropped.
 pub(crate) struct DemoModel {
@@ -52,18 +61,39 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+
+async fn respond(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let body = Limited::new(request.into_body(), REQUEST_MAX_BYTES).collect().await;
     let asked = body.ok().and_then(|body| serde_json::from_slice::<Value>(&body.to_bytes()).ok());
     let (status, said) = match asked.as_ref().and_then(answer) {
+        Some(text) if asked.is_some_and(|asked| asked["stream"] == true) => {
+            let (sender, body) = Channel::new(WORDS_MAX);
+            tokio::spawn(say(text, sender));
+            let mut response = Response::new(Either::Right(body));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+            return Ok(response);
+        }
         Some(text) => {
             (StatusCode::OK, json!({"choices": [{"message": {"role": "assistant", "content": text}}]}))
         }
         None => (StatusCode::BAD_REQUEST, json!({"error": {"message": "messages are needed"}})),
     };
-    let mut response = Response::new(Full::from(said.to_string()));
+    let mut response = Response::new(Either::Left(Full::from(said.to_string())));
     *response.status_mut() = status;
     Ok(response)
+}
+
+/// Says it word by word, for as long as somebody reads.
+async fn say(text: String, mut reader: Sender<Bytes, Infallible>) {
+    for word in text.split_inclusive(' ') {
+        let event = json!({"choices": [{"delta": {"content": word}, "finish_reason": null}]});
+        if reader.send_data(format!("data: {event}\n\n").into()).await.is_err() {
+            return;
+        }
+        sleep(WORD_PAUSE).await;
+    }
+    let _ = reader.send_data(Bytes::from_static(b"data: [DONE]\n\n")).await;
 }
 
 /// What it says to a conversation.

@@ -41,7 +41,9 @@ Holds the agent's keys, so that the agent needs none. The server posts to the
 sink that it is somebody's turn; the question is decrypted here and asked in
 plain HTTP, with what was said before; the answer goes back encrypted.
 --upstream is an OpenAI-compatible API. --service is posted JSON: turn_id,
-conversation_id, user_id, text, history; it answers {\"text\": \"...\"}. Both
+conversation_id, user_id, text, history; it answers {\"text\": \"...\"}, or bit
+by bit: application/x-ndjson of {\"delta\": \"...\"}, {\"status\": \"...\"} and in the
+end {\"done\": true}. Whoever asked sees the answer grow, and may stop it. Both
 see the turn in the header idempotency-key: a question that is asked again
 after a crash has the same. Whatever dies, each question is answered once.
 

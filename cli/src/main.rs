@@ -12,7 +12,7 @@ mod help;
 mod own_server;
 mod signals;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -208,6 +208,13 @@ pub(crate) fn read_input() -> Result<String, String> {
 #[allow(clippy::print_stdout, reason = "what a command is asked for goes to standard output")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+#[allow(clippy::print_stdout, reason = "what a command is asked for goes to standard output")]
+fn say_on(text: &str) {
+    print!("{text}");
+    // Nobody reads any more: the next line says so.
+    let _ = std::io::stdout().flush();
 }
 
 #[allow(clippy::print_stderr, reason = "why a command failed goes to standard error")]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use colloquy_protocol::UnixMillis;
-use colloquy_protocol::ids::IdempotencyKey;
+use colloquy_protocol::ids::{IdempotencyKey, StreamId};
 use rand::Rng;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -82,6 +82,13 @@ pub(crate) fn request_id() -> uuid::Uuid {
     let mut bytes = [0; 16];
     fill(&mut bytes);
     uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// A name for a try at an answer: of two, the one begun later is greater.
+pub(crate) fn stream_id(now: UnixMillis) -> StreamId {
+    let mut bytes = [0; 10];
+    fill(&mut bytes);
+    StreamId(uuid::Builder::from_unix_timestamp_millis(now, &bytes).into_uuid())
 }
 
 /// A key no other message of this user has.

@@ -86,6 +86,15 @@ pub enum Event {
         /// Composing, or no longer.
         state: TypingState,
     },
+    /// An agent is writing an answer, and more of it is known than before. It is shown until [`Event::AnswerEnded`].
+    AnswerGrows(Box<GrowingAnswer>),
+    /// An answer is no longer being written: it has come as a message, or whoever wrote it has stopped.
+    AnswerEnded {
+        /// The turn that was answered.
+        turn_id: MessageId,
+        /// Where.
+        conversation_id: ConversationId,
+    },
     /// The devices or keys of a known user changed: their safety number is another one now.
     IdentityChanged(IdentityChange),
     /// A message could not be decrypted. Where a repair can help, its sender has been asked for it.
@@ -117,6 +126,25 @@ pub enum Event {
         /// Is there a connection? What said so may be among them.
         is_connected: bool,
     },
+}
+
+/// An answer as far as it is written and known.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GrowingAnswer {
+    /// The turn that is being answered: the question's message.
+    pub turn_id: MessageId,
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// From the beginning, without a hole; not for ever: the message says what stands.
+    pub text: String,
+    /// What the agent says it is doing.
+    pub status: Option<String>,
+}
+
+impl std::fmt::Debug for GrowingAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrowingAnswer").field("turn_id", &self.turn_id).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no connection.

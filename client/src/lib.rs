@@ -54,12 +54,12 @@ pub mod terminal;
 
 pub use api::ApiError;
 pub use api::accounts::UserQuery;
-pub use client::turns::Turn;
+pub use client::turns::{AnswerStream, Turn};
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;
 pub use crypto::plaintext::TEXT_MAX_BYTES;
 pub use crypto::{DecryptionFailure, IdentityChange, IdentityChangeKind, SafetyNumber};
-pub use event::{DisconnectReason, Event, Events};
+pub use event::{DisconnectReason, Event, Events, GrowingAnswer};
 pub use message::{ConversationSummary, Message, MessageState, ShownContent};
 pub use profile::{Identifier, ProfileOptions, Registration};
 pub use store::{LocalMessageId, SendFailure, StoreError, Unlock};

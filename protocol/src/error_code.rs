@@ -98,6 +98,8 @@ error_codes! {
     UnknownEvent = "unknown_event", 422, final;
     /// No such turn, or not one of this agent's.
     UnknownTurn = "unknown_turn", 422, final;
+    /// The turn has its answer.
+    TurnAnswered = "turn_answered", 410, final;
     /// The caller is not an agent.
     NotAnAgent = "not_an_agent", 403, final;
     /// The agent's name is taken.

@@ -8,12 +8,17 @@ use crate::UnixMillis;
 use crate::agent::AgentId;
 use crate::envelope::Envelope;
 use crate::frame::MessageType;
-use crate::ids::{ConversationId, DeviceId, MessageId, UserId};
+use crate::ids::{ConversationId, DeviceId, MessageId, StreamId, UserId};
 
 /// A message for an agent: begins a turn. Data: [`AgentMessage`].
 pub const AGENT_MESSAGE: &str = "agent.message";
 /// An agent's answer: ends a turn. Data: [`AgentResponse`].
 pub const AGENT_RESPONSE: &str = "agent.response";
+
+/// A piece of an agent's answer, while it is being written. Data: [`AgentResponseDelta`].
+pub const AGENT_RESPONSE_DELTA: &str = "agent.response.delta";
+/// The agent is to stop answering a turn. Data: [`AgentCancel`].
+pub const AGENT_CANCEL: &str = "agent.cancel";
 
 /// The extension attribute that names the conversation: events of one are delivered in order.
 pub const CONVERSATION_EXTENSION: &str = "conversationid";
@@ -63,6 +68,45 @@ pub struct AgentResponse {
     pub r#type: MessageType,
     /// The agent's clock; shown, never trusted.
     pub timestamp: UnixMillis,
+}
+
+/// Data of [`AGENT_RESPONSE_DELTA`]: see [`crate::frame::delta::Delta`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentResponseDelta {
+    /// The turn that is being answered.
+    pub turn_id: MessageId,
+    /// The try at an answer.
+    pub stream_id: StreamId,
+    /// Counts the try's deltas: 1, 2, ...
+    pub sequence: u64,
+    /// Ciphertext, unpadded base64.
+    pub body: String,
+}
+
+/// Data of [`AGENT_CANCEL`]. The turn is still to be answered: with what has been said so far, or with nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentCancel {
+    /// The turn.
+    pub turn_id: MessageId,
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// The agent that is answering.
+    pub agent_id: AgentId,
+    /// Why.
+    pub reason: CancelReason,
+    /// When it was asked for.
+    pub timestamp: UnixMillis,
+}
+
+/// Why an agent is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelReason {
+    /// Whoever asked wants no more of it.
+    Stopped,
+    /// They have written something else, and the agent answers the newest ([`crate::agent::WhenBusy::Interrupt`]).
+    Interrupted,
 }
 
 fn text() -> MessageType {

@@ -73,6 +73,10 @@ uuid_id!(
     LoginId
 );
 uuid_id!(
+    /// One try at an answer that is shown while it is written. UUID v7, given by whoever writes: of two, the later stands.
+    StreamId
+);
+uuid_id!(
     /// One WebSocket connection, from upgrade to close. UUID v7, given by the server.
     SessionId
 );

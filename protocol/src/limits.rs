@@ -92,6 +92,13 @@ pub const TYPING_THROTTLE: Duration = Duration::from_secs(2);
 /// A reader shows somebody as typing no longer than this after the last `typing` frame.
 pub const TYPING_TTL: Duration = Duration::from_secs(6);
 
+/// The ciphertext of one `delta`, bytes of base64.
+pub const DELTA_MAX_BYTES: usize = 12 * 1024;
+/// How often a stream that has nothing new says that it goes on: whoever has come meanwhile learns of it.
+pub const STREAM_INTERVAL: Duration = Duration::from_secs(2);
+/// A reader shows an answer as being written no longer than this after the last `delta`.
+pub const STREAM_TTL: Duration = Duration::from_secs(10);
+
 /// A socket that has not authenticated by now is closed.
 pub const AUTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A socket from which nothing has come for this long is dead.

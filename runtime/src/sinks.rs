@@ -104,7 +104,8 @@ fn date(millis: u64) -> Option<chrono::DateTime<chrono::Utc>> {
 
 /// A trace for each conversation, and in it a parent for each turn, the same for every try (W3C Trace Context, level 1).
 fn trace_parent(event: &Event) -> String {
-    let (_, low) = event.id.parse::<uuid::Uuid>().unwrap_or_default().as_u64_pair();
+    let turn = event.id.split('/').next().unwrap_or_default();
+    let (_, low) = turn.parse::<uuid::Uuid>().unwrap_or_default().as_u64_pair();
     format!("00-{}-{:016x}-01", event.conversation_id.0.simple(), low.max(1))
 }
 

@@ -1,6 +1,6 @@
 //! The desk: which turns there are, who is being asked, and what becomes of an agent that does not answer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::limits::TYPING_THROTTLE;
 use rand::RngExt;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
+use crate::draft::Draft;
 use crate::prompt::{HistoryLimits, Prompt};
-use crate::sink;
+use crate::sink::{self, Bell};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// How often it is looked what is due, whatever has been heard.
@@ -32,7 +33,11 @@ const UNREADABLE: &str = "I could not read your message. Please send it again.";
 const NO_ANSWER: &str = "I cannot answer at the moment. Please try again later.";
 /// What is said when an agent has answered with nothing.
 const NOTHING_SAID: &str = "I have nothing to say to that.";
-/// Stands at the end of an answer that was too long.
+/// What is said when an agent was told to stop before it said anything.
+const STOPPED: &str = "Stopped.";
+/// Turns that are to be stopped and have not begun.
+const CANCELS_MAX: usize = 1024;
+/// Stands at the end of an answer that was too long, or that the agent was told to stop.
 const CUT: &str = "\n[…]";
 
 /// How a sidecar works.
@@ -79,14 +84,17 @@ pub async fn run(
 ) -> Result<(), SidecarError> {
     let mut events = client.connect()?;
     let taken = Arc::new(Notify::new());
+    let (cancelled, mut cancels) = mpsc::channel(CANCELS_MAX);
+    let bell = Bell { taken: Arc::clone(&taken), cancelled };
     // Ends with the desk.
     let mut sinks = JoinSet::new();
-    sinks.spawn(sink::serve(listener, client.clone(), Arc::clone(&taken)));
+    sinks.spawn(sink::serve(listener, client.clone(), bell));
     let mut desk = Desk {
         client: client.clone(),
         upstream,
         options,
-        busy: BTreeSet::new(),
+        busy: BTreeMap::new(),
+        cancelled: VecDeque::new(),
         asking: JoinSet::new(),
         tasks: HashMap::new(),
     };
@@ -102,6 +110,7 @@ pub async fn run(
                 Some(_) => continue,
             },
             () = taken.notified() => {}
+            Some(turn_id) = cancels.recv() => desk.cancel(turn_id),
             Some(done) = desk.asking.join_next_with_id() => desk.done(done),
             _ = look.tick() => {}
         }
@@ -117,7 +126,10 @@ struct Desk {
     client: Client,
     upstream: Upstream,
     options: DeskOptions,
-    busy: BTreeSet<MessageId>,
+    /// Who is being asked, and how they are told to stop.
+    busy: BTreeMap<MessageId, Arc<Notify>>,
+    /// Turns that are not to be asked about any more; the newest [`CANCELS_MAX`].
+    cancelled: VecDeque<MessageId>,
     asking: JoinSet<()>,
     tasks: HashMap<Id, MessageId>,
 }
@@ -129,14 +141,32 @@ impl Desk {
             if self.busy.len() >= self.options.at_once {
                 return Ok(());
             }
-            if self.busy.insert(turn.turn_id) {
-                let turn_id = turn.turn_id;
-                let asking = answer(self.client.clone(), self.upstream.clone(), self.options, turn);
-                let task = self.asking.spawn(asking);
-                self.tasks.insert(task.id(), turn_id);
+            let turn_id = turn.turn_id;
+            if self.busy.contains_key(&turn_id) {
+                continue;
             }
+            let stop = Arc::new(Notify::new());
+            if self.cancelled.contains(&turn_id) {
+                stop.notify_one();
+            }
+            self.busy.insert(turn_id, Arc::clone(&stop));
+            let asking = answer(self.client.clone(), self.upstream.clone(), self.options, turn, stop);
+            let task = self.asking.spawn(asking);
+            self.tasks.insert(task.id(), turn_id);
         }
         Ok(())
+    }
+
+    /// A turn is to be answered with what has been said so far.
+    fn cancel(&mut self, turn_id: MessageId) {
+        if let Some(stop) = self.busy.get(&turn_id) {
+            stop.notify_one();
+        } else {
+            if self.cancelled.len() >= CANCELS_MAX {
+                self.cancelled.pop_front();
+            }
+            self.cancelled.push_back(turn_id);
+        }
     }
 
     fn done(&mut self, done: Result<(Id, ()), tokio::task::JoinError>) {
@@ -154,17 +184,44 @@ impl Desk {
 }
 
 /// Sees one turn to its answer.
-async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: Turn) {
+async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: Turn, stop: Arc<Notify>) {
     let said = match turn.text.clone() {
         None => UNREADABLE.to_owned(),
         Some(text) => {
-            let asking = ask(&client, &upstream, options, &turn, text);
+            let asking = ask_until(&stop, &client, &upstream, options, &turn, text);
             while_typing(&client, turn.conversation_id, asking).await
         }
     };
     if let Err(error) = client.answer_turn(turn.turn_id, fitting(said)).await {
         // It stays due.
         tracing::warn!(%error, turn = %turn.turn_id, "an answer cannot be sent");
+    }
+}
+
+/// What the agent says, as far as it has come when it is told to stop.
+async fn ask_until(
+    stop: &Notify,
+    client: &Client,
+    upstream: &Upstream,
+    options: DeskOptions,
+    turn: &Turn,
+    text: String,
+) -> String {
+    let mut draft = match Draft::begin(client.clone(), turn.turn_id).await {
+        Ok(draft) => draft,
+        Err(error) => {
+            tracing::error!(%error, "a question is gone");
+            return NO_ANSWER.to_owned();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.notified() => {}
+        said = ask(client, upstream, options, turn, text, &mut draft) => return said,
+    }
+    match draft.text().trim_end() {
+        "" => STOPPED.to_owned(),
+        said => format!("{said}{CUT}"),
     }
 }
 
@@ -175,6 +232,7 @@ async fn ask(
     options: DeskOptions,
     turn: &Turn,
     text: String,
+    draft: &mut Draft,
 ) -> String {
     let prompt = match Prompt::of(client, turn, text, options.history) {
         Ok(prompt) => prompt,
@@ -185,13 +243,16 @@ async fn ask(
     };
     let (until, mut wait) = (Instant::now() + options.patience, BACKOFF_MIN);
     loop {
-        match upstream.ask(&prompt).await {
+        match upstream.ask(&prompt, draft).await {
             Ok(text) => return text,
             Err(error @ UpstreamError::Unavailable(_)) if Instant::now() < until => {
                 tracing::warn!(%error, turn = %turn.turn_id, "the agent is asked again");
                 let pause = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
                 sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
                 wait = (2 * wait).min(BACKOFF_MAX);
+                if let Err(error) = draft.begin_again().await {
+                    tracing::warn!(%error, "an answer is not shown while it is written");
+                }
             }
             Err(error) => {
                 tracing::error!(%error, turn = %turn.turn_id, "the agent does not answer");

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Data, Event};
 use colloquy_client::{Client, ClientError, StoreError};
-use colloquy_protocol::event::{AGENT_MESSAGE, AgentMessage};
+use colloquy_protocol::event::{AGENT_CANCEL, AGENT_MESSAGE, AgentCancel, AgentMessage};
+use colloquy_protocol::ids::MessageId;
 use colloquy_protocol::limits::EVENT_MAX_BYTES;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -19,8 +20,9 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -33,8 +35,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the server is to leave this sidecar alone when it can take no more turns, seconds.
 const FULL_RETRY_AFTER_S: &str = "5";
 
-/// Serves until it is dropped; `taken` is notified of every turn.
-pub(crate) async fn serve(listener: TcpListener, client: Client, taken: Arc<Notify>) {
+/// What the desk hears of.
+#[derive(Clone)]
+pub(crate) struct Bell {
+    /// A turn was taken.
+    pub(crate) taken: Arc<Notify>,
+    /// A turn is to be answered no further.
+    pub(crate) cancelled: mpsc::Sender<MessageId>,
+}
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, client: Client, bell: Bell) {
     let mut connections = JoinSet::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -48,9 +59,9 @@ pub(crate) async fn serve(listener: TcpListener, client: Client, taken: Arc<Noti
                 continue;
             }
         };
-        let (client, taken) = (client.clone(), Arc::clone(&taken));
+        let (client, bell) = (client.clone(), bell.clone());
         connections.spawn(async move {
-            let service = service_fn(|request| answer(request, &client, &taken));
+            let service = service_fn(|request| answer(request, &client, &bell));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
@@ -68,10 +79,10 @@ pub(crate) async fn serve(listener: TcpListener, client: Client, taken: Arc<Noti
 async fn answer(
     request: Request<Incoming>,
     client: &Client,
-    taken: &Notify,
+    bell: &Bell,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, why) = match read(request).await {
-        Ok(event) => take(event, client, taken).await,
+        Ok(event) => take(event, client, bell).await,
         Err(refused) => refused,
     };
     let mut response = Response::new(Full::from(why));
@@ -95,17 +106,30 @@ async fn read(request: Request<Incoming>) -> Result<Event, Refused> {
         .map_err(|_| (StatusCode::BAD_REQUEST, "not a CloudEvent 1.0, in binary or structured mode"))
 }
 
-async fn take(event: Event, client: &Client, taken: &Notify) -> Refused {
-    if event.ty() != AGENT_MESSAGE {
-        return (StatusCode::BAD_REQUEST, "events of this type are not taken here");
+async fn take(event: Event, client: &Client, bell: &Bell) -> Refused {
+    const OTHER_DATA: Refused = (StatusCode::BAD_REQUEST, "the data is not that of the event's type");
+    match event.ty() {
+        AGENT_MESSAGE => match data_of(event) {
+            Some(message) => take_turn(&message, client, bell).await,
+            None => OTHER_DATA,
+        },
+        AGENT_CANCEL => match data_of::<AgentCancel>(event) {
+            // With no room for it, it is told again.
+            Some(cancel) => match bell.cancelled.try_send(cancel.turn_id) {
+                Ok(()) => (StatusCode::ACCEPTED, ""),
+                Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being stopped"),
+            },
+            None => OTHER_DATA,
+        },
+        _ => (StatusCode::BAD_REQUEST, "events of this type are not taken here"),
     }
-    let Some(message) = message_of(event) else {
-        return (StatusCode::BAD_REQUEST, "the data is not that of agent.message");
-    };
+}
+
+async fn take_turn(message: &AgentMessage, client: &Client, bell: &Bell) -> Refused {
     match client.take_turn(message.turn_id, message.conversation_id).await {
         // On disk: only now may the server stop telling of it.
         Ok(_) => {
-            taken.notify_one();
+            bell.taken.notify_one();
             (StatusCode::ACCEPTED, "")
         }
         Err(ClientError::Store(StoreError::TooManyTurns)) => {
@@ -118,7 +142,7 @@ async fn take(event: Event, client: &Client, taken: &Notify) -> Refused {
     }
 }
 
-fn message_of(mut event: Event) -> Option<AgentMessage> {
+fn data_of<T: DeserializeOwned>(mut event: Event) -> Option<T> {
     let (_, _, data) = event.take_data();
     match data? {
         Data::Json(value) => serde_json::from_value(value).ok(),

@@ -6,8 +6,6 @@ use colloquy_protocol::frame::MessageType;
 use colloquy_protocol::ids::MessageId;
 use colloquy_protocol::rest::accounts::{LogIn, Tokens};
 use colloquy_protocol::rest::agents::{AddAgent, AddedAgent};
-use colloquy_runtime::admin::admin_token;
-use colloquy_runtime::config::Config;
 use serde_json::{Value, json};
 
 use crate::ambient::{fresh_uuid, now};
@@ -34,8 +32,7 @@ impl Agent {
     /// The same with whatever it says of itself.
     pub async fn register_with(server: &Server, name: &str, profile: AgentProfile) -> Self {
         let agent_id = AgentId::new(name).expect("a test names its agents plainly");
-        let config = Config { data_dir: server.data_dir(), ..Config::default() };
-        let token = admin_token(&config).expect("the server has made its key");
+        let token = server.admin_token();
         let admin = Rest::new(server.operations(), server.secrets().clone());
         let body = AddAgent { agent_id: agent_id.clone(), profile };
         let answer = admin.post("/admin/agents", Some(&token), &body).await;

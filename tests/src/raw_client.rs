@@ -8,6 +8,7 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, Heartbeat, MessagePosition, ReadReceipt, ResumeCursor, SendMessage,
 };
+use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::{
     AuthSuccess, DeliveredMessage, DeliveryReceipt, ErrorPayload, MessageAck, MessagesPage, Migration,
     Presence, ReadReceipt as WasRead, ServerFrame, Typing,
@@ -388,6 +389,15 @@ impl RawClient {
     pub async fn expect_typing(&mut self) -> Typing {
         self.expect("typing", |frame| match frame {
             ServerFrame::Typing { payload } => Some(*payload),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for `delta`.
+    pub async fn expect_delta(&mut self) -> Delta {
+        self.expect("delta", |frame| match frame {
+            ServerFrame::Delta { payload } => Some(payload.clone()),
             _ => None,
         })
         .await

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use colloquy_runtime::admin::admin_token;
+use colloquy_runtime::config::Config;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -172,6 +174,15 @@ impl Server {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// What `/admin` takes from whoever runs this server.
+    #[must_use]
+    pub fn admin_token(&self) -> String {
+        let config = self.options.to_toml(self.addresses.operations);
+        let config: Config = toml::from_str(&config).expect("the server reads it too");
+        let config = Config { data_dir: self.data_dir(), ..config };
+        admin_token(&config).expect("the server has made its key")
     }
 
     /// Kills the process at once (SIGKILL) and waits until it is gone.

@@ -1,6 +1,6 @@
 //! A sidecar process: the real `colloquy agent` beside an agent that a test makes up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use colloquy_protocol::agent::{AgentId, AgentProfile};
-use colloquy_protocol::ids::UserId;
+use colloquy_protocol::ids::{MessageId, UserId};
 use colloquy_protocol::rest::agents::{AddAgent, AddedAgent, RegisteredAgent, ReviseAgent};
-use colloquy_runtime::admin::admin_token;
-use colloquy_runtime::config::Config;
-use http_body_util::{BodyExt, Full};
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -30,6 +30,8 @@ use crate::DEADLINE;
 use crate::rest::Rest;
 use crate::server::{Server, binary};
 
+/// Bits of an answer that wait for whoever reads.
+const STREAM_BUFFER: usize = 16;
 /// Where an agent's messages go before its sidecar runs.
 const NOWHERE: &str = "http://127.0.0.1:9/";
 
@@ -47,8 +49,7 @@ impl Sidecar {
     /// Registers an agent of this name and starts its sidecar; `asked` says what it asks.
     pub async fn start(server: &Server, name: &str, asked: &[&str]) -> Self {
         let agent_id = AgentId::new(name).expect("a test names its agents plainly");
-        let config = Config { data_dir: server.data_dir(), ..Config::default() };
-        let token = admin_token(&config).expect("the server has made its key");
+        let token = server.admin_token();
         let admin = Rest::new(server.operations(), server.secrets().clone());
         let profile = AgentProfile::new(name, NOWHERE);
         let body = AddAgent { agent_id: agent_id.clone(), profile: profile.clone() };
@@ -118,7 +119,8 @@ impl Sidecar {
     }
 }
 
-/// An agent as a plain HTTP service: it answers what is asked with what `answer` makes of it. Dropping it closes the port.
+/// An agent as a plain HTTP service: it answers what is asked with what `answer` makes of it. `{"stream": [...]}` is said bit by
+/// bit: texts, and other objects as they are. Dropping it closes the port.
 pub struct AgentService {
     address: SocketAddr,
     answer: fn(&Value) -> Value,
@@ -134,6 +136,8 @@ struct Shared {
     holds: watch::Sender<bool>,
     /// Questions that wait for that.
     held: watch::Sender<usize>,
+    /// In the middle of what it says bit by bit it waits until whoever asked has seen the beginning.
+    seen: watch::Sender<Option<BTreeSet<String>>>,
 }
 
 impl AgentService {
@@ -168,6 +172,17 @@ impl AgentService {
         self.shared.holds.send_replace(false);
     }
 
+    /// From now on it waits in the middle of what it says bit by bit, until the beginning is [seen](Self::witness).
+    pub fn wait_to_be_seen(&self) {
+        self.shared.seen.send_replace(Some(BTreeSet::new()));
+    }
+
+    /// Tells it what has been seen.
+    #[must_use]
+    pub fn witness(&self) -> Witness {
+        Witness(self.shared.seen.clone())
+    }
+
     /// Its URL, with this path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
@@ -177,6 +192,23 @@ impl AgentService {
     /// How often it was asked under each idempotency key.
     pub fn asked(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever sees an answer grow.
+#[derive(Clone)]
+pub struct Witness(watch::Sender<Option<BTreeSet<String>>>);
+
+impl Witness {
+    /// The beginning of the answer to this turn was seen.
+    pub fn sees(&self, turn_id: MessageId) {
+        self.0.send_if_modified(|seen| seen.as_mut().is_some_and(|seen| seen.insert(turn_id.to_string())));
+    }
+
+    /// How many were.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.borrow().as_ref().map_or(0, BTreeSet::len)
     }
 }
 
@@ -217,25 +249,79 @@ impl Drop for Waiting<'_> {
     }
 }
 
+type Said = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+
 async fn respond(
     request: Request<Incoming>,
     answer: fn(&Value) -> Value,
     shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Said>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     *shared.asked.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default() += 1;
-    let waiting = Waiting::among(&shared.held);
-    // Its sender is in `shared`.
-    let _ = shared.holds.subscribe().wait_for(|holds| !holds).await;
-    drop(waiting);
     let mut question: Value = serde_json::from_slice(&body).unwrap_or_default();
     question["path"] = json!(head.uri.path());
     let answered = answer(&question);
-    let mut response = Response::new(Full::from(answered.to_string()));
+    if let Some(bits) = answered["stream"].as_array() {
+        let (speaker, body) = Channel::new(STREAM_BUFFER);
+        let is_model = head.uri.path().ends_with("/chat/completions");
+        tokio::spawn(say(bits.clone(), is_model, key.to_owned(), Arc::clone(&shared), speaker));
+        let mut response = Response::new(Either::Right(body));
+        let kind = if is_model { "text/event-stream" } else { "application/x-ndjson" };
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        return Ok(response);
+    }
+    shared.pass().await;
+    let mut response = Response::new(Either::Left(Full::from(answered.to_string())));
     if answered.is_null() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     Ok(response)
+}
+
+impl Shared {
+    /// Waits until it is let go.
+    async fn pass(&self) {
+        let waiting = Waiting::among(&self.held);
+        // Its sender is in `self`.
+        let _ = self.holds.subscribe().wait_for(|holds| !holds).await;
+        drop(waiting);
+    }
+}
+
+/// Says what is to be said bit by bit: the beginning, and when that was seen, the rest.
+async fn say(
+    bits: Vec<Value>,
+    is_model: bool,
+    turn: String,
+    shared: Arc<Shared>,
+    mut speaker: Sender<Bytes, Infallible>,
+) {
+    let written = |bit: &Value| match (bit, is_model) {
+        (Value::String(text), true) => {
+            format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}, "finish_reason": null}]}))
+        }
+        (Value::String(text), false) => format!("{}\n", json!({"delta": text})),
+        (other, true) => format!("data: {other}\n\n"),
+        (other, false) => format!("{other}\n"),
+    };
+    let (beginning, rest) = bits.split_at(bits.len() / 2);
+    for bit in beginning {
+        if speaker.send_data(written(bit).into()).await.is_err() {
+            return;
+        }
+    }
+    let is_seen = |seen: &Option<BTreeSet<String>>| seen.as_ref().is_none_or(|seen| seen.contains(&turn));
+    let waiting = Waiting::among(&shared.held);
+    // Both senders are in `shared`.
+    let _ = shared.seen.subscribe().wait_for(is_seen).await;
+    let _ = shared.holds.subscribe().wait_for(|holds| !holds).await;
+    drop(waiting);
+    let end = if is_model { "data: [DONE]\n\n".to_owned() } else { "{\"done\": true}\n".to_owned() };
+    for line in rest.iter().map(written).chain([end]) {
+        if speaker.send_data(line.into()).await.is_err() {
+            return;
+        }
+    }
 }

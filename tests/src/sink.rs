@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use colloquy_protocol::event::AgentMessage;
+use colloquy_protocol::event::{AGENT_CANCEL, AgentCancel, AgentMessage};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
@@ -53,6 +53,7 @@ type Manner = Arc<Mutex<(u16, Vec<(&'static str, String)>)>>;
 pub struct Sink {
     address: SocketAddr,
     received: mpsc::Receiver<Received>,
+    cancels: mpsc::Receiver<AgentCancel>,
     manner: Manner,
     task: JoinHandle<()>,
 }
@@ -73,8 +74,10 @@ impl Sink {
         let address = listener.local_addr().expect("a listener has an address");
         let (sender, received) = mpsc::channel(WAITING_MAX);
         let manner: Manner = Arc::new(Mutex::new((202, Vec::new())));
-        let task = tokio::spawn(serve(listener, sender, Arc::clone(&manner)));
-        Self { address, received, manner, task }
+        let (cancel, cancels) = mpsc::channel(WAITING_MAX);
+        let told = Told { received: sender, cancels: cancel, manner: Arc::clone(&manner) };
+        let task = tokio::spawn(serve(listener, told));
+        Self { address, received, cancels, manner, task }
     }
 
     /// Where it listens.
@@ -104,6 +107,12 @@ impl Sink {
         self.received.recv().await.expect("the sink runs")
     }
 
+    /// The next `agent.cancel`; [`Self::next`] passes over these.
+    pub async fn next_cancel(&mut self) -> AgentCancel {
+        let cancel = timeout(DEADLINE, self.cancels.recv()).await.expect("it is told to stop");
+        cancel.expect("the sink runs")
+    }
+
     /// Has nothing else come?
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -117,13 +126,21 @@ impl Drop for Sink {
     }
 }
 
-async fn serve(listener: TcpListener, received: mpsc::Sender<Received>, manner: Manner) {
+/// Where events go.
+#[derive(Clone)]
+struct Told {
+    received: mpsc::Sender<Received>,
+    cancels: mpsc::Sender<AgentCancel>,
+    manner: Manner,
+}
+
+async fn serve(listener: TcpListener, told: Told) {
     // Connections end with it.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (received, manner) = (received.clone(), Arc::clone(&manner));
+        let told = told.clone();
         connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, received.clone(), Arc::clone(&manner)));
+            let service = service_fn(move |request| answer(request, told.clone()));
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -132,20 +149,20 @@ async fn serve(listener: TcpListener, received: mpsc::Sender<Received>, manner: 
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    received: mpsc::Sender<Received>,
-    manner: Manner,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, told: Told) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     // In structured mode the data is a member of the body.
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let data = body.get("data").unwrap_or(&body);
-    if let Ok(message) = serde_json::from_value(data.clone()) {
-        let _ = received.send(Received { headers: parts.headers, body: body.to_string(), message }).await;
+    if parts.headers.get("ce-type").is_some_and(|kind| kind == AGENT_CANCEL) {
+        let cancel = serde_json::from_value(data.clone()).expect("the data has the documented form");
+        let _ = told.cancels.send(cancel).await;
+    } else if let Ok(message) = serde_json::from_value(data.clone()) {
+        let _ =
+            told.received.send(Received { headers: parts.headers, body: body.to_string(), message }).await;
     }
-    let (status, headers) = manner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (status, headers) = told.manner.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(name, value);

@@ -8,7 +8,8 @@ use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::PASSWORD;
 use colloquy_tests::server::{Server, binary};
-use serde_json::Value;
+use colloquy_tests::sidecar::{AgentService, Sidecar};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -191,6 +192,23 @@ async fn a_script_that_fails_says_which_line_and_ends_with_a_code() {
     assert_eq!(chat.expect("error", |_| true).await["line"], 2);
     let ended = timeout(DEADLINE, chat.child.wait()).await.expect("it ends in time").unwrap();
     assert_eq!(ended.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_streams_into_the_chat_and_ends_when_it_is_told_to() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|_| json!({"stream": ["It", " is", " open", " today"]})).await;
+    service.wait_to_be_seen();
+    let agent = Sidecar::start(&server, "agent-slow", &["--service", &service.url("/")]).await;
+    let mut chat = Chat::register(&server, "Left").await;
+    chat.say(&format!("send {} is it?", agent.user_id)).await;
+    chat.say("wait-answer").await;
+    chat.expect("answering", |told| told["status"] == "thinking").await;
+    chat.expect("answering", |told| told["text"] == "It is").await;
+    chat.say("stop").await;
+    chat.expect_text("It is\n[…]").await;
+    chat.expect("answer_ended", |_| true).await;
+    chat.quit().await;
 }
 
 #[tokio::test]

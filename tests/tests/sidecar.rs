@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use colloquy_client::{Client, Event, Events, Registration, ShownContent};
-use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_client::{Client, Event, Events, Identifier, Registration, ShownContent};
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_tests::DEADLINE;
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
@@ -14,7 +14,7 @@ use colloquy_tests::proxy::Proxy;
 use colloquy_tests::rest::PASSWORD;
 use colloquy_tests::sdk;
 use colloquy_tests::server::Server;
-use colloquy_tests::sidecar::{AgentService, Sidecar};
+use colloquy_tests::sidecar::{AgentService, Sidecar, Witness};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -35,6 +35,9 @@ struct Person {
     client: Client,
     events: Events,
     user: UserId,
+    email: String,
+    /// Hears of every answer that is seen to grow.
+    witness: Option<Witness>,
     _folder: TempDir,
 }
 
@@ -44,25 +47,72 @@ impl Person {
         let email = format!("{}@example.org", fresh_uuid().simple());
         server.secrets().add("email", &email);
         let (name, password) = ("a person".to_owned(), PASSWORD.to_owned());
-        let registration = Registration { phone: None, email: Some(email), name, password };
+        let registration = Registration { phone: None, email: Some(email.clone()), name, password };
         let user = client.register(registration).await.expect("an account is made");
         let events = client.connect().expect("logged in");
-        Self { client, events, user, _folder: folder }
+        Self { client, events, user, email, witness: None, _folder: folder }
     }
 
-    /// Asks, and waits for the next text of the other side.
-    async fn ask(&mut self, agent: UserId, question: &str) -> String {
-        self.client.send_text(agent, question).await.expect("a text goes into the outbox");
+    /// Another device of the same person; not connected yet.
+    async fn another_device(&self, server: &Server) -> (Client, TempDir) {
+        let (client, folder) = sdk::open(url(server)).await;
+        let identifier = Identifier::Email(self.email.clone());
+        client.log_in(identifier, PASSWORD.to_owned()).await.expect("the password is right");
+        (client, folder)
+    }
+
+    /// Connects again, as a program does that was started again.
+    async fn come_back(&mut self) {
+        self.client.shutdown().await;
+        self.events = self.client.connect().expect("logged in");
+    }
+
+    /// Waits until an answer has grown to this.
+    async fn sees(&mut self, text: &str) -> MessageId {
+        let grown = async {
+            loop {
+                match self.events.next().await.expect("the client goes on") {
+                    Event::AnswerGrows(answer) if answer.text == text => return answer.turn_id,
+                    Event::MessageReceived(message) if !message.is_own => {
+                        panic!("it came at once: {message:?}")
+                    }
+                    _ => {}
+                }
+            }
+        };
+        timeout(DEADLINE, grown).await.expect("an answer is shown as it grows")
+    }
+
+    /// The next text of the other side. Whatever is seen of it before is its beginning (a stream is never wrong).
+    async fn answer(&mut self) -> String {
+        let mut grown = Vec::new();
         loop {
             match self.events.next().await.expect("the client goes on") {
+                Event::AnswerGrows(answer) => {
+                    if let Some(witness) = self.witness.as_ref().filter(|_| !answer.text.is_empty()) {
+                        witness.sees(answer.turn_id);
+                    }
+                    grown.push(answer.text);
+                }
+                // This person's other device hears of the question too.
+                Event::MessageReceived(message) if message.is_own => {}
                 Event::MessageReceived(message) => match message.content {
-                    ShownContent::Text(text) => return text,
+                    ShownContent::Text(text) => {
+                        assert!(grown.iter().all(|grown| text.starts_with(grown.as_str())), "{grown:?}");
+                        return text;
+                    }
                     other => panic!("an answer cannot be read: {other:?}"),
                 },
                 Event::MessageFailed { reason, .. } => panic!("a question was not sent: {reason}"),
                 _ => {}
             }
         }
+    }
+
+    /// Asks, and waits for the next text of the other side.
+    async fn ask(&mut self, agent: UserId, question: &str) -> String {
+        self.client.send_text(agent, question).await.expect("a text goes into the outbox");
+        self.answer().await
     }
 
     /// The texts of the conversation with an agent, in order.
@@ -181,18 +231,64 @@ async fn people_are_told_when_an_agent_does_not_answer() {
     assert!(agent.log().contains("the agent is asked again") && !agent.log().contains("anybody?"));
 }
 
-/// ONCE, NOLOSS: 200 questions, and whatever takes part is killed in turn.
+/// What a service that answers bit by bit says to a question.
+fn in_two_bits(question: &Value) -> Value {
+    json!({"stream": ["answer to ", question["text"].as_str().unwrap_or_default()]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_seen_as_it_grows_by_every_device_and_by_one_that_comes_back() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(in_two_bits).await;
+    service.wait_to_be_seen();
+    let agent = Sidecar::start(&server, "agent-slow", &["--service", &service.url("/")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    let (client, folder) = person.another_device(&server).await;
+    person.client.send_text(agent.user_id, "this").await.expect("a text goes into the outbox");
+    person.sees("answer to ").await;
+    // It has the question only now, and no piece of the answer was sent to it.
+    let events = client.connect().expect("logged in");
+    let (user, email) = (person.user, person.email.clone());
+    let mut other = Person { client, events, user, email, witness: None, _folder: folder };
+    other.sees("answer to ").await;
+    person.come_back().await;
+    let turn = person.sees("answer to ").await;
+    service.witness().sees(turn);
+    assert_eq!(person.answer().await, "answer to this");
+    assert_eq!(other.answer().await, "answer to this");
+    assert!(!server.log().contains("answer to"), "the server reads nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_answers_word_by_word_and_says_no_more_when_it_is_told_to_stop() {
+    let server = Server::start(ServerOptions::default()).await;
+    let model = AgentService::start(|_| json!({"stream": ["It", " is", " open", " today"]})).await;
+    model.wait_to_be_seen();
+    let agent = Sidecar::start(&server, "agent-model", &["--upstream", &model.url("/v1")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    person.client.send_text(agent.user_id, "is it?").await.expect("a text goes into the outbox");
+    let turn = person.sees("It is").await;
+    person.client.cancel_turn(turn).await.expect("it is a question of this person");
+    assert_eq!(person.answer().await, "It is\n[…]");
+    // Whoever asks next is not stopped.
+    person.witness = Some(model.witness());
+    assert_eq!(person.ask(agent.user_id, "and now?").await, "It is open today");
+}
+
+/// ONCE, NOLOSS: 200 questions, and whatever takes part is killed in turn, in the middle of an answer. Every answer is seen to
+/// grow: the agent waits for that in its middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_question_is_answered_once_while_agent_sidecar_server_and_sockets_are_killed() {
-    let answer = |question: &Value| json!({"text": format!("answer to {}", question["text"].as_str().unwrap_or_default())});
     let mut server = Server::start(ServerOptions::default()).await;
-    let mut service = AgentService::start(answer).await;
+    let mut service = AgentService::start(in_two_bits).await;
+    service.wait_to_be_seen();
     let mut agent = Sidecar::start(&server, "agent-once", &["--service", &service.url("/")]).await;
     let proxy = Proxy::to(server.address()).await;
     let (answered, mut count) = watch::channel(0_usize);
     let mut asking = JoinSet::new();
     for number in 0..PEOPLE {
         let mut person = Person::join(&server, format!("http://{}", proxy.address())).await;
+        person.witness = Some(service.witness());
         let (answered, agent) = (answered.clone(), agent.user_id);
         asking.spawn(async move {
             for question in 0..QUESTIONS {
@@ -244,6 +340,7 @@ async fn each_question_is_answered_once_while_agent_sidecar_server_and_sockets_a
     let asked = service.asked().clone();
     assert_eq!(asked.len(), PEOPLE * QUESTIONS, "the agent sees one key for each question");
     assert!(asked.values().any(|times| *times > 1), "somebody was killed in the middle of a question");
+    assert_eq!(service.witness().count(), PEOPLE * QUESTIONS, "each answer was seen to grow");
     println!(
         "{} questions, {} of them asked more than once",
         asked.len(),

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use colloquy_protocol::agent::WhenBusy;
+use colloquy_protocol::event::CancelReason;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
 use colloquy_storage::ambient::Entropy;
 use colloquy_storage::model::agent::Agent;
@@ -16,10 +18,12 @@ use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Conversations, StoreResult};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::courier::Courier;
 use super::lanes::{Lanes, Outcome};
+use super::sinks::Cancel;
 use crate::metrics::{Metrics, TurnOutcome};
 use crate::supervision::{ActorKind, Letter, answered, befall, outcome};
 
@@ -32,6 +36,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(300);
 const AFTERMATH: Duration = Duration::from_secs(10);
 /// Conversations that are looked through at once.
 const LOOK_PAGE: usize = 256;
+/// Turns that the agent is being told to stop at the same time.
+const CANCELS_MAX: usize = 64;
 /// How long reading and posting one turn may take, whatever either's own bound is.
 const CARRY_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,6 +73,8 @@ pub enum AgentMessage {
     LogReaches(ConversationId, u64),
     /// It says something else of itself now.
     Revised(Arc<Agent>),
+    /// It is to stop answering a turn.
+    Cancel(Cancel),
     /// Look through all of its conversations.
     Look,
     /// In these something is owed, or may be.
@@ -88,6 +96,8 @@ pub struct AgentState {
     services: AgentServices,
     missed: Arc<AtomicBool>,
     lanes: Lanes,
+    /// Places for telling it to stop.
+    cancelling: Arc<Semaphore>,
     rng: StdRng,
     /// A look is under way.
     is_looking: bool,
@@ -111,6 +121,7 @@ impl Actor for AgentActor {
         myself.send_interval(TICK, || Letter::uncounted(AgentMessage::Tick));
         Ok(AgentState {
             lanes: Lanes::new(at_once, timeout),
+            cancelling: Arc::new(Semaphore::new(CANCELS_MAX)),
             rng: services.entropy.fork(),
             agent,
             services,
@@ -138,6 +149,7 @@ impl Actor for AgentActor {
                 state.lanes.revise(at_once, timeout);
                 state.agent = agent;
             }
+            AgentMessage::Cancel(cancel) => state.cancel(cancel),
             AgentMessage::Look => {
                 state.look_at = Instant::now();
                 state.aftermath = Some(Instant::now() + AFTERMATH);
@@ -181,12 +193,27 @@ impl AgentState {
         for message in messages {
             let conversation_id = message.conversation_id;
             if message.sender_id != self.agent.user_id {
+                if self.agent.profile.when_busy == WhenBusy::Interrupt
+                    && let Some(turn_id) = self.lanes.answering(conversation_id)
+                {
+                    self.cancel(Cancel { conversation_id, turn_id, reason: CancelReason::Interrupted });
+                }
                 self.lanes.told(conversation_id, message.sequence_number);
             } else if let Some(turn_id) = answered_turn(message) {
                 let settled = self.lanes.answered(conversation_id, turn_id);
                 self.settled(conversation_id, settled);
             }
         }
+    }
+
+    /// Tells the agent, if not too many are being told already: whoever wants it says it again.
+    fn cancel(&self, cancel: Cancel) {
+        let Ok(place) = Arc::clone(&self.cancelling).try_acquire_owned() else { return };
+        let (courier, agent) = (self.services.courier.clone(), Arc::clone(&self.agent));
+        tokio::spawn(async move {
+            courier.cancel(&agent, cancel).await;
+            drop(place);
+        });
     }
 
     /// A turn has its answer: everybody hears that the agent has read so far.

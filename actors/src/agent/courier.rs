@@ -1,17 +1,20 @@
 //! Finds the next turn of a conversation in its log, and takes it to the agent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, UserId};
 use colloquy_protocol::limits::WINDOW_MAX;
 use colloquy_protocol::window::SequenceWindow;
+use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::cursor::CursorKind;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Cursors, MessageLog, StoreResult};
+use tokio::time::sleep;
 
 use super::lanes::{Outcome, Start};
-use super::sinks::{Event, Posted, Sinks};
+use super::sinks::{Cancel, Event, Posted, Sinks};
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Moved};
 
@@ -19,6 +22,11 @@ use crate::conversation::{Doorway, Moved};
 const PAGE_MAX_MESSAGES: usize = 32;
 /// ... and bytes of weight.
 const PAGE_MAX_BYTES: usize = 1024 * 1024;
+
+/// How often an agent is told to stop ...
+const CANCEL_TRIES: u32 = 3;
+/// ... and how long after the one before.
+const CANCEL_PAUSE: Duration = Duration::from_millis(500);
 
 /// What taking a turn to an agent needs. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +41,8 @@ pub struct Courier {
     pub cluster: Option<Cluster>,
     /// The way to the agent.
     pub sinks: Arc<dyn Sinks>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// What is next in a conversation.
@@ -78,6 +88,17 @@ impl Courier {
             Posted::Forbidden => {
                 tracing::warn!(agent = %agent.agent_id, "an agent's sink is on a host that agents.sink_hosts does not name");
                 Outcome::Failed { retry_after: None, is_down: true }
+            }
+        }
+    }
+
+    /// Tells the agent to stop answering a turn. It may not be heard: whoever wants it says it again.
+    pub(super) async fn cancel(&self, agent: &Agent, cancel: Cancel) {
+        let event = Event::of_cancel(agent, cancel, self.clock.now());
+        for _ in 0..CANCEL_TRIES {
+            match self.sinks.post(&agent.profile.sink, &event).await {
+                Posted::Failed { .. } => sleep(CANCEL_PAUSE).await,
+                Posted::Taken | Posted::Refused { .. } | Posted::Forbidden => return,
             }
         }
     }

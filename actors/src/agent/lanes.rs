@@ -210,6 +210,15 @@ impl Lanes {
         None
     }
 
+    /// The turn of a conversation that the agent has taken and not answered.
+    #[must_use]
+    pub fn answering(&self, conversation_id: ConversationId) -> Option<MessageId> {
+        match self.lanes.get(&conversation_id)?.state {
+            State::Answering { turn_id, .. } => Some(turn_id),
+            _ => None,
+        }
+    }
+
     /// A turn has its answer. Says up to where the conversation is settled by it, if that is news.
     pub fn answered(&mut self, conversation_id: ConversationId, answered: MessageId) -> Option<u64> {
         let lane = self.lanes.get_mut(&conversation_id)?;

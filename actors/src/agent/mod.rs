@@ -29,5 +29,5 @@ pub use breaker::Breaker;
 pub use courier::Courier;
 pub use lanes::{Lanes, Outcome, Start};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
-pub use sinks::{Event, NoSinks, Posted, Sinks};
+pub use sinks::{Cancel, Event, NoSinks, Posted, Sinks};
 pub use turns::{AnswerError, TurnAnswered, Turns};

@@ -14,6 +14,7 @@ use colloquy_storage::ports::{Agents, StoreResult};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
+use super::sinks::Cancel;
 use crate::cluster::Placement;
 use crate::supervision::{ActorKind, Children, ExitReason, Letter, Mailbox, answered, befall};
 
@@ -47,6 +48,11 @@ impl AgentIndex {
     /// The log of a conversation of these users reaches up to here.
     pub fn log_reaches(&self, audience: &[UserId], conversation_id: ConversationId, end: u64) {
         self.tell(audience, || AgentMessage::LogReaches(conversation_id, end));
+    }
+
+    /// An agent of a conversation of these users is to stop answering a turn.
+    pub fn cancel(&self, audience: &[UserId], cancel: Cancel) {
+        self.tell(audience, || AgentMessage::Cancel(cancel));
     }
 
     /// One of them, for chaos tests to kill.

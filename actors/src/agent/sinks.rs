@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::{AgentId, SinkMode};
-use colloquy_protocol::event::{AGENT_MESSAGE, AgentMessage};
-use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::event::{AGENT_CANCEL, AGENT_MESSAGE, AgentCancel, AgentMessage, CancelReason};
+use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::message::Message;
 
@@ -16,7 +16,7 @@ use colloquy_storage::model::message::Message;
 pub struct Event {
     /// What it is: see [`colloquy_protocol::event`].
     pub kind: &'static str,
-    /// Unique among those of its source: the turn's id.
+    /// Unique among those of its source: begins with the turn's id.
     pub id: String,
     /// Which conversation it comes from.
     pub source: String,
@@ -64,6 +64,39 @@ impl Event {
             data: serde_json::to_vec(&data).expect("plain data is json").into(),
         }
     }
+
+    /// Says that an agent is to stop answering.
+    ///
+    /// # Panics
+    /// Never: plain data is JSON.
+    #[must_use]
+    pub fn of_cancel(agent: &Agent, cancel: Cancel, now: UnixMillis) -> Self {
+        let Cancel { conversation_id, turn_id, reason } = cancel;
+        let agent_id = agent.agent_id.clone();
+        let data =
+            AgentCancel { turn_id, conversation_id, agent_id: agent_id.clone(), reason, timestamp: now };
+        Self {
+            kind: AGENT_CANCEL,
+            id: format!("{turn_id}/cancel"),
+            source: format!("/conversations/{conversation_id}"),
+            conversation_id,
+            agent_id,
+            mode: agent.profile.sink_mode,
+            time: now,
+            data: serde_json::to_vec(&data).expect("plain data is json").into(),
+        }
+    }
+}
+
+/// A turn that is to be answered no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Which.
+    pub turn_id: MessageId,
+    /// Why.
+    pub reason: CancelReason,
 }
 
 /// What a sink has said.

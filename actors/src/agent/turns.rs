@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::event::AgentResponse;
+use colloquy_protocol::event::{AgentResponse, AgentResponseDelta};
+use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::DeviceListStale;
 use colloquy_protocol::ids::{DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
 use colloquy_protocol::window::SequenceWindow;
@@ -13,7 +14,7 @@ use colloquy_storage::ports::message_log::Located;
 use colloquy_storage::ports::{MessageLog, StoreError, StoreResult};
 use uuid::Uuid;
 
-use crate::conversation::{Answer, Doorway};
+use crate::conversation::{Answer, Doorway, Ephemeral, Unheard};
 
 /// Why an answer was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,26 @@ impl Turns {
             Answer::Refused(code) => Err(AnswerError::Refused(code)),
             Answer::Stale(stale) => Err(AnswerError::Stale(stale)),
         }
+    }
+
+    /// Passes a piece of an agent's answer on to whoever is there.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub async fn delta(&self, agent: UserId, delta: AgentResponseDelta) -> Result<(), AnswerError> {
+        let AgentResponseDelta { turn_id, stream_id, sequence, body } = delta;
+        let conversation_id = self.find(agent, turn_id).await?.conversation_id;
+        let delta = Delta { conversation_id, turn_id, stream_id, sequence, body };
+        delta.check_form().map_err(|_| AnswerError::Refused(ErrorCode::InvalidField))?;
+        if self.log.find_by_key(agent, IdempotencyKey::of_turn(turn_id)).await?.is_some() {
+            return Err(AnswerError::Refused(ErrorCode::TurnAnswered));
+        }
+        let said = Ephemeral::Delta(Box::new(delta));
+        let heard = self.doorway.say(conversation_id, agent, true, said).await?;
+        heard.map_err(|why| match why {
+            Unheard::Unknown => AnswerError::UnknownTurn,
+            Unheard::Later(code) => AnswerError::Refused(code),
+        })
     }
 
     /// The message that began the turn, if it was written to this agent (AUTHZ).

@@ -102,7 +102,7 @@ impl Forwarding {
     /// Tells a pod something that may be lost.
     pub fn tell(&self, to: &PodId, frame: &Frame) {
         if let Ok(frame) = encode(frame) {
-            // Cursors are cumulative, typing is ephemeral.
+            // Cursors are cumulative, everything else is ephemeral.
             let _ = self.0.links.send(to, frame);
         }
     }

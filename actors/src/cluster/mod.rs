@@ -47,7 +47,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, SessionId, UserId};
 use colloquy_storage::model::live::PodId;
 use tokio::time::Instant;
@@ -67,7 +66,7 @@ pub use switchboard::{Neighbourhood, Switchboard};
 pub use view::{Ended, View};
 pub use wire::{Bulletin, Frame, Hint, Notice, PROTOCOL, Sighting, Tidings, decode, encode};
 
-use crate::conversation::{Moved, SenderOrder, Submission};
+use crate::conversation::{Ephemeral, Moved, SenderOrder, Submission};
 
 /// The way from this pod's sessions to the conversations of others.
 #[derive(Clone, Debug)]
@@ -168,8 +167,8 @@ impl Cluster {
         self.0.forwarding.tell(to, &Frame::Advance { conversation_id, user_id, moved });
     }
 
-    /// Passes on that a participant is composing.
-    pub fn typing(&self, to: &PodId, conversation_id: ConversationId, user_id: UserId, state: TypingState) {
-        self.0.forwarding.tell(to, &Frame::Typing { conversation_id, user_id, state });
+    /// Passes on what a participant says for now or never.
+    pub fn say(&self, to: &PodId, conversation_id: ConversationId, user_id: UserId, said: Ephemeral) {
+        self.0.forwarding.tell(to, &Frame::Said { conversation_id, user_id, said });
     }
 }

@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 
-use crate::conversation::{Answer, Correspondent, Doorway, Moved, SenderOrder, Submission};
+use crate::conversation::{Answer, Correspondent, Doorway, Ephemeral, Moved, SenderOrder, Submission};
 use crate::metrics::Metrics;
 use crate::supervision::{ActorKind, Address, Letter, Mailbox, Refused, befall};
 
@@ -26,8 +25,8 @@ pub enum ReceptionMessage {
     Skip(Correspondent, UserId, ConversationId, SenderOrder),
     /// A participant has come this far.
     Advance(ConversationId, UserId, Moved),
-    /// A participant is composing, or no longer.
-    Typing(ConversationId, UserId, TypingState),
+    /// A participant says something that is for now or never.
+    Said(ConversationId, UserId, Ephemeral),
 }
 
 /// Every shard's address.
@@ -132,8 +131,8 @@ impl Actor for ReceptionActor {
             ReceptionMessage::Advance(conversation_id, user_id, moved) => {
                 doorway.advance(conversation_id, user_id, false, moved).await.map(drop)
             }
-            ReceptionMessage::Typing(conversation_id, user_id, state) => {
-                doorway.typing(conversation_id, user_id, false, state).await.map(drop)
+            ReceptionMessage::Said(conversation_id, user_id, said) => {
+                doorway.say(conversation_id, user_id, false, said).await.map(drop)
             }
         };
         if let Err(error) = done {
@@ -145,6 +144,7 @@ impl Actor for ReceptionActor {
 
 #[cfg(test)]
 mod tests {
+    use colloquy_protocol::frame::TypingState;
     use colloquy_storage::model::cursor::CursorKind;
     use uuid::Uuid;
 
@@ -210,8 +210,9 @@ mod tests {
         let moved = Moved { kind: CursorKind::Read, through: 1, message_ids: Vec::new() };
         let tell = |letter| pod.reception.tell(conversation(), letter);
         tell(ReceptionMessage::Advance(conversation(), user(3), moved));
-        tell(ReceptionMessage::Typing(conversation(), user(3), TypingState::Started));
-        tell(ReceptionMessage::Typing(conversation(), user(2), TypingState::Started));
+        let starts = || Ephemeral::Typing(TypingState::Started);
+        tell(ReceptionMessage::Said(conversation(), user(3), starts()));
+        tell(ReceptionMessage::Said(conversation(), user(2), starts()));
         let SessionMessage::Whisper(text) = one.next().await else { panic!("it hears of typing only") };
         assert!(text.contains(&user(2).0.to_string()), "{text}");
     }

@@ -93,9 +93,9 @@ impl Switchboard {
                 let advance = ReceptionMessage::Advance(conversation_id, user_id, moved);
                 self.reception.tell(conversation_id, advance);
             }
-            Frame::Typing { conversation_id, user_id, state } => {
-                let typing = ReceptionMessage::Typing(conversation_id, user_id, state);
-                self.reception.tell(conversation_id, typing);
+            Frame::Said { conversation_id, user_id, said } => {
+                let said = ReceptionMessage::Said(conversation_id, user_id, said);
+                self.reception.tell(conversation_id, said);
             }
         }
     }
@@ -118,7 +118,7 @@ mod tests {
     use crate::cluster::tests::stage::{
         Session, acked, conversation, frames, mailbox, message, pod, refused, user,
     };
-    use crate::conversation::{Answer, Moved, SenderOrder};
+    use crate::conversation::{Answer, Ephemeral, Moved, SenderOrder};
 
     const ROOM: usize = 16;
 
@@ -225,7 +225,8 @@ mod tests {
         let moved = Moved { kind: CursorKind::Read, through: 3, message_ids: Vec::new() };
         desk.hear(&Frame::Skip { session_id: session_id(), user_id, conversation_id, order });
         desk.hear(&Frame::Advance { conversation_id, user_id, moved: moved.clone() });
-        desk.hear(&Frame::Typing { conversation_id, user_id, state: TypingState::Started });
+        let said = Ephemeral::Typing(TypingState::Started);
+        desk.hear(&Frame::Said { conversation_id, user_id, said: said.clone() });
         let heard = desk.shard.recv().await.unwrap();
         assert!(matches!(&heard, ReceptionMessage::Skip(from, of, to, place)
             if (from.session_id(), *of, *to, *place) == (session_id(), user_id, conversation_id, order)));
@@ -233,8 +234,8 @@ mod tests {
         assert!(matches!(&heard, ReceptionMessage::Advance(to, of, how)
             if (*to, *of, how) == (conversation_id, user_id, &moved)));
         let heard = desk.shard.recv().await.unwrap();
-        assert!(matches!(&heard, ReceptionMessage::Typing(to, of, TypingState::Started)
-            if (*to, *of) == (conversation_id, user_id)));
+        assert!(matches!(&heard, ReceptionMessage::Said(to, of, what)
+            if (*to, *of, what) == (conversation_id, user_id, &said)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::PresenceStatus;
-use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, DeviceId, LoginId, SessionId, UserId};
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::model::message::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::conversation::{Answer, Moved, SenderOrder};
+use crate::conversation::{Answer, Ephemeral, Moved, SenderOrder};
 
 /// The versions this release speaks over the bridge: oldest and newest.
 pub const PROTOCOL: (u16, u16) = (1, 1);
@@ -58,14 +57,14 @@ pub enum Frame {
         /// How far.
         moved: Moved,
     },
-    /// A participant is composing, or no longer.
-    Typing {
+    /// A participant says something that is for now or never.
+    Said {
         /// Where.
         conversation_id: ConversationId,
         /// Who.
         user_id: UserId,
-        /// Which of the two.
-        state: TypingState,
+        /// What.
+        said: Ephemeral,
     },
 }
 
@@ -151,24 +150,25 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, rmp_serde::decode:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use colloquy_protocol::frame::TypingState;
     use uuid::Uuid;
 
     #[derive(Serialize)]
     enum NewerFrame {
-        Typing { conversation_id: ConversationId, user_id: UserId, state: TypingState, since: u64 },
+        Said { conversation_id: ConversationId, user_id: UserId, said: Ephemeral, since: u64 },
         Reaction(u64),
     }
 
     #[test]
     fn a_field_of_a_newer_release_is_skipped_and_a_frame_of_an_unknown_kind_is_refused() {
-        let newer = NewerFrame::Typing {
+        let newer = NewerFrame::Said {
             conversation_id: ConversationId(Uuid::from_u128(1)),
             user_id: UserId(Uuid::from_u128(2)),
-            state: TypingState::Started,
+            said: Ephemeral::Typing(TypingState::Started),
             since: 7,
         };
         let read: Frame = decode(&encode(&newer).unwrap()).unwrap();
-        assert!(matches!(read, Frame::Typing { user_id, .. } if user_id.0.as_u128() == 2));
+        assert!(matches!(read, Frame::Said { user_id, .. } if user_id.0.as_u128() == 2));
         assert!(decode::<Frame>(&encode(&NewerFrame::Reaction(1)).unwrap()).is_err());
         assert!(decode::<Frame>(b"garbage").is_err());
     }

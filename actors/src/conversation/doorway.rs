@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, MessageId, SessionId, UserId};
 use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::conversation::Conversation;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::ConversationMessage;
 use super::correspondent::{Asker, Correspondent};
 use super::directory::{Awake, ConversationIndex};
+use super::ephemeral::Ephemeral;
 use super::submission::{Answer, Reply, SenderOrder, Submission};
 use crate::cluster::Cluster;
 use crate::supervision::{Mailbox, Refused};
@@ -285,28 +285,27 @@ impl Doorway {
         Ok(Ok(()))
     }
 
-    /// Tells a conversation that a participant is composing. Ephemeral: a conversation too busy to take it has better
-    /// things to show.
+    /// Tells a conversation what a participant says for now or never: one too busy to take it has better things to show.
     ///
     /// # Errors
     /// The store's; [`Unheard`].
-    pub async fn typing(
+    pub async fn say(
         &self,
         conversation_id: ConversationId,
         user_id: UserId,
         is_known: bool,
-        state: TypingState,
+        said: Ephemeral,
     ) -> StoreResult<Result<(), Unheard>> {
         if let Err(why) = self.reach(conversation_id, user_id, is_known).await? {
             return Ok(Err(why));
         }
         match self.place(conversation_id) {
             Place::Awake(awake) => {
-                let _ = awake.mailbox.try_cast(ConversationMessage::Typing(user_id, state));
+                let _ = awake.mailbox.try_cast(ConversationMessage::Said(user_id, said));
             }
             Place::Elsewhere(pod_id) => {
                 if let Some(cluster) = &self.cluster {
-                    cluster.typing(&pod_id, conversation_id, user_id, state);
+                    cluster.say(&pod_id, conversation_id, user_id, said);
                 }
             }
             Place::Asleep => {}

@@ -5,6 +5,7 @@
 //! | `doorway` | the way to a conversation, on this pod or another |
 //! | `submission` | a message on its way in, and the answer owed for it |
 //! | `correspondent` | the connection it came from, on this pod or another |
+//! | `ephemeral` | what is said for now or never |
 //! | `members` | who takes part on which devices: the envelope check (pure) |
 //! | `reorder` | one connection's messages back in order (pure) |
 //! | `sequencer` | batches, numbers, answers (pure) |
@@ -19,6 +20,7 @@
 mod correspondent;
 mod directory;
 mod doorway;
+mod ephemeral;
 mod members;
 mod progress;
 mod reorder;
@@ -31,7 +33,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::frame::TypingState;
+use colloquy_protocol::event::CancelReason;
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::{DeliveryReceipt, ReadReceipt, ServerFrame, Typing};
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::window::SequenceWindow;
@@ -45,7 +48,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
-use crate::agent::AgentIndex;
+use crate::agent::{AgentIndex, Cancel};
 use crate::metrics::{Invariant, Metrics};
 use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
@@ -56,6 +59,7 @@ pub use directory::{
     Awake, CONVERSATIONS_MAX, ConversationDirectory, ConversationIndex, DirectoryArguments, DirectoryMessage,
 };
 pub use doorway::{Doorway, Moved, Unheard};
+pub use ephemeral::Ephemeral;
 pub use members::{Members, Objection};
 pub use progress::Progress;
 pub use reorder::{Pushed, ReorderBuffer};
@@ -118,8 +122,8 @@ pub enum ConversationMessage {
     Skip(Correspondent, SenderOrder),
     /// A participant has come this far.
     Advance(UserId, Moved),
-    /// A participant is composing, or no longer.
-    Typing(UserId, TypingState),
+    /// A participant says something that is for now or never.
+    Said(UserId, Ephemeral),
     /// A participant's devices have changed.
     DevicesChanged(UserId),
     /// A gap may have been waited for long enough.
@@ -214,7 +218,7 @@ impl Actor for ConversationActor {
                 }
                 state.advance(user_id, moved);
             }
-            ConversationMessage::Typing(user_id, typing) => state.typing(user_id, typing),
+            ConversationMessage::Said(user_id, said) => state.said(user_id, said),
             ConversationMessage::DevicesChanged(user_id) => {
                 let changed = state.load_devices(user_id).await;
                 changed.map_err(|error| Fault::because("a device list cannot be read", error))?;
@@ -484,12 +488,25 @@ impl ConversationState {
         self.services.reach.push(&audience, &receipt.to_json().into());
     }
 
-    fn typing(&self, user_id: UserId, state: TypingState) {
-        if self.members.has(user_id) {
-            let payload = Typing { conversation_id: self.conversation_id, user_id, state };
-            let frame = ServerFrame::Typing { payload };
-            self.services.reach.whisper(&self.others_than(user_id), &frame.to_json().into());
+    fn said(&self, user_id: UserId, said: Ephemeral) {
+        if !self.members.has(user_id) {
+            return;
         }
+        let (conversation_id, others) = (self.conversation_id, self.others_than(user_id));
+        let frame = match said {
+            Ephemeral::Typing(state) => {
+                ServerFrame::Typing { payload: Typing { conversation_id, user_id, state } }
+            }
+            Ephemeral::Delta(delta) => ServerFrame::Delta { payload: *delta },
+            Ephemeral::DeltaRequest(turn_id) => {
+                ServerFrame::DeltaRequest { payload: TurnPlace { conversation_id, turn_id } }
+            }
+            Ephemeral::CancelTurn(turn_id) => {
+                let cancel = Cancel { conversation_id, turn_id, reason: CancelReason::Stopped };
+                return self.services.agents.cancel(&others, cancel);
+            }
+        };
+        self.services.reach.whisper(&others, &frame.to_json().into());
     }
 
     fn others_than(&self, user_id: UserId) -> Arc<[UserId]> {

@@ -8,6 +8,7 @@ use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, PresenceSubscribe, ReadReceipt, RefusedFrame, Retransmit, SendMessage,
     Typing,
 };
+use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RETRANSMITS_MAX};
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use super::opening::distinct;
 use super::{Credit, LogRun, OpenSession, PendingSend, Phase, SessionMessage, SessionState, refusal};
-use crate::conversation::{Correspondent, Moved, Reply, SenderOrder, Submission, Unheard};
+use crate::conversation::{Correspondent, Ephemeral, Moved, Reply, SenderOrder, Submission, Unheard};
 use crate::presence::TrackerMessage;
 use crate::supervision::{Letter, Refused};
 
@@ -110,6 +111,13 @@ impl SessionState {
             ClientFrame::ReadReceipt(receipt) => self.read(receipt).await,
             ClientFrame::Retransmit(request) => self.retransmit(myself, request).await,
             ClientFrame::Typing(typing) => self.typing(typing).await,
+            ClientFrame::Delta(delta) => self.delta(delta).await,
+            ClientFrame::DeltaRequest(turn) => {
+                self.say(turn.conversation_id, Ephemeral::DeltaRequest(turn.turn_id)).await
+            }
+            ClientFrame::CancelTurn(turn) => {
+                self.say(turn.conversation_id, Ephemeral::CancelTurn(turn.turn_id)).await
+            }
             ClientFrame::PresenceSubscribe(subscribe) => self.watch(subscribe).await,
             ClientFrame::PresenceUnsubscribe(subscribe) => {
                 self.unwatch(subscribe);
@@ -234,9 +242,31 @@ impl SessionState {
         if !open.typing.passes(typing.conversation_id, typing.state, Instant::now()) {
             return Ok(());
         }
-        let (user_id, is_known) = open.part_in(typing.conversation_id);
-        let doorway = &self.services.doorway;
-        let heard = doorway.typing(typing.conversation_id, user_id, is_known, typing.state).await?;
+        self.say(typing.conversation_id, Ephemeral::Typing(typing.state)).await
+    }
+
+    /// Passes a piece of an answer on. AUTHZ: agents answer, people write.
+    async fn delta(&mut self, delta: Delta) -> StoreResult<()> {
+        let Phase::Open(open) = &mut self.phase else { return Ok(()) };
+        let is_agent = match open.is_agent {
+            Some(is_agent) => is_agent,
+            None => {
+                let found = self.services.agents.of_user(open.attendance.handle.user_id).await?;
+                *open.is_agent.insert(found.is_some())
+            }
+        };
+        if !is_agent {
+            self.refuse(refusal(ErrorCode::NotAnAgent, "only agents send deltas"));
+            return Ok(());
+        }
+        self.say(delta.conversation_id, Ephemeral::Delta(Box::new(delta))).await
+    }
+
+    /// Tells a conversation something that is for now or never.
+    async fn say(&mut self, conversation_id: ConversationId, said: Ephemeral) -> StoreResult<()> {
+        let Phase::Open(open) = &self.phase else { return Ok(()) };
+        let (user_id, is_known) = open.part_in(conversation_id);
+        let heard = self.services.doorway.say(conversation_id, user_id, is_known, said).await?;
         if let Err(why) = heard {
             let code = match why {
                 Unheard::Unknown => ErrorCode::UnknownConversation,

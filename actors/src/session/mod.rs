@@ -49,7 +49,7 @@ use colloquy_protocol::frame::server::{ErrorPayload, Migration, ServerFrame};
 use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::message::Message;
-use colloquy_storage::ports::{Accounts, Conversations, Cursors, KeyDirectory, MessageLog};
+use colloquy_storage::ports::{Accounts, Agents, Conversations, Cursors, KeyDirectory, MessageLog};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::time::Instant;
 
@@ -102,6 +102,8 @@ pub struct SessionServices {
     pub keys: Arc<dyn KeyDirectory>,
     /// Users.
     pub accounts: Arc<dyn Accounts>,
+    /// Which of them are agents.
+    pub agents: Arc<dyn Agents>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// What time it is.
@@ -206,6 +208,8 @@ struct OpenSession {
     next_token: u64,
     recent: VecDeque<(MessageId, ConversationId, u64)>,
     typing: TypingThrottle,
+    /// Is the user an agent? Looked up when it matters first.
+    is_agent: Option<bool>,
     /// Presence that the socket has no room for yet; bounded by what the session watches.
     notices: BTreeMap<UserId, Arc<str>>,
     /// A `ResyncAgain` is on its way to ourselves, because the store did not answer the last one.

@@ -121,6 +121,7 @@ impl SessionState {
             next_token: 0,
             recent: VecDeque::new(),
             typing: TypingThrottle::default(),
+            is_agent: None,
             notices: BTreeMap::new(),
             resyncing: false,
         }));

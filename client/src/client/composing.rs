@@ -9,8 +9,9 @@ use super::{Client, ClientError, Recipient};
 use crate::ambient;
 use crate::connection::dispatch;
 use crate::connection::engine::Command;
-use crate::crypto::Body;
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::crypto::stream::StreamSecret;
+use crate::crypto::{Body, Text};
 use crate::store::outbox::NewMessage;
 use crate::store::{ConversationRecord, LocalMessageId, OutboxRecord, OutboxState, Transaction};
 use crate::sync::outbound;
@@ -44,7 +45,7 @@ impl Client {
                         idempotency_key: ambient::idempotency_key(),
                         conversation_id: conversation.conversation_id,
                         receiver_id: conversation.peer,
-                        body: Body::Text(text),
+                        body: Body::Text(Text { text, stream_secret: Some(StreamSecret::draw()) }),
                         only_for: None,
                         reply_to: None,
                     },

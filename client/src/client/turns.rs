@@ -4,14 +4,20 @@
 //! come, the server says by an event ([`colloquy_protocol::event::AGENT_MESSAGE`]), and again until there is an answer. The
 //! answer's idempotency key follows from the turn, so whichever device of the agent answers, and however often, there is one.
 
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
+use tokio::sync::watch;
 
 use super::{Client, ClientError};
+use crate::ambient;
 use crate::connection::engine::Command;
-use crate::crypto::Body;
+use crate::connection::streaming::{Draft, Writing};
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::crypto::stream::StreamKey;
+use crate::crypto::{Body, Text};
 use crate::store::outbox::NewMessage;
 use crate::store::{LocalMessageId, MessageContent, OutboxState, StoreError, Transaction, TurnRecord};
+use crate::sync::stream::Telling;
 
 /// A turn that waits for an answer.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +37,27 @@ pub struct Turn {
 impl std::fmt::Debug for Turn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").field("turn_id", &self.turn_id).finish_non_exhaustive()
+    }
+}
+
+/// An answer that is shown while it is being written. Dropped, it is no longer shown; it is not the answer itself: that is
+/// given by [`Client::answer_turn`].
+#[derive(Debug)]
+pub struct AnswerStream(Option<watch::Sender<Draft>>);
+
+impl AnswerStream {
+    /// Adds to it, as far as one message can hold it. Told a few times a second, whatever has been added until then.
+    pub fn append(&self, text: &str) {
+        if let Some(draft) = &self.0 {
+            draft.send_modify(|draft| draft.append(text));
+        }
+    }
+
+    /// Says what is being done ("using a tool"), or that there is nothing to say.
+    pub fn set_status(&self, status: Option<&str>) {
+        if let Some(draft) = &self.0 {
+            draft.send_modify(|draft| draft.set_status(status));
+        }
     }
 }
 
@@ -113,6 +140,44 @@ impl Client {
         Ok(due)
     }
 
+    /// Shows whoever asked the answer to a turn while it is being written. One begun later takes the place of one before. Where
+    /// the question carries no secret to encrypt under, nothing is shown.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTurn`] if the question is not here; [`ClientError::Store`].
+    pub async fn show_answer(&self, turn_id: MessageId) -> Result<AnswerStream, ClientError> {
+        let question = self.shared().store.read(|tx| tx.message(turn_id))?.ok_or(ClientError::UnknownTurn)?;
+        let MessageContent::Known(Body::Text(Text { stream_secret: Some(secret), .. })) = &question.content
+        else {
+            return Ok(AnswerStream(None));
+        };
+        let stream_id = ambient::stream_id(self.shared().clock.now());
+        let (shown, draft) = watch::channel(Draft::default());
+        let writing = Writing {
+            turn: TurnPlace { conversation_id: question.conversation_id, turn_id },
+            stream_id,
+            key: StreamKey::derive(secret, turn_id, stream_id),
+            draft,
+            telling: Telling::default(),
+        };
+        self.tell(Command::ShowAnswer(Box::new(writing))).await;
+        Ok(AnswerStream(Some(shown)))
+    }
+
+    /// Tells whoever is answering this question of the user to stop. The turn still ends with an answer: what was said so
+    /// far. It may not be heard; nothing happens then.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownMessage`] unless it is a message of the user, from whichever device; [`ClientError::Store`].
+    pub async fn cancel_turn(&self, turn_id: MessageId) -> Result<(), ClientError> {
+        let own = self.own()?.user_id;
+        let question = self.shared().store.read(|tx| tx.message(turn_id))?;
+        let question = question.filter(|question| question.sender.user_id == own);
+        let conversation_id = question.ok_or(ClientError::UnknownMessage)?.conversation_id;
+        self.tell(Command::CancelTurn(TurnPlace { conversation_id, turn_id })).await;
+        Ok(())
+    }
+
     /// Answers a turn. The answer is on disk when this returns, and is sent as [`Self::send_text`] sends. Nothing, if the turn
     /// was answered before: the first answer stands.
     ///
@@ -140,7 +205,7 @@ impl Client {
                     record => record.ok_or(ClientError::UnknownTurn)?,
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
-                let id = enqueue(tx, &record, message.sender.user_id, Body::Text(text), now)?;
+                let id = enqueue(tx, &record, message.sender.user_id, Body::Text(text.into()), now)?;
                 shared.note_unsent(id.0);
                 Ok::<_, ClientError>(Some(id))
             })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::frame::client::ResumeCursor;
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::{MessageAck, Migration};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, UserId};
 use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RESUME_CURSORS_MAX};
@@ -22,6 +23,7 @@ use super::registration::register_device;
 use super::resync::Resync;
 use super::sending::Rounds;
 use super::socket::Socket;
+use super::streaming::{Streams, Writing};
 use super::upkeep::Publishing;
 use crate::ambient::{self, Clock};
 use crate::api::{Api, socket_url_of};
@@ -73,6 +75,10 @@ pub(crate) enum Command {
     Enqueued(LocalMessageId, ConversationId, bool),
     MarkRead(ConversationId),
     Typing(ConversationId, TypingState),
+    /// An answer is being written.
+    ShowAnswer(Box<Writing>),
+    /// Whoever is answering this is to stop.
+    CancelTurn(TurnPlace),
     Watch(Vec<UserId>),
     Unwatch(Vec<UserId>),
     Shutdown,
@@ -121,6 +127,8 @@ pub(crate) struct Engine {
     pub(super) conflicts: BTreeMap<LocalMessageId, u32>,
     /// At most [`PRESENCE_SUBSCRIPTIONS_MAX`]; more are not watched.
     pub(super) watched: BTreeSet<UserId>,
+    /// Answers that are being written, here or elsewhere.
+    pub(super) streams: Streams,
     /// By the server's last count, less those that were seen to be used since.
     pub(super) one_time_keys_left: u64,
     /// Keys are being published, or are not to be before this time.
@@ -150,6 +158,7 @@ impl Engine {
             rounds: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             watched: BTreeSet::new(),
+            streams: Streams::default(),
             one_time_keys_left: u64::MAX,
             publishing: Publishing::NotBefore(0),
             resync: None,
@@ -256,13 +265,14 @@ impl Engine {
             }
             (None, None) => self.shared.credentials.current().await.map_err(Ended::Credentials)?.access_token,
         };
-        let connecting = Socket::connect(self.shared.api.network().as_ref(), &url);
+        let shared = Arc::clone(&self.shared);
+        let connecting = Socket::connect(shared.api.network().as_ref(), &url);
         tokio::pin!(connecting);
         loop {
             tokio::select! {
                 socket = &mut connecting => return Ok((socket.ok_or(Ended::Unreachable)?, token)),
                 command = self.commands.recv() => {
-                    if !note(&mut self.outbound, &mut self.watched, command) { return Err(Ended::Shutdown) }
+                    if !self.note(command) { return Err(Ended::Shutdown) }
                 }
             }
         }
@@ -276,10 +286,26 @@ impl Engine {
             tokio::select! {
                 () = &mut sleep => return true,
                 command = self.commands.recv() => {
-                    if !note(&mut self.outbound, &mut self.watched, command) { return false }
+                    if !self.note(command) { return false }
                 }
             }
         }
+    }
+
+    /// Notes a command while there is no connection; `false` if it is to stop.
+    fn note(&mut self, command: Option<Command>) -> bool {
+        match command {
+            None | Some(Command::Shutdown) => return false,
+            Some(Command::Enqueued(id, conversation, is_sealed)) => {
+                self.outbound.add(id, conversation, is_sealed);
+            }
+            Some(Command::Watch(users)) => watch_more(&mut self.watched, users),
+            Some(Command::Unwatch(users)) => self.watched.retain(|user| !users.contains(user)),
+            Some(Command::ShowAnswer(writing)) => self.streams.begin(*writing),
+            // What was read is in the store and told on the next connection; the others are for now or never.
+            Some(Command::MarkRead(_) | Command::Typing(..) | Command::CancelTurn(_)) => {}
+        }
+        true
     }
 
     /// Takes every position from the store, which alone knows what is really held, and what is to be sent.
@@ -312,21 +338,6 @@ impl Engine {
             .map(|c| ResumeCursor { conversation_id: c.conversation_id, after_sequence: c.cursor })
             .collect())
     }
-}
-
-/// Notes a command while there is no connection; `false` if it is to stop.
-fn note(outbound: &mut Outbound, watched: &mut BTreeSet<UserId>, command: Option<Command>) -> bool {
-    match command {
-        None | Some(Command::Shutdown) => return false,
-        Some(Command::Enqueued(id, conversation, is_sealed)) => outbound.add(id, conversation, is_sealed),
-        Some(Command::Watch(users)) => watch_more(watched, users),
-        Some(Command::Unwatch(users)) => users.iter().for_each(|user| {
-            watched.remove(user);
-        }),
-        // What was read is in the store and told on the next connection; typing is for now or never.
-        Some(Command::MarkRead(_) | Command::Typing(..)) => {}
-    }
-    true
 }
 
 pub(super) fn watch_more(watched: &mut BTreeSet<UserId>, users: Vec<UserId>) {

@@ -8,6 +8,7 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, MessagePosition, PresenceSubscribe, Retransmit, Typing,
 };
+use colloquy_protocol::frame::delta::{Delta, TurnPlace};
 use colloquy_protocol::frame::server::{AuthSuccess, ErrorPayload, MessagesPage, Migration, ServerFrame};
 use colloquy_protocol::ids::ConversationId;
 use colloquy_protocol::limits::AUTH_TIMEOUT;
@@ -18,8 +19,10 @@ use super::errand::Errand;
 use super::ingest::{Arrival, Batch, Ingested, MarkMove, ingest};
 use super::socket::{Received, Socket};
 use crate::ambient;
+use crate::crypto::Body;
+use crate::crypto::stream::StreamSecret;
 use crate::event::Event;
-use crate::store::{LocalMessageId, SendFailure, StoreError, Transaction};
+use crate::store::{LocalMessageId, MessageContent, SendFailure, StoreError, Transaction};
 
 /// Arrivals stored in one batch: one fsync for all of them.
 const INGEST_BATCH_MAX: usize = 64;
@@ -30,6 +33,8 @@ const READY_MAX: usize = 1024;
 const FRAMES_AT_ONCE_MAX: usize = 64;
 /// How often timeouts are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// How often what has been added to an answer that is being written is told.
+const DRAFT_INTERVAL: Duration = Duration::from_millis(100);
 /// The least the server can make the client wait between heartbeats, ms.
 const HEARTBEAT_MIN_MS: u64 = 1_000;
 /// A message the server could not take now waits at least this long, ms, and up to as much again.
@@ -110,6 +115,8 @@ impl Engine {
         self.greet(link).await?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(DRAFT_INTERVAL);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.take_in(link).await?;
             self.ask(link).await?;
@@ -131,6 +138,7 @@ impl Engine {
                     migration.reconnect_after_ms = 0;
                     return Err(Ended::Migrating(migration));
                 }
+                _ = pulse.tick(), if self.streams.is_writing() => self.tell_drafts(link).await?,
                 _ = tick.tick() => self.tick(link).await?,
             }
         }
@@ -185,6 +193,9 @@ impl Engine {
         for event in outcome.events {
             self.shared.tell(event);
         }
+        for event in self.streams.take_ended() {
+            self.shared.tell(event);
+        }
         for id in outcome.settled {
             self.forget(id);
         }
@@ -211,6 +222,9 @@ impl Engine {
             });
             sent(link.socket.send(&frame).await)?;
         }
+        for turn in self.streams.take_missing() {
+            sent(link.socket.send(&ClientFrame::DeltaRequest(turn)).await)?;
+        }
         Ok(())
     }
 
@@ -226,19 +240,16 @@ impl Engine {
                 }
                 None => Ended::Closed(code),
             }),
-            Received::Frame(frame) => {
-                self.frame(link, *frame);
-                Ok(())
-            }
+            Received::Frame(frame) => self.frame(link, *frame),
         }
     }
 
-    fn frame(&mut self, link: &mut Link, frame: ServerFrame) {
+    fn frame(&mut self, link: &mut Link, frame: ServerFrame) -> Result<(), Ended> {
         match frame {
             ServerFrame::Message { payload } => self.arrived(Arrival::Message(Box::new(payload))),
             ServerFrame::Messages { payload } => self.page(payload),
             ServerFrame::MessageAck { client_message_id, payload } => {
-                let Some(id) = self.in_outbox(&client_message_id) else { return };
+                let Some(id) = self.in_outbox(&client_message_id) else { return Ok(()) };
                 self.acks.push((id, payload));
                 if let Ok(Some(record)) = self.shared.store.read(|tx| tx.outbox(id)) {
                     let position = MessagePosition {
@@ -282,17 +293,40 @@ impl Engine {
                 user_id: payload.user_id,
                 state: payload.state,
             }),
+            ServerFrame::Delta { payload } => self.heard(&payload)?,
+            ServerFrame::DeltaRequest { payload } => self.streams.again(payload),
             ServerFrame::TokenRefreshed { payload } => link.token_expires_at = payload.token_expires_at,
             ServerFrame::Error { client_message_id, payload } => {
                 self.refused(link, client_message_id.as_deref(), &payload);
             }
             ServerFrame::AuthSuccess { .. } | ServerFrame::HeartbeatAck { .. } => {}
         }
+        Ok(())
+    }
+
+    /// A piece of an answer has come.
+    fn heard(&mut self, delta: &Delta) -> Result<(), Ended> {
+        let (now, store) = (self.now(), &self.shared.store);
+        let event = self.streams.hear(delta, now, |turn| store.read(|tx| secret_of(tx, turn)))?;
+        event.into_iter().for_each(|event| self.shared.tell(event));
+        Ok(())
+    }
+
+    /// Tells what is being written here.
+    async fn tell_drafts(&mut self, link: &mut Link) -> Result<(), Ended> {
+        let now = self.now();
+        for frame in self.streams.tell(now) {
+            sent(link.socket.feed(&frame).await)?;
+        }
+        sent(link.socket.flush().await)
     }
 
     fn arrived(&mut self, arrival: Arrival) {
         let (conversation, number) = match &arrival {
-            Arrival::Message(message) => (message.conversation_id, message.sequence_number),
+            Arrival::Message(message) => {
+                message.reply_to_message_id.into_iter().for_each(|turn| self.streams.answered(turn));
+                (message.conversation_id, message.sequence_number)
+            }
             Arrival::Own(position, _) => (position.conversation_id, position.sequence_number),
         };
         self.ready.extend(self.inbound.accept(conversation, number, arrival));
@@ -349,6 +383,11 @@ impl Engine {
             Some(Command::Typing(conversation_id, state)) => {
                 ClientFrame::Typing(Typing { conversation_id, state })
             }
+            Some(Command::ShowAnswer(writing)) => {
+                self.streams.begin(*writing);
+                return Ok(());
+            }
+            Some(Command::CancelTurn(turn)) => ClientFrame::CancelTurn(turn),
             Some(Command::Watch(users)) => {
                 watch_more(&mut self.watched, users.clone());
                 let user_ids = users.into_iter().filter(|user| self.watched.contains(user)).collect();
@@ -385,6 +424,15 @@ async fn accepted(socket: &mut Socket) -> Result<AuthSuccess, Ended> {
 
 pub(super) fn sent(is_sent: bool) -> Result<(), Ended> {
     if is_sent { Ok(()) } else { Err(Ended::Closed(None)) }
+}
+
+/// What the question that began a turn carries for its answers, if it is here.
+fn secret_of(tx: &Transaction<'_>, turn: TurnPlace) -> Result<Option<StreamSecret>, StoreError> {
+    let question = tx.message(turn.turn_id)?.filter(|record| record.conversation_id == turn.conversation_id);
+    Ok(match question.map(|record| record.content) {
+        Some(MessageContent::Known(Body::Text(text))) => text.stream_secret,
+        _ => None,
+    })
 }
 
 async fn sleep_until(at: Option<Instant>) {

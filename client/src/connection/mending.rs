@@ -125,7 +125,11 @@ impl Ingest<'_, '_> {
                     items.push(ResentItem { message_id: *id, text: None });
                 }
                 MessageContent::Known(body) => {
-                    items.push(ResentItem { message_id: *id, text: body.text().map(str::to_owned) });
+                    let text = match body {
+                        Body::Text(text) => Some(text),
+                        _ => None,
+                    };
+                    items.push(ResentItem { message_id: *id, text });
                 }
                 MessageContent::Undecryptable(_) | MessageContent::Unavailable => {}
             }
@@ -222,7 +226,7 @@ fn portions(items: Vec<ResentItem>) -> Vec<Vec<ResentItem>> {
     let mut portions: Vec<Vec<ResentItem>> = Vec::new();
     let mut bytes = 0;
     for item in items {
-        let length = item.text.as_ref().map_or(0, String::len);
+        let length = item.text.as_ref().map_or(0, |text| text.text.len());
         match portions.last_mut() {
             Some(last) if last.len() < REPAIR_IDS_MAX && bytes + length <= RESEND_BYTES_MAX => {
                 bytes += length;

@@ -14,6 +14,7 @@
 //! | `upkeep` | keys, tokens and heartbeats of a live connection |
 //! | [`ingest`] | what arrived, into the store |
 //! | `mending` | broken sessions, repaired |
+//! | [`streaming`] | answers while they are being written |
 //! | `resync` | marks that moved while this device was away |
 //! | [`dispatch`] | what is to be sent, encrypted |
 //! | [`errand`] | REST calls beside the loop |
@@ -36,6 +37,7 @@ pub(crate) mod registration;
 mod resync;
 mod sending;
 pub(crate) mod socket;
+pub(crate) mod streaming;
 mod upkeep;
 
 #[cfg(test)]

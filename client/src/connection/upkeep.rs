@@ -254,6 +254,9 @@ impl Engine {
             // Changes nothing while it runs; it may not have been started because too many others were running.
             self.errands.start(Errand::FetchDevices(user));
         }
+        for event in self.streams.given_up(now) {
+            self.shared.tell(event);
+        }
         self.refill_keys()?;
         self.read_on();
         self.ask_again(link).await?;

@@ -13,6 +13,7 @@
 //! | [`opening`] | one ciphertext, and the ways it can fail |
 //! | [`trust`] | pinning: what changed since a device list was last seen |
 //! | [`repair`] | how often a broken session may be mended |
+//! | [`stream`] | answers that are shown while they are being written |
 //! | [`safety_number`] | what two people compare to know there is nobody between them |
 
 pub mod account;
@@ -22,12 +23,13 @@ pub mod plaintext;
 pub mod repair;
 pub mod safety_number;
 pub mod sealing;
+pub mod stream;
 pub mod trust;
 
 pub use account::{AccountPickle, DeviceAccount, OwnIdentity};
 pub use opening::{DecryptionFailure, Expected, Opened, open};
 pub use peer::{PeerDevice, PeerPickle, RatchetsPickle, UntrustedKey};
-pub use plaintext::{Body, Plaintext, ResentItem};
+pub use plaintext::{Body, Plaintext, ResentItem, Text};
 pub use repair::RepairBudget;
 pub use safety_number::SafetyNumber;
 pub use sealing::{SealError, Told, seal};

@@ -10,6 +10,8 @@ use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, Mess
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::stream::StreamSecret;
+
 /// The first byte of every plaintext. Another one is [`NotAPlaintext`].
 pub const PLAINTEXT_VERSION: u8 = 1;
 /// Plaintexts are filled up with zeros to a multiple of this many bytes.
@@ -40,8 +42,8 @@ pub struct Plaintext {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// For a person to read; at most [`TEXT_MAX_BYTES`].
-    Text(String),
+    /// For a person to read.
+    Text(Text),
     /// The sender could not decrypt these messages of the receiving device, and asks for them again.
     SessionRepair {
         /// At most [`REPAIR_IDS_MAX`].
@@ -56,13 +58,30 @@ pub enum Body {
     Blank,
 }
 
+/// What a person reads.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// At most [`TEXT_MAX_BYTES`].
+    pub text: String,
+    /// What an answer to it is shown under while it is being written; drawn for this message alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_secret: Option<StreamSecret>,
+}
+
+impl<T: Into<String>> From<T> for Text {
+    /// A text whose answer is shown when it is complete.
+    fn from(text: T) -> Self {
+        Self { text: text.into(), stream_secret: None }
+    }
+}
+
 /// What one undecryptable message said.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResentItem {
     /// The message, by the id it was stored under.
     pub message_id: MessageId,
     /// Its text; nothing if it was not for a person to read, or is no longer known.
-    pub text: Option<String>,
+    pub text: Option<Text>,
 }
 
 /// The bytes are not a plaintext of this version.
@@ -108,12 +127,12 @@ impl Body {
     /// Do all lists and texts keep to their documented bounds?
     #[must_use]
     pub fn is_within_bounds(&self) -> bool {
-        let fits = |text: &Option<String>| text.as_ref().is_none_or(|text| text.len() <= TEXT_MAX_BYTES);
+        let fits = |text: &Text| text.text.len() <= TEXT_MAX_BYTES;
         match self {
-            Self::Text(text) => text.len() <= TEXT_MAX_BYTES,
+            Self::Text(text) => fits(text),
             Self::SessionRepair { message_ids } => message_ids.len() <= REPAIR_IDS_MAX,
             Self::Resend { items } => {
-                items.len() <= REPAIR_IDS_MAX && items.iter().all(|item| fits(&item.text))
+                items.len() <= REPAIR_IDS_MAX && items.iter().all(|item| item.text.as_ref().is_none_or(fits))
             }
             Self::Blank => true,
         }
@@ -123,7 +142,7 @@ impl Body {
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) => Some(&text.text),
             Self::SessionRepair { .. } | Self::Resend { .. } | Self::Blank => None,
         }
     }
@@ -170,7 +189,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back_and_its_length_is_padded(text in ".{0,300}") {
-            let written = plaintext(Body::Text(text));
+            let written = plaintext(Body::Text(Text { text, stream_secret: Some(StreamSecret::draw()) }));
             let bytes = written.to_bytes();
             prop_assert_eq!(bytes.len() % PADDING_BYTES, 0);
             prop_assert_eq!(Plaintext::from_bytes(&bytes), Ok(written));
@@ -190,7 +209,7 @@ mod tests {
         let long =
             plaintext(Body::SessionRepair { message_ids: vec![MessageId(Uuid::nil()); REPAIR_IDS_MAX + 1] });
         assert_eq!(Plaintext::from_bytes(&long.to_bytes()), Err(NotAPlaintext));
-        let text = plaintext(Body::Text("x".repeat(TEXT_MAX_BYTES + 1)));
+        let text = plaintext(Body::Text("x".repeat(TEXT_MAX_BYTES + 1).into()));
         assert_eq!(Plaintext::from_bytes(&text.to_bytes()), Err(NotAPlaintext));
     }
 

@@ -35,7 +35,7 @@ fn key(n: u8) -> IdempotencyKey {
 }
 
 fn text(text: &str) -> Body {
-    Body::Text(text.to_owned())
+    Body::Text(text.into())
 }
 
 impl Party {

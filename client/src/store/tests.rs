@@ -34,7 +34,7 @@ fn message(id: u128, sequence_number: u64) -> MessageRecord {
         sender: address(),
         local_id: None,
         timestamp: 5,
-        content: MessageContent::Known(Body::Text(format!("secret words {sequence_number}"))),
+        content: MessageContent::Known(Body::Text(format!("secret words {sequence_number}").into())),
         told: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod inbound;
 pub mod outbound;
+pub mod stream;
 
 pub use backoff::{Backoff, BackoffPolicy, Reconnect};
 pub use inbound::Inbound;

@@ -27,6 +27,7 @@ Ctrl-W, Ctrl-U     delete a word, the line
 Ctrl-C             leave
 
 /new <email, phone or user id>   open a conversation
+/stop              the agent that is answering here says no more
 /safety            show the safety number, to compare it with the other person
 /retry, /discard   send the newest failed message again, or delete it
 /reconnect         connect again after the server closed the connection for good
@@ -87,8 +88,13 @@ impl Screen {
     }
 
     fn draw_typing(&self, frame: &mut Frame<'_>, area: Rect) {
-        let writing = self.current().filter(|shown| self.typing.contains_key(&shown.conversation_id));
-        let text = writing.map(|shown| format!(" {} is typing…", peer_name(shown))).unwrap_or_default();
+        let doing = self.current().and_then(|shown| {
+            let id = &shown.conversation_id;
+            let status = self.answers.get(id).and_then(|answer| answer.status.as_deref());
+            let typing = || self.typing.contains_key(id).then_some("typing");
+            status.or_else(typing).map(|doing| (peer_name(shown), one_line(doing)))
+        });
+        let text = doing.map(|(who, doing)| format!(" {who} is {doing}…")).unwrap_or_default();
         frame.render_widget(Paragraph::new(text).style(faint()), area);
     }
 

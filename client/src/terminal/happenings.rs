@@ -15,6 +15,10 @@ const TYPING_TTL_MS: u64 = TYPING_TTL.as_millis() as u64;
 
 impl Screen {
     pub(super) fn happened(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        if matches!(event, Event::EventsMissed { .. }) {
+            // That one has ended may be among them; one that goes on is told of again.
+            self.answers.clear();
+        }
         match event {
             Event::Connected { .. } | Event::EventsMissed { is_connected: true, .. } => {
                 self.link = Link::Connected;
@@ -54,6 +58,12 @@ impl Screen {
             }
             Event::TypingChanged { conversation_id, user_id, state } => {
                 self.typing_changed(conversation_id, user_id, state);
+            }
+            Event::AnswerGrows(answer) => drop(self.answers.insert(answer.conversation_id, *answer)),
+            Event::AnswerEnded { turn_id, conversation_id } => {
+                if self.answers.get(&conversation_id).is_some_and(|answer| answer.turn_id == turn_id) {
+                    self.answers.remove(&conversation_id);
+                }
             }
             Event::IdentityChanged(change) => {
                 let who = self.name_of(change.address.user_id);

@@ -19,6 +19,9 @@ impl Screen {
         // From the lower edge upwards, so that nothing above the upper edge is laid out.
         let mut rows: Vec<Row<'_>> = Vec::new();
         let mut shown = self.history.len().saturating_sub(self.scroll);
+        if self.scroll == 0 {
+            rows.extend(self.growing_rows(width).into_iter().rev());
+        }
         for index in (0..shown).rev() {
             rows.extend(self.rows_of(index, width).into_iter().rev());
             if rows.len() >= height {
@@ -69,6 +72,15 @@ impl Screen {
         }
         rows.extend(self.message_rows(message, width));
         rows
+    }
+
+    /// The answer that is being written here, as far as it has come.
+    fn growing_rows(&self, width: usize) -> Vec<Row<'static>> {
+        let answer = self.selected.and_then(|selected| self.answers.get(&selected));
+        let Some(answer) = answer.filter(|answer| !answer.text.is_empty()) else { return Vec::new() };
+        let who = self.current().map(peer_name).unwrap_or_default();
+        let lines = wrap(&format!("… {who}: {}▌", harmless(&answer.text)), width.saturating_sub(1));
+        lines.into_iter().map(|line| Row::from(line).style(faint())).collect()
     }
 
     fn unavailable_row(&self, first: usize) -> Row<'static> {

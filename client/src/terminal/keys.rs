@@ -141,6 +141,10 @@ impl Screen {
                 Some(shown) => effects.push(Effect::SafetyNumber(shown.peer)),
                 None => self.notify("choose a conversation first".to_owned()),
             },
+            ("/stop", "") => match self.selected.and_then(|selected| self.answers.get(&selected)) {
+                Some(answer) => effects.push(Effect::Stop(answer.turn_id)),
+                None => self.notify("nobody is answering here".to_owned()),
+            },
             ("/retry", "") => match self.newest_failed() {
                 Some(id) => effects.push(Effect::Retry(id)),
                 None => self.notify("no message here has failed".to_owned()),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use colloquy_protocol::UnixMillis;
-use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_protocol::limits::PRESENCE_SUBSCRIPTIONS_MAX;
 use colloquy_protocol::rest::accounts::UserCard;
 use crossterm::event::KeyEvent;
@@ -12,7 +12,7 @@ use super::calendar::Calendar;
 use super::composing::Composing;
 use super::line::Line;
 use crate::api::accounts::UserQuery;
-use crate::event::{DisconnectReason, Event};
+use crate::event::{DisconnectReason, Event, GrowingAnswer};
 use crate::message::{ConversationSummary, Message};
 use crate::store::LocalMessageId;
 
@@ -102,6 +102,8 @@ pub enum Effect {
     Reconnect,
     /// Answer with [`Input::SafetyNumber`].
     SafetyNumber(UserId),
+    /// Whoever is answering this is to stop.
+    Stop(MessageId),
     /// Leave.
     Quit,
 }
@@ -180,6 +182,8 @@ pub struct Screen {
     pub(super) last_seen: BTreeMap<UserId, UnixMillis>,
     /// Until when somebody is shown as writing, ms.
     pub(super) typing: BTreeMap<ConversationId, u64>,
+    /// Answers that agents are writing; the client follows a bounded number of them.
+    pub(super) answers: BTreeMap<ConversationId, GrowingAnswer>,
     pub(super) panel: Option<Panel>,
     pub(super) notice: Option<Notice>,
     pub(super) composing: Composing,
@@ -212,6 +216,7 @@ impl Screen {
             online: BTreeSet::new(),
             last_seen: BTreeMap::new(),
             typing: BTreeMap::new(),
+            answers: BTreeMap::new(),
             panel: None,
             notice: None,
             composing: Composing::Silent,

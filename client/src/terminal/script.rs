@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -82,6 +82,8 @@ pub struct Script<'a, E: FnMut(&Value)> {
     /// Sent by this script, and not acknowledged; the outbox bounds it.
     unsent: BTreeSet<LocalMessageId>,
     not_sent: Option<SendFailure>,
+    /// Turns whose answers are being written; the client follows a bounded number of them.
+    growing: BTreeSet<MessageId>,
     known: VecDeque<(UserQuery, UserId)>,
 }
 
@@ -104,6 +106,7 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             received: 0,
             unsent,
             not_sent: None,
+            growing: BTreeSet::new(),
             known: VecDeque::new(),
         })
     }
@@ -154,6 +157,15 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             }
             ScriptCommand::Send(to, text) => self.send(to, text).await?,
             ScriptCommand::WaitSent => self.wait_sent().await?,
+            ScriptCommand::WaitAnswer => {
+                self.wait_until("an answer to begin", |script| Ok(!script.growing.is_empty())).await?;
+            }
+            ScriptCommand::Stop => {
+                for turn_id in self.growing.clone() {
+                    self.client.cancel_turn(turn_id).await?;
+                    (self.emit)(&json!({"event": "stopped", "turn_id": turn_id}));
+                }
+            }
             ScriptCommand::WaitMessages(count) => {
                 self.wait_until("messages of others", |script| Ok(script.received >= count)).await?;
                 (self.emit)(&json!({"event": "messages", "count": self.received}));
@@ -291,6 +303,17 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             }
             Event::TypingChanged { user_id, state, .. } => {
                 json!({"event": "typing", "user_id": user_id, "state": state})
+            }
+            Event::AnswerGrows(answer) => {
+                if !answer.text.is_empty() {
+                    self.growing.insert(answer.turn_id);
+                }
+                json!({"event": "answering", "turn_id": answer.turn_id, "text": answer.text,
+                    "status": answer.status})
+            }
+            Event::AnswerEnded { turn_id, .. } => {
+                self.growing.remove(&turn_id);
+                json!({"event": "answer_ended", "turn_id": turn_id})
             }
             Event::MessagesLost { conversation_id, from, to } => {
                 json!({"event": "lost", "conversation_id": conversation_id, "from_sequence": from, "to_sequence": to})

@@ -8,6 +8,8 @@ pub const SCRIPT_GRAMMAR: &str = "\
 find ADDRESS           look somebody up
 send ADDRESS TEXT...   put a text into the outbox
 wait-sent              until the server has stored everything that was sent
+wait-answer            until an agent has begun to answer
+stop                   whoever is answering says no more
 wait-messages N        until N messages of others have come since the start
 read ADDRESS           everything there was seen
 wait-read ADDRESS      until the newest own message there was seen
@@ -24,6 +26,10 @@ pub enum ScriptCommand {
     Send(UserQuery, String),
     /// `wait-sent`: until the server has stored everything.
     WaitSent,
+    /// `wait-answer`: until an agent has begun to answer.
+    WaitAnswer,
+    /// `stop`: whoever is answering says no more.
+    Stop,
     /// `wait-messages N`: until so many messages of others have come since the start.
     WaitMessages(u64),
     /// `read ADDRESS`: everything there was seen.
@@ -52,6 +58,8 @@ impl ScriptCommand {
                 Some(Self::Send(parse_address(to)?, text.trim_start().to_owned()))
             }
             "wait-sent" => rest.is_empty().then_some(Self::WaitSent),
+            "wait-answer" => rest.is_empty().then_some(Self::WaitAnswer),
+            "stop" => rest.is_empty().then_some(Self::Stop),
             "wait-messages" => rest.parse().ok().map(Self::WaitMessages),
             "read" => address().map(Self::Read),
             "wait-read" => address().map(Self::WaitRead),
@@ -76,7 +84,7 @@ mod tests {
                 form.replace("ADDRESS", "a@example.com").replace("TEXT...", "hello").replace('N', "3");
             assert!(ScriptCommand::parse(&command).is_some(), "{command}");
         }
-        assert_eq!(verbs.len(), 9, "as many as there are commands");
+        assert_eq!(verbs.len(), 11, "as many as there are commands");
     }
 
     #[test]

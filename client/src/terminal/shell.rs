@@ -179,6 +179,7 @@ impl Shell<'_> {
             },
             Effect::MarkRead(conversation) => client.mark_read(conversation).await?,
             Effect::Typing(conversation, is_typing) => client.set_typing(conversation, is_typing).await,
+            Effect::Stop(turn) => client.cancel_turn(turn).await?,
             Effect::Watch(users) => client.watch_presence(users).await,
             Effect::Find(query) => self.errand(|client| async move {
                 match client.find_user(query).await {

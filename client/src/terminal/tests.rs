@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use colloquy_protocol::frame::{PresenceStatus, TypingState};
-use colloquy_protocol::ids::{ConversationId, DeviceId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
 use colloquy_protocol::rest::accounts::UserCard;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -14,7 +14,7 @@ use ratatui::style::Color;
 use super::calendar::Calendar;
 use super::screen::{Effect, Found, Input, Screen};
 use crate::api::accounts::UserQuery;
-use crate::event::{DisconnectReason, Event};
+use crate::event::{DisconnectReason, Event, GrowingAnswer};
 use crate::message::{ConversationSummary, Message, MessageState, ShownContent};
 use crate::store::{LocalMessageId, SendFailure};
 
@@ -300,6 +300,39 @@ fn somebody_is_shown_as_typing_for_six_seconds_or_until_their_message_comes() {
         [Effect::LoadConversations, Effect::LoadHistory { conversation: with(ADA), before: None }]
     );
     assert!(!drawn(&screen).0.contains("typing"));
+}
+
+#[test]
+fn an_answer_is_shown_as_it_grows_until_it_has_come_and_can_be_stopped() {
+    let (mut screen, _) = two_conversations();
+    let turn_id = MessageId(uuid::Uuid::from_u128(7));
+    let conversation_id = with(ADA);
+    let grows = |text: &str, status: Option<&str>| {
+        let (text, status) = (text.to_owned(), status.map(str::to_owned));
+        Input::Happened(Event::AnswerGrows(Box::new(GrowingAnswer {
+            turn_id,
+            conversation_id,
+            text,
+            status,
+        })))
+    };
+    write(&mut screen, "/stop", 0);
+    assert!(screen.apply(key(KeyCode::Enter), 0).is_empty(), "nobody is answering");
+    screen.apply(grows("", Some("thinking")), 0);
+    assert!(drawn(&screen).0.contains("Left is thinking…"));
+    screen.apply(grows("It is", None), 100);
+    screen.apply(grows("It is open", None), 200);
+    let (text, _) = drawn(&screen);
+    assert!(text.contains("Left: It is open▌") && !text.contains("thinking"), "{text}");
+    write(&mut screen, "/stop", 0);
+    assert_eq!(screen.apply(key(KeyCode::Enter), 300), [Effect::Stop(turn_id)]);
+    screen.apply(
+        Input::Happened(Event::AnswerEnded { turn_id: MessageId(uuid::Uuid::nil()), conversation_id }),
+        300,
+    );
+    assert!(drawn(&screen).0.contains('▌'), "another one");
+    screen.apply(Input::Happened(Event::AnswerEnded { turn_id, conversation_id }), 300);
+    assert!(!drawn(&screen).0.contains('▌'));
 }
 
 #[test]

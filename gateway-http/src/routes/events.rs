@@ -8,7 +8,7 @@ use cloudevents::{AttributesReader, Event};
 use colloquy_accounts::agents::{AgentError, Agents};
 use colloquy_actors::agent::{AnswerError, Turns};
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::event::{AGENT_RESPONSE, AgentResponse};
+use colloquy_protocol::event::{AGENT_RESPONSE, AGENT_RESPONSE_DELTA, AgentResponse, AgentResponseDelta};
 use colloquy_protocol::ids::{DeviceId, UserId};
 
 use crate::extract::{Caller, Events, data_of};
@@ -16,7 +16,7 @@ use crate::openapi::problems;
 use crate::problem::Refusal;
 
 problems!(EventProblems: CALLER, ALWAYS; MalformedEvent, MalformedFrame, TooLarge, UnknownEvent, UnknownTurn, NotAnAgent,
-    UnknownDevice, MalformedEnvelope, SenderKeyMismatch, DeviceListStale, NoRecipientDevice);
+    TurnAnswered, UnknownDevice, InvalidField, MalformedEnvelope, SenderKeyMismatch, DeviceListStale, NoRecipientDevice);
 
 pub(crate) enum RouteError {
     Refused(Refusal),
@@ -37,6 +37,9 @@ impl IntoResponse for RouteError {
                 unprocessable(ErrorCode::DeviceListStale).detail(detail)
             }
             Self::Answer(AnswerError::Refused(code)) if code.is_retryable() => Refusal::new(code),
+            Self::Answer(AnswerError::Refused(ErrorCode::TurnAnswered)) => {
+                Refusal::new(ErrorCode::TurnAnswered)
+            }
             Self::Answer(AnswerError::Refused(code)) => unprocessable(code),
         };
         refusal.into_response()
@@ -50,7 +53,8 @@ fn unprocessable(code: ErrorCode) -> Refusal {
 /// Takes CloudEvents of an agent: one, in binary or structured mode, or a batch.
 ///
 /// `agent.response` answers a turn. It is stored when this returns; a second answer to the same turn is dropped, and taken
-/// all the same. Of a batch, what comes before an event that is refused has been taken, and the whole of it may be sent again.
+/// all the same. `agent.response.delta` is a piece of an answer that is being written: it is passed on to whoever is there, and
+/// not stored. Of a batch, what comes before an event that is refused has been taken, and the whole of it may be sent again.
 #[utoipa::path(post, path = "/events", tag = "agents", security(("bearer" = [])),
     request_body(content = AgentResponse, description = "The data of `agent.response`, as a CloudEvent 1.0",
         content_type = "application/cloudevents+json"),
@@ -79,6 +83,10 @@ async fn take_one(turns: &Turns, agent: UserId, device_id: DeviceId, event: Even
             let response: AgentResponse = data_of(event).map_err(RouteError::Refused)?;
             turns.answer(agent, device_id, response).await.map_err(RouteError::Answer)?;
             Ok(())
+        }
+        AGENT_RESPONSE_DELTA => {
+            let delta: AgentResponseDelta = data_of(event).map_err(RouteError::Refused)?;
+            turns.delta(agent, delta).await.map_err(RouteError::Answer)
         }
         _ => Err(RouteError::Refused(Refusal::new(ErrorCode::UnknownEvent))),
     }

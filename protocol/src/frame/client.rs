@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::UnixMillis;
 use crate::envelope::Envelope;
 use crate::error_code::ErrorCode;
+use crate::frame::delta::{Delta, TurnPlace};
 use crate::frame::{MessageType, TypingState};
 use crate::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use crate::limits::{
@@ -37,6 +38,12 @@ pub enum ClientFrame {
     Retransmit(Retransmit),
     /// `typing`: the user is composing, or no longer.
     Typing(Typing),
+    /// `delta`: a piece of an agent's answer.
+    Delta(Delta),
+    /// `delta_request`: the beginning of an answer that is being written is not here; send it again.
+    DeltaRequest(TurnPlace),
+    /// `cancel_turn`: the agent is to stop answering.
+    CancelTurn(TurnPlace),
     /// `presence_subscribe`: tell me when these users come and go.
     PresenceSubscribe(PresenceSubscribe),
     /// `presence_unsubscribe`: no longer.
@@ -244,6 +251,9 @@ impl ClientFrame {
             "auth" => Self::Auth(payload(&head)?),
             "token_refresh" => Self::TokenRefresh(payload(&head)?),
             "typing" => Self::Typing(payload(&head)?),
+            "delta" => Self::Delta(payload(&head)?),
+            "delta_request" => Self::DeltaRequest(payload(&head)?),
+            "cancel_turn" => Self::CancelTurn(payload(&head)?),
             "presence_subscribe" => Self::PresenceSubscribe(payload(&head)?),
             "presence_unsubscribe" => Self::PresenceUnsubscribe(payload(&head)?),
             _ => return Err(refuse(ErrorCode::UnknownFrame, "no client frame has this type")),
@@ -252,8 +262,11 @@ impl ClientFrame {
         Ok(frame)
     }
 
-    /// Refuses lists longer than their documented bounds (BOUND).
+    /// Refuses lists and texts longer than their documented bounds (BOUND).
     fn check_bounds(&self) -> Result<(), RefusedFrame> {
+        if let Self::Delta(delta) = self {
+            return delta.check_form().map_err(|why| refuse(ErrorCode::InvalidField, why));
+        }
         let (field, length, max) = match self {
             Self::Auth(auth) => ("resume", auth.resume.len(), RESUME_CURSORS_MAX),
             Self::ReadReceipt(receipt) => ("message_ids", receipt.message_ids.len(), RECEIPT_IDS_MAX),
@@ -290,6 +303,9 @@ impl ClientFrame {
             Self::Heartbeat(fields) => tagged("heartbeat", fields),
             Self::Retransmit(fields) => tagged("retransmit", fields),
             Self::Typing(payload) => tagged_payload("typing", payload),
+            Self::Delta(payload) => tagged_payload("delta", payload),
+            Self::DeltaRequest(payload) => tagged_payload("delta_request", payload),
+            Self::CancelTurn(payload) => tagged_payload("cancel_turn", payload),
             Self::PresenceSubscribe(payload) => tagged_payload("presence_subscribe", payload),
             Self::PresenceUnsubscribe(payload) => tagged_payload("presence_unsubscribe", payload),
         };
@@ -477,6 +493,11 @@ mod tests {
             json!({"type": "delivery_ack", "message_id": "01890a5d-ac96-774b-bcce-b302099a8057", "timestamp": 1}),
             json!({"type": "read_receipt", "message_ids": ["01890a5d-ac96-774b-bcce-b302099a8057"], "timestamp": 1}),
             json!({"type": "heartbeat", "timestamp": 1}),
+            json!({"type": "delta", "payload": {"conversation_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+                   "turn_id": "01890a5d-ac96-774b-bcce-b302099a8058", "sequence": 1, "body": "c2VjcmV0",
+                   "stream_id": "01890a5d-ac96-774b-bcce-b302099a8059"}}),
+            json!({"type": "cancel_turn", "payload": {"conversation_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+                   "turn_id": "01890a5d-ac96-774b-bcce-b302099a8058"}}),
             json!({"type": "retransmit", "conversation_id": "01890a5d-ac96-774b-bcce-b302099a8057",
                    "from_sequence": 100, "to_sequence": 105}),
             json!({"type": "auth", "payload": {"user_id": "01890a5d-ac96-774b-bcce-b302099a8057",
@@ -517,6 +538,18 @@ mod tests {
         );
         assert_eq!(code(&with("/client_message_id", json!(""))), ErrorCode::MalformedFrame);
         assert_eq!(code(&with("/type", json!("shout"))), ErrorCode::UnknownFrame);
+    }
+
+    #[test]
+    fn a_delta_of_another_form_is_refused() {
+        let delta = |body: &str| {
+            json!({"type": "delta", "payload": {"conversation_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+                "turn_id": "01890a5d-ac96-774b-bcce-b302099a8058", "sequence": 1, "body": body,
+                "stream_id": "01890a5d-ac96-774b-bcce-b302099a8059"}})
+        };
+        assert_eq!(code(&delta("in the clear")), ErrorCode::InvalidField);
+        assert_eq!(code(&delta("")), ErrorCode::InvalidField);
+        assert!(ClientFrame::parse(&delta("c2VjcmV0").to_string()).is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::delta::{Delta, TurnPlace};
 use super::server::{
     AuthSuccess, DeliveredMessage, DeliveryOut, DeliveryReceipt, DeviceListStale, ErrorPayload, MessageAck,
     MessageAckOut, MessageOut, MessagesOut, MessagesPage, Migration, Presence, ReadReceipt, ServerFrame,
@@ -14,7 +15,9 @@ use super::server::{
 use super::{MessageStatus, MessageType, PresenceStatus, TypingState};
 use crate::envelope::{Algorithm, CiphertextKind, OwnedSealedContent, SealedContent};
 use crate::error_code::ErrorCode;
-use crate::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
+use crate::ids::{
+    ConversationId, DeviceAddress, DeviceId, IdempotencyKey, MessageId, SessionId, StreamId, UserId,
+};
 
 const ADA: &str = "018bcfe5-6800-7000-8000-00000000000a";
 const GRACE: &str = "018bcfe5-6800-7000-8000-00000000000b";
@@ -196,6 +199,14 @@ fn of_people() -> Vec<(ServerFrame, Value)> {
     let gone = Presence { status: PresenceStatus::Offline, last_seen: Some(THEN), ..here };
     let started = Typing { conversation_id, user_id: reader, state: TypingState::Started };
     let stopped = Typing { state: TypingState::Stopped, ..started };
+    let place = TurnPlace { conversation_id, turn_id: MessageId(id(MESSAGE)) };
+    let delta = Delta {
+        conversation_id,
+        turn_id: place.turn_id,
+        stream_id: StreamId(id(SESSION)),
+        sequence: 3,
+        body: "c2VjcmV0".into(),
+    };
     let presence = |status: &str, last_seen: Value| json!({"type": "presence", "payload": {"user_id": GRACE, "status": status, "last_seen": last_seen}});
     let typing = |state: &str| {
         json!({"type": "typing", "payload": {
@@ -218,6 +229,16 @@ fn of_people() -> Vec<(ServerFrame, Value)> {
         (ServerFrame::Presence { payload: gone }, presence("offline", json!(THEN))),
         (ServerFrame::Typing { payload: started }, typing("started")),
         (ServerFrame::Typing { payload: stopped }, typing("stopped")),
+        (
+            ServerFrame::Delta { payload: delta },
+            json!({"type": "delta", "payload": {
+                "conversation_id": CONVERSATION, "turn_id": MESSAGE, "stream_id": SESSION, "sequence": 3,
+                "body": "c2VjcmV0"}}),
+        ),
+        (
+            ServerFrame::DeltaRequest { payload: place },
+            json!({"type": "delta_request", "payload": {"conversation_id": CONVERSATION, "turn_id": MESSAGE}}),
+        ),
     ]
 }
 
@@ -322,10 +343,12 @@ fn every_kind_of_frame_stands_here() {
         ServerFrame::Migration { .. } => 9,
         ServerFrame::Presence { .. } => 10,
         ServerFrame::Typing { .. } => 11,
-        ServerFrame::Error { .. } => 12,
+        ServerFrame::Delta { .. } => 12,
+        ServerFrame::DeltaRequest { .. } => 13,
+        ServerFrame::Error { .. } => 14,
     };
     let kinds: std::collections::BTreeSet<i32> = all().iter().map(|(frame, _)| kind(frame)).collect();
-    assert_eq!(kinds, (0..=12).collect());
+    assert_eq!(kinds, (0..=14).collect());
 }
 
 #[test]

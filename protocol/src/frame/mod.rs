@@ -1,9 +1,10 @@
 //! The WebSocket frames. Every frame is one JSON text message with a `type`.
 //!
-//! [`client`] holds what a client may send, [`server`] what a server may send. Both sides of each frame live
+//! [`client`] holds what a client may send, [`server`] what a server may send, [`delta`] what both may. Both sides of each frame live
 //! here, so a client parses exactly what a server writes.
 
 pub mod client;
+pub mod delta;
 #[cfg(test)]
 mod golden;
 pub mod server;

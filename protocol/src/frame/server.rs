@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::UnixMillis;
 use crate::envelope::{OwnedSealedContent, SealedContent};
 use crate::error_code::ErrorCode;
+use crate::frame::delta::{Delta, TurnPlace};
 use crate::frame::{MessageStatus, MessageType, PresenceStatus, TypingState};
 use crate::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
 
@@ -78,6 +79,16 @@ pub enum ServerFrame {
     Typing {
         /// Who, and where.
         payload: Typing,
+    },
+    /// A piece of an answer that an agent is writing.
+    Delta {
+        /// The piece.
+        payload: Delta,
+    },
+    /// Somebody lacks the beginning of an answer that this agent is writing.
+    DeltaRequest {
+        /// Which.
+        payload: TurnPlace,
     },
     /// A frame was refused. The connection goes on unless a close follows.
     Error {

@@ -1,4 +1,4 @@
-//! A model behind an OpenAI-compatible `/chat/completions`.
+//! A model behind an OpenAI-compatible `/chat/completions`. It is asked to answer bit by bit, and may answer at once.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
-use super::{UpstreamError, http, post};
+use super::lines::Lines;
+use super::{UpstreamError, broken_off, http, is_written_in, parsed, post, whole};
+use crate::draft::Draft;
 use crate::prompt::{Prompt, Role};
 
 /// A model.
@@ -24,6 +26,7 @@ pub struct Completions {
 struct Request<'a> {
     model: &'a str,
     messages: Vec<Line<'a>>,
+    stream: bool,
 }
 
 #[derive(Serialize)]
@@ -46,6 +49,24 @@ struct Choice {
 struct Reply {
     content: Option<String>,
 }
+
+/// One event of an answer that comes bit by bit.
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<ChunkChoice>,
+}
+
+#[derive(Deserialize)]
+struct ChunkChoice {
+    delta: Reply,
+    finish_reason: Option<String>,
+}
+
+/// What is streamed to is written in this (HTML standard, section 9.2) ...
+const EVENT_STREAM: &str = "text/event-stream";
+/// ... and ends so.
+const DONE: &[u8] = b"[DONE]";
 
 impl Completions {
     /// The model of this name beneath `base`, such as `https://api.example/v1`, which has `timeout` for an answer. `key`
@@ -76,10 +97,14 @@ impl Completions {
         Ok(Self { url, model, instructions, headers, http: http(timeout)? })
     }
 
-    pub(super) async fn ask(&self, prompt: &Prompt) -> Result<String, UpstreamError> {
-        let question = Request { model: &self.model, messages: self.lines(prompt) };
+    pub(super) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<String, UpstreamError> {
+        let question = Request { model: &self.model, messages: self.lines(prompt), stream: true };
         let turn = prompt.turn_id.to_string();
-        let answer: Answer = post(&self.http, &self.url, self.headers.clone(), &turn, &question).await?;
+        let response = post(&self.http, &self.url, self.headers.clone(), &turn, &question).await?;
+        if is_written_in(&response, EVENT_STREAM) {
+            return follow(Lines::of(response), draft).await;
+        }
+        let answer: Answer = whole(response).await?;
         let first = answer.choices.into_iter().next().and_then(|choice| choice.message.content);
         first.ok_or_else(|| UpstreamError::Refused("the model has said nothing".to_owned()))
     }
@@ -95,4 +120,24 @@ impl Completions {
         });
         instructions.chain(history).chain([Line { role: "user", content: &prompt.text }]).collect()
     }
+}
+
+/// Takes in what is said bit by bit, to its end.
+async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<String, UpstreamError> {
+    let mut is_complete = false;
+    while let Some(line) = lines.next().await? {
+        // Comments, names and ids of events say nothing.
+        let Some(data) = line.strip_prefix(b"data:") else { continue };
+        let data = data.trim_ascii();
+        if data == DONE {
+            is_complete = true;
+            break;
+        }
+        let chunk: Chunk = parsed(data)?;
+        // Only one answer was asked for; the last event may be about what it has cost.
+        let Some(choice) = chunk.choices.into_iter().next() else { continue };
+        draft.append(&choice.delta.content.unwrap_or_default());
+        is_complete |= choice.finish_reason.is_some();
+    }
+    if is_complete { Ok(draft.text().to_owned()) } else { Err(broken_off()) }
 }

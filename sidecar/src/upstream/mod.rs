@@ -2,6 +2,7 @@
 
 mod bruno;
 mod completions;
+mod lines;
 mod service;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::draft::Draft;
 use crate::prompt::Prompt;
 
 pub use bruno::Bruno;
@@ -48,14 +50,14 @@ pub enum UpstreamError {
 }
 
 impl Upstream {
-    /// Asks.
+    /// Asks. What the agent says bit by bit stands in `draft` as it comes; the answer is what is returned.
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn ask(&self, prompt: &Prompt) -> Result<String, UpstreamError> {
+    pub(crate) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<String, UpstreamError> {
         match self {
-            Self::Completions(completions) => completions.ask(prompt).await,
-            Self::Service(service) => service.ask(prompt).await,
+            Self::Completions(completions) => completions.ask(prompt, draft).await,
+            Self::Service(service) => service.ask(prompt, draft).await,
             Self::Bruno(bruno) => bruno.ask(prompt).await,
         }
     }
@@ -68,14 +70,14 @@ fn http(timeout: Duration) -> Result<Client, UpstreamError> {
     builder.build().map_err(|error| UpstreamError::Refused(error.to_string()))
 }
 
-/// Posts a question and reads the answer.
-async fn post<Q: Serialize, A: DeserializeOwned>(
+/// Posts a question. What comes back is the beginning of an answer, and not yet all of it.
+async fn post<Q: Serialize>(
     http: &Client,
     url: &Url,
     headers: HeaderMap,
     turn: &str,
     question: &Q,
-) -> Result<A, UpstreamError> {
+) -> Result<Response, UpstreamError> {
     let body = serde_json::to_vec(question).expect("plain data is json");
     let mut request = http.post(url.clone()).headers(headers).body(body);
     request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -93,9 +95,29 @@ async fn post<Q: Serialize, A: DeserializeOwned>(
         let why = format!("it answered {status}");
         return Err(if may_pass { UpstreamError::Unavailable(why) } else { UpstreamError::Refused(why) });
     }
-    let bytes = read(response).await?;
-    serde_json::from_slice(&bytes)
+    Ok(response)
+}
+
+/// Is this what an answer is written in?
+fn is_written_in(response: &Response, kind: &str) -> bool {
+    let written_in = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    written_in.is_some_and(|value| value.split(';').next().unwrap_or_default().trim() == kind)
+}
+
+/// An answer that comes in one piece.
+async fn whole<A: DeserializeOwned>(response: Response) -> Result<A, UpstreamError> {
+    parsed(&read(response).await?)
+}
+
+/// A piece of an answer.
+fn parsed<A: DeserializeOwned>(bytes: &[u8]) -> Result<A, UpstreamError> {
+    serde_json::from_slice(bytes)
         .map_err(|_| UpstreamError::Refused("its answer has another form".to_owned()))
+}
+
+/// It ended before it said that it was complete.
+fn broken_off() -> UpstreamError {
+    UpstreamError::Unavailable("the answer broke off".to_owned())
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, UpstreamError> {

@@ -10,8 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_actors::agent::{Event, Posted, Sinks};
-use colloquy_client::Client;
-use colloquy_client::Turn;
+use colloquy_client::{AnswerStream, Client, Turn};
 use colloquy_protocol::agent::{AgentId, AgentLimits, AgentProfile};
 use colloquy_protocol::event::AgentMessage;
 use colloquy_protocol::ids::{MessageId, UserId};
@@ -29,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::network::{Listener, Network, Place, Stream};
+use super::people::NEEDLE;
 use super::pod::GENESIS;
 use super::wires::ask;
 
@@ -227,8 +227,24 @@ pub(crate) struct Desk {
     sink: Sink,
     /// Ends with the device's life.
     _serving: JoinSet<()>,
-    /// When each turn is to be answered, and how often.
-    due: BTreeMap<MessageId, (Instant, u32)>,
+    due: BTreeMap<MessageId, Due>,
+}
+
+/// A turn that is thought about.
+struct Due {
+    /// When it is to be answered ...
+    at: Instant,
+    /// ... and how often.
+    times: u32,
+    /// What is shown meanwhile.
+    shown: Option<AnswerStream>,
+    /// Words of it that are shown.
+    words: usize,
+}
+
+/// What is shown of an answer while it is thought about.
+pub(crate) fn draft_of(turn_id: MessageId) -> String {
+    format!("{NEEDLE} is thinking about {turn_id} and has not come to an end")
 }
 
 impl Desk {
@@ -241,7 +257,7 @@ impl Desk {
 
     /// The next time that something is to be answered.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.due.values().map(|(at, _)| *at).min()
+        self.due.values().map(|due| due.at).min()
     }
 
     /// Waits until a turn is taken.
@@ -257,32 +273,43 @@ impl Desk {
         let moods = self.sink.moods.of(self.sink.person);
         let forgotten = self.sink.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for turn in turns.iter().filter(|turn| !forgotten.contains(&turn.turn_id)) {
-            if self.due.contains_key(&turn.turn_id) {
+            if let Some(due) = self.due.get_mut(&turn.turn_id) {
+                due.think(turn.turn_id);
                 continue;
             }
             let longest = if self.sink.strikes(moods.late) { LATE } else { THINKS };
             let times = if self.sink.strikes(moods.doubled) { 2 } else { 1 };
             let thinks =
                 longest.mul_f64(self.sink.rng.lock().unwrap_or_else(PoisonError::into_inner).random());
-            self.due.insert(turn.turn_id, (Instant::now() + thinks, times));
+            let shown = self.sink.client.show_answer(turn.turn_id).await.ok();
+            let mut due = Due { at: Instant::now() + thinks, times, shown, words: 0 };
+            due.think(turn.turn_id);
+            self.due.insert(turn.turn_id, due);
         }
     }
 
     /// The turns whose time has come, each as often as it is to be answered.
     pub(crate) fn take_due(&mut self) -> Vec<MessageId> {
         let now = Instant::now();
-        let due: Vec<(MessageId, u32)> = self
-            .due
-            .iter()
-            .filter(|(_, (at, _))| *at <= now)
-            .map(|(turn, (_, times))| (*turn, *times))
-            .collect();
+        let due: Vec<(MessageId, u32)> =
+            self.due.iter().filter(|(_, due)| due.at <= now).map(|(turn, due)| (*turn, due.times)).collect();
         let mut turns = Vec::new();
         for (turn, times) in due {
             self.due.remove(&turn);
             turns.extend((0..times).map(|_| turn));
         }
         turns
+    }
+}
+
+impl Due {
+    /// Shows one word more.
+    fn think(&mut self, turn_id: MessageId) {
+        let draft = draft_of(turn_id);
+        if let (Some(shown), Some(word)) = (&self.shown, draft.split_inclusive(' ').nth(self.words)) {
+            shown.append(word);
+            self.words += 1;
+        }
     }
 }
 

@@ -170,6 +170,7 @@ pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     for device in &evidence.devices {
         answers(device, evidence, findings);
         shown_in_order(device, findings);
+        heard(device, findings);
         written(device, evidence, findings);
         held(device, evidence, findings);
     }
@@ -307,6 +308,13 @@ fn answers(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) 
     let lost = device.record.lost;
     findings.expect(Invariant::NoLoss, lost == 0, || {
         format!("device {} was told that {lost} messages are gone", device.number)
+    });
+}
+
+/// ORDER: what is seen of an answer is a beginning of what is being written.
+fn heard(device: &Seen<'_>, findings: &mut Findings) {
+    findings.expect(Invariant::Order, device.record.misheard.is_empty(), || {
+        format!("device {} saw what nobody was writing, of {:?}", device.number, device.record.misheard)
     });
 }
 

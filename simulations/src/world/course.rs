@@ -69,6 +69,8 @@ pub(crate) struct Figures {
     /// Connections that devices made.
     pub(crate) connections: u64,
     /// Texts that could not be read at first, and those that were sent again for it.
+    /// How often more of an answer was seen while it was being written.
+    pub(crate) grown: u64,
     pub(crate) undecryptable: u64,
     pub(crate) repaired: u64,
     /// Texts that a device has given up.

@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::agents::{Desk, MoodBoard, Sink, rng_of};
+use super::agents::{Desk, MoodBoard, Sink, draft_of, rng_of};
 use super::host::Host;
 use super::network::{Network, Place};
 use super::pod::{ENDPOINT, GENESIS, client_address};
@@ -77,6 +77,10 @@ pub(crate) struct Record {
     pub(crate) answered: Vec<Answered>,
     /// One list for each life: what was shown before a crash may be shown again after it.
     pub(crate) shown: Vec<Vec<Shown>>,
+    /// How often more of an answer was seen ...
+    pub(crate) grown: u64,
+    /// ... and of which turns it was not what was being written.
+    pub(crate) misheard: Vec<MessageId>,
     pub(crate) failed: u64,
     pub(crate) undecryptable: u64,
     pub(crate) repaired: u64,
@@ -501,6 +505,13 @@ impl Life {
                 self.note(format!("device {} cannot read message {number} of {id}: {failure}", self.number));
                 self.record().undecryptable += 1;
             }
+            Event::AnswerGrows(answer) => {
+                let mut record = self.record();
+                record.grown += 1;
+                if !draft_of(answer.turn_id).starts_with(&answer.text) {
+                    record.misheard.push(answer.turn_id);
+                }
+            }
             Event::MessageRepaired(_) => self.record().repaired += 1,
             Event::MessagesLost { from, to, .. } => self.record().lost += to - from + 1,
             Event::LoggedOut => {
@@ -510,6 +521,7 @@ impl Life {
             Event::MarksMoved { .. }
             | Event::PresenceChanged { .. }
             | Event::TypingChanged { .. }
+            | Event::AnswerEnded { .. }
             | Event::IdentityChanged(_)
             | Event::StoreFailed => {}
             Event::EventsMissed { is_connected, .. } => self.record().is_connected = is_connected,

@@ -158,6 +158,7 @@ impl World {
             figures.texts += texts;
             figures.shown += record.shown.iter().map(|life| life.len() as u64).sum::<u64>();
             figures.connections += record.connections;
+            figures.grown += record.grown;
             figures.undecryptable += record.undecryptable;
             figures.repaired += record.repaired;
             figures.failed += record.failed;

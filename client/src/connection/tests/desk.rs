@@ -173,11 +173,11 @@ impl Desk {
     }
 
     pub(super) fn text(&mut self, from: usize, text: &str) -> u64 {
-        self.post(from, Body::Text(text.to_owned()), None)
+        self.post(from, Body::Text(text.into()), None)
     }
 
     pub(super) fn text_to(&mut self, from: usize, receiver: u128, text: &str) -> u64 {
-        self.post_to(from, user(receiver), Body::Text(text.to_owned()), None)
+        self.post_to(from, user(receiver), Body::Text(text.into()), None)
     }
 
     /// Sends everything in the outbox; returns the numbers.
