@@ -8,8 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use colloquy_storage::ambient::Entropy;
@@ -69,6 +69,7 @@ pub struct SigningKey {
     encoding: EncodingKey,
     public: [u8; 32],
     key_id: String,
+    secrets: hmac::Key,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -158,13 +159,23 @@ impl SigningKey {
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
         let public: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;
         let key_id = thumbprint(&public);
-        Some(Self { encoding: EncodingKey::from_ed_der(pkcs8), public, key_id })
+        let secrets = hmac::Key::new(hmac::HMAC_SHA256, pkcs8);
+        Some(Self { encoding: EncodingKey::from_ed_der(pkcs8), public, key_id, secrets })
     }
 
     /// The thumbprint (RFC 7638) that names the key.
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// A secret for one purpose, the same on all pods that share the key; says nothing about the key, or about those for other
+    /// purposes (HMAC-SHA-256 as a key derivation function: NIST SP 800-108, section 4.1).
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&self.secrets, purpose.as_bytes()).as_ref());
+        secret
     }
 
     /// What other services verify access tokens with.

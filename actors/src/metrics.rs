@@ -1,5 +1,6 @@
 //! What operators see: every family the actors feed. Labels hold kinds and reasons, never ids (PRIVATE).
 
+use colloquy_protocol::rest::routes::RouteLevel;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -66,6 +67,29 @@ pub enum TurnOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TurnLabel {
     outcome: TurnOutcome,
+}
+
+/// Where it was found out what somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum IntentSource {
+    /// It was known already.
+    Cache,
+    /// A classifier elsewhere said it.
+    Outside,
+    /// The built-in one did.
+    BuiltIn,
+}
+
+/// Labels of where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IntentLabels {
+    source: IntentSource,
+}
+
+/// Labels of what decided about a route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabels {
+    level: &'static str,
 }
 
 /// What mailboxes are measured by, kind by kind.
@@ -152,6 +176,8 @@ pub struct Metrics {
     violations: Family<InvariantLabel, Counter>,
     closes: Family<CloseLabel, Counter>,
     turns: Family<TurnLabel, Counter>,
+    routes: Family<RouteLabels, Counter>,
+    intents: Family<IntentLabels, Counter>,
     /// Frames read from clients.
     pub frames_received: Counter,
     /// Frames handed to sockets.
@@ -199,6 +225,8 @@ impl Metrics {
             violations: Family::default(),
             closes: Family::default(),
             turns: Family::default(),
+            routes: Family::default(),
+            intents: Family::default(),
             frames_received: Counter::default(),
             frames_sent: Counter::default(),
             frames_refused: Counter::default(),
@@ -236,6 +264,9 @@ impl Metrics {
         r.register("invariant_violations", "Broken invariants; must be 0", self.violations.clone());
         r.register("session_closes", "Sockets closed by the server, by code", self.closes.clone());
         r.register("agent_turns", "Turns taken to agents, by what came of it", self.turns.clone());
+        r.register("routes", "Messages routed to agents, by what has decided", self.routes.clone());
+        let intents = "Texts of which was found out what they want, by where";
+        r.register("intents", intents, self.intents.clone());
         r.register("frames_received", "Frames read from clients", self.frames_received.clone());
         r.register("frames_sent", "Frames handed to sockets", self.frames_sent.clone());
         r.register("frames_refused", "Frames answered with an error", self.frames_refused.clone());
@@ -286,6 +317,16 @@ impl Metrics {
     /// Counts what came of a turn.
     pub(crate) fn turn(&self, outcome: TurnOutcome) {
         self.turns.get_or_create(&TurnLabel { outcome }).inc();
+    }
+
+    /// Counts a decision.
+    pub(crate) fn routed(&self, level: RouteLevel) {
+        self.routes.get_or_create(&RouteLabels { level: level.as_str() }).inc();
+    }
+
+    /// Counts where it was found out what a text wants.
+    pub(crate) fn intent_found(&self, source: IntentSource) {
+        self.intents.get_or_create(&IntentLabels { source }).inc();
     }
 
     /// Exits so far of one kind and reason.

@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::account_changes::AccountChanges;
-use crate::agent::{AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Sinks, Turns};
+use crate::agent::{
+    AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Routes, Sinks, Turns,
+};
 use crate::cluster::{Herald, Membership, Notice, Pod, PodArguments, Shared};
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
@@ -80,6 +82,8 @@ pub struct NodeArguments {
     pub pod: Option<PodArguments>,
     /// Where agents take their messages.
     pub sinks: Arc<dyn Sinks>,
+    /// Which agent a message goes to.
+    pub routes: Routes,
 }
 
 /// A child of the root did not start.
@@ -137,6 +141,7 @@ impl Node {
             hooks,
             pod,
             sinks,
+            routes,
         } = arguments;
         let (sessions, conversations) = (LiveSessions::default(), ConversationIndex::default());
         let writers = StoreWriters::new(options.store_writers);
@@ -171,6 +176,7 @@ impl Node {
         let arguments = AgentRouterArguments {
             agents: store.agents.clone(),
             index: agents.clone(),
+            routes,
             services: AgentServices {
                 courier: Courier {
                     log: store.log.clone(),

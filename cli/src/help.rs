@@ -43,9 +43,10 @@ plain HTTP, with what was said before; the answer goes back encrypted.
 --upstream is an OpenAI-compatible API. --service is posted JSON: turn_id,
 conversation_id, user_id, text, history; it answers {\"text\": \"...\"}, or bit
 by bit: application/x-ndjson of {\"delta\": \"...\"}, {\"status\": \"...\"} and in the
-end {\"done\": true}. Whoever asked sees the answer grow, and may stop it. Both
-see the turn in the header idempotency-key: a question that is asked again
-after a crash has the same. Whatever dies, each question is answered once.
+end {\"done\": true}; {\"tell\": {\"user_id\": ..., \"text\": ...}} has it write to
+somebody else, to hand over. Whoever asked sees the answer grow, and may stop
+it. Both see the turn in the header idempotency-key: a question that is asked
+again after a crash has the same. Whatever dies, each question is answered once.
 
 Its keys and conversations are in a profile of the agent's name; one process
 at a time uses it. The key file is needed for the first log-in only.";

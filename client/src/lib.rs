@@ -54,7 +54,8 @@ pub mod terminal;
 
 pub use api::ApiError;
 pub use api::accounts::UserQuery;
-pub use client::turns::{AnswerStream, Turn};
+pub use client::routing::RouteHints;
+pub use client::turns::{AnswerStream, NOTES_MAX, Note, Turn};
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;
 pub use crypto::plaintext::TEXT_MAX_BYTES;

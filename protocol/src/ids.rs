@@ -119,10 +119,17 @@ impl IdempotencyKey {
     /// The first 16 bytes of a SHA-256, with the bits of a version 4 UUID: random to whoever cannot guess the id.
     #[must_use]
     pub fn of_turn(turn_id: MessageId) -> Self {
-        let digest = Sha256::new()
-            .chain_update(b"colloquy/turn/answer/1\0")
-            .chain_update(turn_id.0.as_bytes())
-            .finalize();
+        Self::drawn_from(&[b"colloquy/turn/answer/1\0", turn_id.0.as_bytes()])
+    }
+
+    /// The key of what an agent writes to somebody else because of a turn: the first such message, the second, ...
+    #[must_use]
+    pub fn of_note(turn_id: MessageId, number: u8) -> Self {
+        Self::drawn_from(&[b"colloquy/turn/note/1\0", turn_id.0.as_bytes(), &[number]])
+    }
+
+    fn drawn_from(parts: &[&[u8]]) -> Self {
+        let digest = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize();
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&digest[..16]);
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
@@ -231,6 +238,8 @@ mod tests {
         let key = IdempotencyKey::of_turn(one);
         assert_eq!(key, IdempotencyKey::of_turn(one));
         assert_ne!(key, IdempotencyKey::of_turn(other));
+        let notes = [IdempotencyKey::of_note(one, 0), IdempotencyKey::of_note(one, 1)];
+        assert!(notes[0] != notes[1] && !notes.contains(&key));
         assert_eq!(IdempotencyKey::new(key.uuid()), Ok(key));
     }
 

@@ -40,6 +40,8 @@ pub const INTENTS_MAX: usize = 64;
 pub const EXAMPLES_MAX: usize = 32;
 /// Longest utterance, Unicode scalar values.
 pub const EXAMPLE_MAX_CHARS: usize = 200;
+/// A text that it is to be found out about what it wants, Unicode scalar values.
+pub const ROUTING_TEXT_MAX_CHARS: usize = 1_000;
 /// Longest address of an agent's sink, bytes.
 pub const SINK_MAX_BYTES: usize = 2048;
 /// Turns of one agent under way at the same time.

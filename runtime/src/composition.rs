@@ -14,7 +14,7 @@ use colloquy_accounts::password::{PasswordError, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
-use colloquy_actors::agent::Sinks;
+use colloquy_actors::agent::{IntentClassifier, Routes, RoutesArguments, Sinks};
 use colloquy_actors::cluster::PodArguments;
 use colloquy_actors::metrics::Metrics;
 use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
@@ -26,16 +26,22 @@ use colloquy_gateway_http::{
 };
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::OpenError;
+use colloquy_storage::local::LocalCache;
 use colloquy_storage::ports::Store;
+use colloquy_storage::ports::cache::Cache;
 use colloquy_storage_remote::mongo;
 use prometheus_client::registry::Registry;
 
 use crate::admin::signing_key_path;
+use crate::classifier::OpenClassifierError;
 use crate::config::Config;
 use crate::config::store::Backend;
-use crate::pod::{self, OpenPodError};
+use crate::pod::{self, OpenPod, OpenPodError};
 use crate::sinks::HttpSinks;
 use crate::store::OpenStore;
+
+/// The purpose of the secret under which texts are named in the cache.
+const INTENT_NAMES: &str = "colloquy/intent-names/1";
 
 /// Everything that runs, put together but not yet reachable.
 pub struct Composition {
@@ -61,6 +67,10 @@ pub struct Parts {
     pub workers: Workers,
     /// Where agents take their messages.
     pub sinks: Arc<dyn Sinks>,
+    /// What is kept for a while.
+    pub cache: Arc<dyn Cache>,
+    /// Says what people want, if not the built-in one is to.
+    pub classifier: Option<Arc<dyn IntentClassifier>>,
 }
 
 /// Actors and routes.
@@ -106,6 +116,9 @@ pub enum ComposeError {
     /// Nothing can be posted to agents.
     #[error("the HTTP client for agents' sinks cannot be made: {0}")]
     Sinks(#[from] reqwest::Error),
+    /// Nobody can be asked what people want.
+    #[error(transparent)]
+    Classifier(#[from] OpenClassifierError),
     /// An actor did not start.
     #[error("the actors did not start: {0}")]
     Actors(#[from] colloquy_actors::node::StartFailed),
@@ -121,10 +134,14 @@ pub enum ComposeError {
 pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
     let (clock, entropy) = (Clock::System, Entropy::from_os());
     let (store, key) = open(config, &entropy).await?;
-    let pod = pod::open(&config.cluster, &entropy).await?;
+    let (pod, cache) = match pod::open(&config.cluster, &entropy).await? {
+        Some(OpenPod { arguments, cache }) => (Some(arguments), cache),
+        None => (None, Arc::new(LocalCache::new()) as Arc<dyn Cache>),
+    };
+    let classifier = config.classifier()?.map(|classifier| Arc::new(classifier) as Arc<dyn IntentClassifier>);
     let sinks: Arc<dyn Sinks> = Arc::new(HttpSinks::new(config.sink_hosts())?);
     let (store_ports, workers) = (store.ports(), Workers::Threads);
-    let parts = Parts { store: store_ports, key, pod, clock, entropy, workers, sinks };
+    let parts = Parts { store: store_ports, key, pod, clock, entropy, workers, sinks, cache, classifier };
     Ok(Composition { assembly: assemble(config, parts).await?, store })
 }
 
@@ -133,7 +150,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
 /// # Errors
 /// [`ComposeError::Passwords`], [`ComposeError::Actors`].
 pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, ComposeError> {
-    let Parts { store: ports, key, pod, clock, entropy, workers, sinks } = parts;
+    let Parts { store: ports, key, pod, clock, entropy, workers, sinks, cache, classifier } = parts;
     let key = Arc::new(key);
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
@@ -157,6 +174,12 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         entropy: entropy.clone(),
     });
 
+    let routes = Routes::new(RoutesArguments {
+        cache,
+        secret: key.derive(INTENT_NAMES),
+        outside: classifier,
+        metrics: Arc::clone(&metrics),
+    });
     let node = Node::start(NodeArguments {
         store: ports.clone(),
         authenticator: authenticator.clone(),
@@ -168,6 +191,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         hooks: node_hooks,
         pod,
         sinks,
+        routes: routes.clone(),
     })
     .await?;
 
@@ -200,6 +224,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         devices,
         agents: agents.clone(),
         turns: node.turns().clone(),
+        routes,
         authenticator,
         json_web_keys: key.json_web_keys(),
         conversations: ports.conversations,

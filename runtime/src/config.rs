@@ -92,6 +92,13 @@ pub struct Accounts {
 pub struct Agents {
     /// Hosts that agents' messages may be posted to: names, addresses, or `*.` and a domain for all names beneath it.
     pub sink_hosts: Vec<String>,
+    /// An OpenAI-compatible API that says what a text wants which a client sends in the clear for that; the built-in
+    /// classifier does if nothing is set.
+    pub classifier_url: String,
+    /// Its model.
+    pub classifier_model: String,
+    /// Holds the key it is asked with; without one, it is asked without.
+    pub classifier_key_file: PathBuf,
 }
 
 /// Bounds.
@@ -196,7 +203,12 @@ impl Default for Accounts {
 
 impl Default for Agents {
     fn default() -> Self {
-        Self { sink_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec() }
+        Self {
+            sink_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
+            classifier_url: String::new(),
+            classifier_model: String::new(),
+            classifier_key_file: PathBuf::new(),
+        }
     }
 }
 

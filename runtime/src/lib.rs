@@ -13,6 +13,7 @@
 //! | [`admin`] | who may administer the installation |
 
 pub mod admin;
+pub mod classifier;
 pub mod composition;
 pub mod config;
 pub mod drain;

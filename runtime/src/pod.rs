@@ -1,7 +1,10 @@
 //! From configuration to what makes a node one pod of several.
 
+use std::sync::Arc;
+
 use colloquy_actors::cluster::PodArguments;
 use colloquy_storage::ambient::Entropy;
+use colloquy_storage::ports::cache::Cache;
 use colloquy_storage_remote::redis::{OpenError, RedisLive, RedisMode, RedisOptions};
 use rand::RngExt;
 
@@ -18,22 +21,31 @@ pub enum OpenPodError {
     Redis(#[from] OpenError),
 }
 
+/// What Redis is to a pod.
+pub struct OpenPod {
+    /// Finds the others.
+    pub arguments: PodArguments,
+    /// What all of them keep for a while.
+    pub cache: Arc<dyn Cache>,
+}
+
 /// Connects to Redis; one that is away is waited for a moment, and found later. `None` for a node alone.
 ///
 /// # Errors
 /// [`OpenPodError`].
-pub async fn open(cluster: &Cluster, entropy: &Entropy) -> Result<Option<PodArguments>, OpenPodError> {
+pub async fn open(cluster: &Cluster, entropy: &Entropy) -> Result<Option<OpenPod>, OpenPodError> {
     if !cluster.is_on() {
         return Ok(None);
     }
     let bridge = cluster.bridge_options(entropy.fork().random())?;
-    let RedisLive { live, signals, health, .. } = RedisLive::open(&redis_options(cluster)).await?;
+    let RedisLive { live, signals, health, cache } = RedisLive::open(&redis_options(cluster)).await?;
     if !*health.borrow() {
         tracing::warn!(
             "Redis does not answer: going on without, messages between pods are slow until it does"
         );
     }
-    Ok(Some(PodArguments { bridge, advertise: cluster.advertise(), live, signals, health }))
+    let arguments = PodArguments { bridge, advertise: cluster.advertise(), live, signals, health };
+    Ok(Some(OpenPod { arguments, cache }))
 }
 
 fn redis_options(cluster: &Cluster) -> RedisOptions {

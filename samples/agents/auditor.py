@@ -8,14 +8,13 @@ Write it "lunch 12.50", "taxi 31" and "audit". It remembers nothing itself: what
 """
 
 import argparse
-import json
 import re
 from collections import Counter
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from service import serve
 
 ENTRY = re.compile(r"^\s*(?P<what>.*?\S)\s+(?P<amount>\d{1,9}(?:\.\d{1,2})?)\s*$")
-QUESTION_MAX_BYTES = 1024 * 1024
 
 
 def entries(texts):
@@ -38,36 +37,10 @@ def answer(question):
     return "\n".join(lines)
 
 
-class Agent(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        length = int(self.headers.get("content-length", 0))
-        try:
-            if length > QUESTION_MAX_BYTES:
-                raise ValueError("too long")
-            body = json.dumps({"text": answer(json.loads(self.rfile.read(length)))}).encode()
-            self.send_response(200)
-        except (KeyError, TypeError, ValueError) as error:
-            body = json.dumps({"error": str(error)}).encode()
-            self.send_response(400)
-            self.close_connection = True
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """What people ask does not belong into a log."""
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--listen", default="127.0.0.1:9101", metavar="ADDRESS")
-    host, port = parser.parse_args().listen.rsplit(":", 1)
-    server = ThreadingHTTPServer((host, int(port)), Agent)
-    print(f"agent-auditor listens on http://{host}:{server.server_port}/", flush=True)
-    server.serve_forever()
+    serve("agent-auditor", parser.parse_args().listen, answer)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ use tokio::time::{Instant, interval, sleep};
 use crate::draft::Draft;
 use crate::prompt::{HistoryLimits, Prompt};
 use crate::sink::{self, Bell};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// How often it is looked what is due, whatever has been heard.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -186,13 +186,14 @@ impl Desk {
 /// Sees one turn to its answer.
 async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: Turn, stop: Arc<Notify>) {
     let said = match turn.text.clone() {
-        None => UNREADABLE.to_owned(),
+        None => UNREADABLE.to_owned().into(),
         Some(text) => {
             let asking = ask_until(&stop, &client, &upstream, options, &turn, text);
             while_typing(&client, turn.conversation_id, asking).await
         }
     };
-    if let Err(error) = client.answer_turn(turn.turn_id, fitting(said)).await {
+    let Answer { text, notes } = said;
+    if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(text), notes).await {
         // It stays due.
         tracing::warn!(%error, turn = %turn.turn_id, "an answer cannot be sent");
     }
@@ -206,12 +207,12 @@ async fn ask_until(
     options: DeskOptions,
     turn: &Turn,
     text: String,
-) -> String {
+) -> Answer {
     let mut draft = match Draft::begin(client.clone(), turn.turn_id).await {
         Ok(draft) => draft,
         Err(error) => {
             tracing::error!(%error, "a question is gone");
-            return NO_ANSWER.to_owned();
+            return NO_ANSWER.to_owned().into();
         }
     };
     tokio::select! {
@@ -220,8 +221,8 @@ async fn ask_until(
         said = ask(client, upstream, options, turn, text, &mut draft) => return said,
     }
     match draft.text().trim_end() {
-        "" => STOPPED.to_owned(),
-        said => format!("{said}{CUT}"),
+        "" => STOPPED.to_owned().into(),
+        said => format!("{said}{CUT}").into(),
     }
 }
 
@@ -233,18 +234,18 @@ async fn ask(
     turn: &Turn,
     text: String,
     draft: &mut Draft,
-) -> String {
+) -> Answer {
     let prompt = match Prompt::of(client, turn, text, options.history) {
         Ok(prompt) => prompt,
         Err(error) => {
             tracing::error!(%error, "what was said cannot be read");
-            return NO_ANSWER.to_owned();
+            return NO_ANSWER.to_owned().into();
         }
     };
     let (until, mut wait) = (Instant::now() + options.patience, BACKOFF_MIN);
     loop {
         match upstream.ask(&prompt, draft).await {
-            Ok(text) => return text,
+            Ok(answer) => return answer,
             Err(error @ UpstreamError::Unavailable(_)) if Instant::now() < until => {
                 tracing::warn!(%error, turn = %turn.turn_id, "the agent is asked again");
                 let pause = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
@@ -256,7 +257,7 @@ async fn ask(
             }
             Err(error) => {
                 tracing::error!(%error, turn = %turn.turn_id, "the agent does not answer");
-                return NO_ANSWER.to_owned();
+                return NO_ANSWER.to_owned().into();
             }
         }
     }

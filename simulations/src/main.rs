@@ -41,6 +41,7 @@ mod process;
 mod processes;
 mod report;
 mod rolling;
+mod route;
 mod scan;
 mod shrink;
 mod socket;
@@ -86,6 +87,8 @@ enum Command {
     Storm(storm::StormOptions),
     /// People who ask agents and wait for the answer.
     Turns(turns::TurnsOptions),
+    /// People find out which agent to write to.
+    Route(route::RouteOptions),
     /// Three pods under steady traffic, each restarted in turn.
     Rolling(rolling::RollingOptions),
 }
@@ -101,6 +104,7 @@ async fn main() -> ExitCode {
         Command::Idle(options) => Box::pin(idle::run(options)).await,
         Command::Storm(options) => Box::pin(storm::run(options)).await,
         Command::Turns(options) => Box::pin(turns::run(options)).await,
+        Command::Route(options) => Box::pin(route::run(options)).await,
         Command::Rolling(options) => Box::pin(rolling::run(options)).await,
     };
     match measured {

@@ -7,15 +7,17 @@ use toml::{Table, Value};
 /// Which of our crates a crate may depend on. A crate that does not stand here may not exist.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    // Which agent a message goes to: the same on a server and on a device.
+    ("routing", &["protocol"]),
     ("storage", &["protocol", "mutations"]),
     // Processes that tests start: depends on none of ours.
     ("tests/services", &[]),
     ("storage/remote", &["protocol", "storage", "test-services"]),
     ("accounts", &["protocol", "storage"]),
-    ("actors", &["protocol", "storage", "accounts", "mutations"]),
+    ("actors", &["protocol", "routing", "storage", "accounts", "mutations"]),
     ("gateway-http", &["protocol", "storage", "accounts", "actors"]),
     ("runtime", &["protocol", "storage", "storage-remote", "accounts", "actors", "gateway-http"]),
-    ("client", &["protocol", "mutations"]),
+    ("client", &["protocol", "routing", "mutations"]),
     // What stands beside an agent: the client SDK, a sink, and the agent as plain HTTP.
     ("sidecar", &["protocol", "client"]),
     ("cli", &["protocol", "client", "sidecar", "runtime"]),

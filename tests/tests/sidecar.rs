@@ -18,7 +18,7 @@ use colloquy_tests::sidecar::{AgentService, Sidecar, Witness};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -195,21 +195,48 @@ async fn bruno_needs_no_model_and_says_who_else_can_be_asked() {
     assert!(person.ask(bruno.user_id, "find nothing-like-it").await.contains("nothing like that"));
 }
 
-/// Any language will do: the sample in Python.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_auditor_who_is_a_few_dozen_lines_of_python_adds_up_what_was_said() {
-    let server = Server::start(ServerOptions::default()).await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/agents/auditor.py");
+/// An agent of the samples, and where it listens.
+async fn sample(name: &str, arguments: &[&str]) -> (Child, String) {
+    let script = format!("{}/../samples/agents/{name}", env!("CARGO_MANIFEST_DIR"));
     let mut python = Command::new("python3")
-        .args([script, "--listen", "127.0.0.1:0"])
+        .args([script.as_str(), "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .expect("there is a python3");
     let mut lines = BufReader::new(python.stdout.take().expect("it is piped")).lines();
-    let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time").unwrap().unwrap();
-    let service = line.rsplit(' ').next().expect("it says where it listens");
-    let agent = Sidecar::start(&server, "agent-auditor", &["--service", service]).await;
+    let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time");
+    let line = line.expect("its output can be read").expect("it says where it listens");
+    let service = line.rsplit(' ').next().expect("it says where it listens").to_owned();
+    (python, service)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_medical_agent_hands_over_to_a_person_who_is_told_once() {
+    let server = Server::start(ServerOptions::default()).await;
+    let mut doctor = Person::join(&server, url(&server)).await;
+    let (_python, service) = sample("medical.py", &["--human", &doctor.user.to_string()]).await;
+    let agent = Sidecar::start(&server, "agent-medical", &["--service", &service]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    assert!(person.ask(agent.user_id, "my head hurts").await.starts_with("Since when"));
+    assert!(person.ask(agent.user_id, "5, since Monday").await.starts_with("Rest"));
+    assert!(person.ask(agent.user_id, "I want a doctor").await.contains("A person has been told"));
+    let told = doctor.answer().await;
+    assert!(told.starts_with(&format!("{} needs you", person.user)), "{told}");
+    assert!(told.contains("> my head hurts") && told.contains("> I want a doctor"), "{told}");
+    assert_eq!(person.ask(agent.user_id, "hello?").await, "A person has been told and will write to you.");
+    assert_eq!(doctor.texts(agent.user_id).len(), 1, "once");
+    assert!(!server.log().contains("head hurts"), "the server reads nothing");
+}
+
+/// Any language will do: the sample in Python.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auditor_who_is_a_few_dozen_lines_of_python_adds_up_what_was_said() {
+    let server = Server::start(ServerOptions::default()).await;
+    let (_python, service) = sample("auditor.py", &[]).await;
+    let agent = Sidecar::start(&server, "agent-auditor", &["--service", &service]).await;
     let mut person = Person::join(&server, url(&server)).await;
     assert_eq!(person.ask(agent.user_id, "Lunch 12.50").await, "Noted: 1 entries.");
     assert_eq!(person.ask(agent.user_id, "taxi 31").await, "Noted: 2 entries.");

@@ -7,6 +7,7 @@
 //! | `lanes` | what is under way to one agent: each conversation a lane (pure) |
 //! | `breaker` | an agent that fails is left alone for a while (pure) |
 //! | `courier` | finds the next turn in the log, and takes it to the agent |
+//! | `routes` | which agent a message goes to |
 //! | `sinks` | where agents take their messages: the port |
 //! | `turns` | answers on their way into conversations |
 //!
@@ -21,13 +22,16 @@ mod breaker;
 mod courier;
 mod lanes;
 mod router;
+mod routes;
 mod sinks;
 mod turns;
 
 pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
 pub use breaker::Breaker;
+pub use colloquy_routing::Request as RouteRequest;
 pub use courier::Courier;
 pub use lanes::{Lanes, Outcome, Start};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
+pub use routes::{ClassifierFailed, IntentClassifier, RouteError, Routes, RoutesArguments};
 pub use sinks::{Cancel, Event, NoSinks, Posted, Sinks};
 pub use turns::{AnswerError, TurnAnswered, Turns};

@@ -14,6 +14,7 @@ use colloquy_storage::ports::{Agents, StoreResult};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
+use super::routes::Routes;
 use super::sinks::Cancel;
 use crate::cluster::Placement;
 use crate::supervision::{ActorKind, Children, ExitReason, Letter, Mailbox, answered, befall};
@@ -91,6 +92,8 @@ pub struct AgentRouterArguments {
     pub agents: Arc<dyn Agents>,
     /// Where conversations find their actors.
     pub index: AgentIndex,
+    /// Where people find agents.
+    pub routes: Routes,
     /// Handed to every agent.
     pub services: AgentServices,
 }
@@ -210,6 +213,7 @@ impl AgentRouterState {
         myself: &ActorRef<Letter<AgentRouterMessage>>,
         agents: Vec<Agent>,
     ) -> Result<(), ActorProcessingErr> {
+        self.services.routes.know(&agents);
         let registered: BTreeSet<UserId> = agents.iter().map(|agent| agent.user_id).collect();
         let gone = self.running.iter().filter(|(user_id, _)| !registered.contains(user_id));
         for running in gone.map(|(_, running)| running) {

@@ -5,6 +5,7 @@ use colloquy_protocol::rest::agents::{
     AddAgent, AddedAgent, AgentEntries, AgentEntry, AgentKeyRenewed, RegisteredAgent, RegisteredAgents,
     ReviseAgent,
 };
+use colloquy_protocol::rest::routes::{AskRoute, Route};
 use reqwest::{Method, Url};
 
 use super::{Api, ApiError};
@@ -16,6 +17,14 @@ impl Api {
     /// What every call fails with.
     pub async fn agents(&self, bearer: &str) -> Result<AgentEntries, ApiError> {
         self.call::<(), _>(Method::GET, self.url(&["v1", "agents"], &[]), Some(bearer), None).await
+    }
+
+    /// `POST /v1/route`.
+    ///
+    /// # Errors
+    /// [`ApiError::Refused`] with `unknown_agent` or `unknown_conversation`; and what every call fails with.
+    pub async fn route(&self, bearer: &str, asked: &AskRoute) -> Result<Route, ApiError> {
+        self.call(Method::POST, self.url(&["v1", "route"], &[]), Some(bearer), Some(asked)).await
     }
 
     /// `GET /v1/agents/{agent_id}`.

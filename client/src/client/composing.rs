@@ -151,7 +151,11 @@ impl Client {
     }
 }
 
-fn resolve(tx: &Transaction<'_>, own: UserId, to: Recipient) -> Result<ConversationRecord, ClientError> {
+pub(super) fn resolve(
+    tx: &Transaction<'_>,
+    own: UserId,
+    to: Recipient,
+) -> Result<ConversationRecord, ClientError> {
     match to {
         Recipient::User(user) if user == own => Err(ClientError::NoRecipient),
         Recipient::User(user) => {

@@ -8,11 +8,13 @@
 //! | `log_in` | registers, logs in and out |
 //! | `composing` | writes, reads, types, watches |
 //! | `reading` | looks at conversations, history, users and safety numbers |
+//! | [`routing`] | finds the agent that a text goes to |
 //! | [`turns`] | answers as an agent |
 
 mod composing;
 mod log_in;
 mod reading;
+pub(crate) mod routing;
 pub(crate) mod turns;
 
 use std::collections::BTreeSet;
@@ -24,6 +26,7 @@ use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use self::routing::KnownIntents;
 use crate::api::{Api, ApiError};
 use crate::connection::credentials::{CredentialError, Credentials};
 use crate::connection::engine::{COMMANDS_MAX, Command, Engine, Shared};
@@ -116,6 +119,8 @@ struct Inner {
     server_url: String,
     wanted_device_id: Option<DeviceId>,
     engine: Mutex<Option<Running>>,
+    /// What agents answer, for a while.
+    intents: Mutex<Option<KnownIntents>>,
 }
 
 #[derive(Debug)]
@@ -179,6 +184,7 @@ impl Client {
                 server_url,
                 wanted_device_id: options.device_id,
                 engine: Mutex::new(None),
+                intents: Mutex::new(None),
             }),
         })
     }

@@ -8,7 +8,8 @@ use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
 use tokio::sync::watch;
 
-use super::{Client, ClientError};
+use super::composing::resolve;
+use super::{Client, ClientError, Recipient};
 use crate::ambient;
 use crate::connection::engine::Command;
 use crate::connection::streaming::{Draft, Writing};
@@ -39,6 +40,24 @@ impl std::fmt::Debug for Turn {
         f.debug_struct("Turn").field("turn_id", &self.turn_id).finish_non_exhaustive()
     }
 }
+
+/// What an agent writes to somebody else because of a turn, such as to hand it over to a person.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Note {
+    /// To whom.
+    pub to: UserId,
+    /// 1 to [`TEXT_MAX_BYTES`] bytes.
+    pub text: String,
+}
+
+impl std::fmt::Debug for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Note").field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+/// Notes that one turn may lead to.
+pub const NOTES_MAX: usize = 4;
 
 /// An answer that is shown while it is being written. Dropped, it is no longer shown; it is not the answer itself: that is
 /// given by [`Client::answer_turn`].
@@ -188,8 +207,24 @@ impl Client {
         turn_id: MessageId,
         text: impl Into<String>,
     ) -> Result<Option<LocalMessageId>, ClientError> {
+        self.answer_turn_with(turn_id, text, Vec::new()).await
+    }
+
+    /// As [`Self::answer_turn`], and writes to others what the turn has led to: with the answer, or not at all, and each once
+    /// however often the turn is answered.
+    ///
+    /// # Errors
+    /// As of [`Self::answer_turn`]; [`ClientError::BadText`] also for more than [`NOTES_MAX`] notes,
+    /// [`ClientError::NoRecipient`] for one to the agent itself.
+    pub async fn answer_turn_with(
+        &self,
+        turn_id: MessageId,
+        text: impl Into<String>,
+        notes: Vec<Note>,
+    ) -> Result<Option<LocalMessageId>, ClientError> {
         let text = text.into();
-        if text.is_empty() || text.len() > TEXT_MAX_BYTES {
+        let fits = |text: &str| !text.is_empty() && text.len() <= TEXT_MAX_BYTES;
+        if !fits(&text) || notes.len() > NOTES_MAX || !notes.iter().all(|note| fits(&note.text)) {
             return Err(ClientError::BadText);
         }
         let own = self.own()?.user_id;
@@ -205,14 +240,21 @@ impl Client {
                     record => record.ok_or(ClientError::UnknownTurn)?,
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
-                let id = enqueue(tx, &record, message.sender.user_id, Body::Text(text.into()), now)?;
-                shared.note_unsent(id.0);
-                Ok::<_, ClientError>(Some(id))
+                let mut enqueued =
+                    vec![enqueue(tx, &record, message.sender.user_id, Body::Text(text.into()), now)?];
+                for (number, note) in (0..).zip(notes) {
+                    enqueued.push(enqueue_note(tx, own, turn_id, number, note, now)?);
+                }
+                enqueued.iter().for_each(|(id, _)| shared.note_unsent(*id));
+                Ok::<_, ClientError>(Some(enqueued))
             })
             .await?;
-        let Some((id, conversation)) = enqueued else { return Ok(None) };
-        self.tell(Command::Enqueued(id, conversation, false)).await;
-        Ok(Some(id))
+        let Some(enqueued) = enqueued else { return Ok(None) };
+        let answer = enqueued.first().map(|(id, _)| *id);
+        for (id, conversation) in enqueued {
+            self.tell(Command::Enqueued(id, conversation, false)).await;
+        }
+        Ok(answer)
     }
 }
 
@@ -266,6 +308,31 @@ fn enqueue(
     )?;
     tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn.clone() })?;
     Ok((answer.local_id, answer.conversation_id))
+}
+
+fn enqueue_note(
+    tx: &mut Transaction<'_>,
+    own: UserId,
+    turn_id: MessageId,
+    number: u8,
+    note: Note,
+    now: u64,
+) -> Result<(LocalMessageId, ConversationId), ClientError> {
+    let mut conversation = resolve(tx, own, Recipient::User(note.to))?;
+    let record = tx.enqueue(
+        NewMessage {
+            idempotency_key: IdempotencyKey::of_note(turn_id, number),
+            conversation_id: conversation.conversation_id,
+            receiver_id: note.to,
+            body: Body::Text(note.text.into()),
+            only_for: None,
+            reply_to: None,
+        },
+        now,
+    )?;
+    conversation.last_activity_at = conversation.last_activity_at.max(now);
+    tx.put_conversation(&conversation);
+    Ok((record.local_id, record.conversation_id))
 }
 
 /// After an answer has failed the turn is forgotten. If another one was first, its copy comes as every message does; in all

@@ -27,6 +27,7 @@ Ctrl-W, Ctrl-U     delete a word, the line
 Ctrl-C             leave
 
 /new <email, phone or user id>   open a conversation
+/ask <text>        ask the agent that it is for
 /stop              the agent that is answering here says no more
 /safety            show the safety number, to compare it with the other person
 /retry, /discard   send the newest failed message again, or delete it

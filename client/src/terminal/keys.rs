@@ -137,6 +137,8 @@ impl Screen {
                 None => self
                     .notify("/new needs an email address, a phone number like +49… or a user id".to_owned()),
             },
+            ("/ask", "") => self.notify("/ask needs what you want to ask".to_owned()),
+            ("/ask", text) => effects.push(Effect::Ask(text.to_owned())),
             ("/safety", "") => match self.current() {
                 Some(shown) => effects.push(Effect::SafetyNumber(shown.peer)),
                 None => self.notify("choose a conversation first".to_owned()),

@@ -45,6 +45,15 @@ pub enum Input {
     },
     /// Somebody asked for by `/new` was found.
     Found(Found),
+    /// A text asked for by `/ask` goes to this agent.
+    Routed {
+        /// The agent.
+        agent: Found,
+        /// The text.
+        text: String,
+        /// Why it goes there.
+        reason: String,
+    },
     /// The name of the other participant was looked up, or could not be.
     LookedUp(UserId),
     /// A safety number was asked for.
@@ -96,6 +105,8 @@ pub enum Effect {
     Watch(Vec<UserId>),
     /// Answer with [`Input::Found`].
     Find(UserQuery),
+    /// Answer with [`Input::Routed`].
+    Ask(String),
     /// Answer with [`Input::LookedUp`].
     LookUp(UserId),
     /// Connect again, after the connection ended for good.
@@ -242,6 +253,11 @@ impl Screen {
                 self.mark_read(&mut effects);
             }
             Input::Found(Found(card)) => self.open(&card, &mut effects),
+            Input::Routed { agent: Found(card), text, reason } => {
+                self.open(&card, &mut effects);
+                effects.push(Effect::Send { to: card.user_id, text });
+                self.notify(format!("sent to {}: {reason}", card.name));
+            }
             Input::LookedUp(_) => {
                 self.is_looking_up = false;
                 effects.push(Effect::LoadConversations);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::script_command::ScriptCommand;
 use crate::api::accounts::UserQuery;
+use crate::client::routing::RouteHints;
 use crate::client::{Client, ClientError};
 use crate::event::{Event, Events};
 use crate::message::{Message, MessageState, ShownContent};
@@ -156,6 +157,12 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
                 (self.emit)(&json!({"event": "found", "user_id": card.user_id, "name": card.name}));
             }
             ScriptCommand::Send(to, text) => self.send(to, text).await?,
+            ScriptCommand::Ask(text) => {
+                let route = self.client.route(&text, RouteHints::default()).await?;
+                (self.emit)(&json!({"event": "routed", "agent_id": route.agent_id, "user_id": route.user_id,
+                    "level": route.level, "reason": route.reason}));
+                self.send(UserQuery::Id(route.user_id), text).await?;
+            }
             ScriptCommand::WaitSent => self.wait_sent().await?,
             ScriptCommand::WaitAnswer => {
                 self.wait_until("an answer to begin", |script| Ok(!script.growing.is_empty())).await?;

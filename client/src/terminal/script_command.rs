@@ -7,6 +7,7 @@ use crate::api::accounts::UserQuery;
 pub const SCRIPT_GRAMMAR: &str = "\
 find ADDRESS           look somebody up
 send ADDRESS TEXT...   put a text into the outbox
+ask TEXT...            send a text to the agent that it is for
 wait-sent              until the server has stored everything that was sent
 wait-answer            until an agent has begun to answer
 stop                   whoever is answering says no more
@@ -24,6 +25,8 @@ pub enum ScriptCommand {
     Find(UserQuery),
     /// `send ADDRESS TEXT...`: put a text into the outbox.
     Send(UserQuery, String),
+    /// `ask TEXT...`: send a text to the agent that it is for.
+    Ask(String),
     /// `wait-sent`: until the server has stored everything.
     WaitSent,
     /// `wait-answer`: until an agent has begun to answer.
@@ -57,6 +60,7 @@ impl ScriptCommand {
                 let (to, text) = rest.split_once(' ')?;
                 Some(Self::Send(parse_address(to)?, text.trim_start().to_owned()))
             }
+            "ask" => (!rest.is_empty()).then(|| Self::Ask(rest.to_owned())),
             "wait-sent" => rest.is_empty().then_some(Self::WaitSent),
             "wait-answer" => rest.is_empty().then_some(Self::WaitAnswer),
             "stop" => rest.is_empty().then_some(Self::Stop),
@@ -84,7 +88,7 @@ mod tests {
                 form.replace("ADDRESS", "a@example.com").replace("TEXT...", "hello").replace('N', "3");
             assert!(ScriptCommand::parse(&command).is_some(), "{command}");
         }
-        assert_eq!(verbs.len(), 11, "as many as there are commands");
+        assert_eq!(verbs.len(), 12, "as many as there are commands");
     }
 
     #[test]

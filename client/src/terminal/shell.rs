@@ -17,6 +17,7 @@ use super::calendar::Calendar;
 use super::screen::{Effect, Found, HISTORY_PAGE, Input, Screen};
 use crate::ambient::Clock;
 use crate::api::accounts::UserQuery;
+use crate::client::routing::RouteHints;
 use crate::client::{Client, ClientError};
 use crate::event::{Event, Events};
 
@@ -187,6 +188,16 @@ impl Shell<'_> {
                     Err(error) => Input::Failed(not_found(&error)),
                 }
             }),
+            Effect::Ask(text) => self.errand(|client| async move {
+                let found = async {
+                    let route = client.route(&text, RouteHints::default()).await?;
+                    Ok((client.find_user(UserQuery::Id(route.user_id)).await?, route.reason))
+                };
+                match found.await {
+                    Ok((card, reason)) => Input::Routed { agent: Found(card), text, reason },
+                    Err(error) => Input::Failed(not_routed(&error)),
+                }
+            }),
             Effect::LookUp(user) => self.errand(move |client| async move {
                 // A name that cannot be had now is asked for again after the next connection.
                 let _ = client.find_user(UserQuery::Id(user)).await;
@@ -225,6 +236,15 @@ impl Shell<'_> {
             return;
         }
         self.errands.spawn(work(self.client.clone()));
+    }
+}
+
+fn not_routed(error: &ClientError) -> String {
+    match error {
+        ClientError::Api(api) if api.code() == Some(ErrorCode::UnknownAgent) => {
+            "there is no agent for that".to_owned()
+        }
+        error => error.to_string(),
     }
 }
 

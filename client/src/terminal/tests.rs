@@ -336,6 +336,19 @@ fn an_answer_is_shown_as_it_grows_until_it_has_come_and_can_be_stopped() {
 }
 
 #[test]
+fn what_is_asked_goes_to_the_agent_that_it_is_for_and_why_is_said() {
+    let (mut screen, _) = two_conversations();
+    write(&mut screen, "/ask are you open?", 0);
+    let text = "are you open?".to_owned();
+    assert_eq!(screen.apply(key(KeyCode::Enter), 0), [Effect::Ask(text.clone())]);
+    let agent = Found(UserCard { user_id: user(9), name: "Clerk".to_owned(), avatar_url: None });
+    let routed = Input::Routed { agent, text: text.clone(), reason: "it answers opening-hours".to_owned() };
+    let effects = screen.apply(routed, 0);
+    assert!(effects.contains(&Effect::Send { to: user(9), text }), "{effects:?}");
+    assert!(drawn(&screen).0.contains("sent to Clerk: it answers opening-hours"));
+}
+
+#[test]
 fn older_messages_are_loaded_once_when_the_upper_edge_is_near() {
     let (mut screen, _) = two_conversations();
     let texts = |from: u64, to: u64| -> Vec<Message> {

@@ -10,6 +10,7 @@ mod events;
 mod json_web_keys;
 mod logins;
 mod me;
+mod routing;
 mod users;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use colloquy_accounts::logins::Logins;
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::JsonWebKeySet;
-use colloquy_actors::agent::Turns;
+use colloquy_actors::agent::{Routes, Turns};
 use colloquy_protocol::limits::EVENTS_MAX_BYTES;
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::ports::{Conversations, Cursors, MessageLog};
@@ -76,6 +77,8 @@ pub struct RestDependencies {
     pub agents: Agents,
     /// Takes what they answer.
     pub turns: Turns,
+    /// Says which of them a message goes to.
+    pub routes: Routes,
     /// Says who is asking.
     pub authenticator: Authenticator,
     /// What access tokens are verified with.
@@ -120,6 +123,7 @@ part!(Logins, state => state.0.dependencies.logins.clone());
 part!(Profiles, state => state.0.dependencies.profiles.clone());
 part!(Devices, state => state.0.dependencies.devices.clone());
 part!(Turns, state => state.0.dependencies.turns.clone());
+part!(Routes, state => state.0.dependencies.routes.clone());
 part!(Agents, state => state.0.dependencies.agents.clone());
 part!(Authenticator, state => state.0.dependencies.authenticator.clone());
 part!(JsonWebKeySet, state => state.0.dependencies.json_web_keys.clone());
@@ -154,6 +158,7 @@ pub fn router(dependencies: RestDependencies) -> Router {
         .routes(routes!(agents::show))
         .routes(routes!(agents::card))
         .routes(routes!(agents::default_card))
+        .routes(routes!(routing::find))
         .routes(routes!(devices::register, devices::remove))
         .routes(routes!(devices::publish))
         .routes(routes!(devices::list))

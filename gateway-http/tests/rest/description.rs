@@ -34,6 +34,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("patch", "/v1/me"),
     ("get", "/v1/users"),
     ("get", "/v1/users/{user_id}/devices"),
+    ("post", "/v1/route"),
     ("post", "/v1/users/{user_id}/keys/claim"),
 ];
 

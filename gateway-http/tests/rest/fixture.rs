@@ -22,8 +22,9 @@ use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::SigningKey;
 use colloquy_accounts::sink::SinkHosts;
-use colloquy_actors::agent::Turns;
+use colloquy_actors::agent::{Routes, RoutesArguments, Turns};
 use colloquy_actors::conversation::{ConversationIndex, Doorway};
+use colloquy_actors::metrics::Metrics;
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
 use colloquy_gateway_http::{AdminDependencies, RestDependencies, RestOptions, admin_router, router};
@@ -33,6 +34,7 @@ use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use colloquy_storage::local::LocalCache;
 use colloquy_storage::ports::Store;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -170,6 +172,12 @@ impl Fixture {
         let (index, directory) = (ConversationIndex::default(), Arc::clone(&self.store.conversations));
         let doorway = Doorway::new(index, directory, Arc::clone(&accounts), self.clock, None);
         let turns = Turns::new(doorway, Arc::clone(&self.store.log), self.clock, self.entropy.clone());
+        let routes = Routes::new(RoutesArguments {
+            cache: Arc::new(LocalCache::new()),
+            secret: self.key.derive("intent names of these tests"),
+            outside: None,
+            metrics: Arc::new(Metrics::register(&mut Registry::default())),
+        });
         let public = router(RestDependencies {
             registrations: Registrations::new(
                 Arc::clone(&accounts),
@@ -183,6 +191,7 @@ impl Fixture {
             devices,
             agents,
             turns,
+            routes,
             authenticator: Authenticator::new(verifier, logins),
             json_web_keys: self.key.json_web_keys(),
             conversations: Arc::clone(&self.store.conversations),

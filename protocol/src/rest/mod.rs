@@ -4,3 +4,4 @@ pub mod accounts;
 pub mod agents;
 pub mod conversations;
 pub mod devices;
+pub mod routes;

@@ -7,6 +7,7 @@ mod service;
 
 use std::time::Duration;
 
+use colloquy_client::Note;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
@@ -38,6 +39,21 @@ pub enum Upstream {
     Bruno(Bruno),
 }
 
+/// What an agent answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// To whoever asked.
+    pub text: String,
+    /// To others: at most [`NOTES_MAX`].
+    pub notes: Vec<Note>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, notes: Vec::new() }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -54,11 +70,11 @@ impl Upstream {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub(crate) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<String, UpstreamError> {
+    pub(crate) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<Answer, UpstreamError> {
         match self {
-            Self::Completions(completions) => completions.ask(prompt, draft).await,
+            Self::Completions(completions) => completions.ask(prompt, draft).await.map(Answer::from),
             Self::Service(service) => service.ask(prompt, draft).await,
-            Self::Bruno(bruno) => bruno.ask(prompt).await,
+            Self::Bruno(bruno) => bruno.ask(prompt).await.map(Answer::from),
         }
     }
 }

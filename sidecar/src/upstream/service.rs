@@ -14,17 +14,22 @@
 //! {"done": true}
 //! ```
 //!
+//! An answer may have the agent write to others, at most four: `"tell": [{"user_id": "...", "text": "..."}]`, or
+//! `{"tell": {"user_id": "...", "text": "..."}}` in a line of its own. So an agent hands over to a person.
+//!
 //! What ends before it is `done` is asked for again. The header `idempotency-key` holds the turn: the same if it is asked
 //! again.
 
 use std::time::Duration;
 
+use colloquy_client::{NOTES_MAX, Note, TEXT_MAX_BYTES};
+use colloquy_protocol::ids::UserId;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
 use super::lines::Lines;
-use super::{UpstreamError, broken_off, http, is_written_in, parsed, post, whole};
+use super::{Answer, UpstreamError, broken_off, http, is_written_in, parsed, post, whole};
 use crate::draft::Draft;
 use crate::prompt::Prompt;
 
@@ -36,8 +41,23 @@ pub struct Service {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Whole {
     text: String,
+    #[serde(default)]
+    tell: Vec<Tell>,
+}
+
+/// What is to be written to somebody else.
+#[derive(Deserialize)]
+struct Tell {
+    user_id: UserId,
+    text: String,
+}
+
+impl From<Tell> for Note {
+    fn from(tell: Tell) -> Self {
+        Self { to: tell.user_id, text: tell.text }
+    }
 }
 
 /// One line of an answer that comes bit by bit.
@@ -46,6 +66,7 @@ struct Answer {
 enum Bit {
     Delta(String),
     Status(String),
+    Tell(Tell),
     Done(bool),
 }
 
@@ -60,19 +81,20 @@ impl Service {
         Ok(Self { url, http: http(timeout)? })
     }
 
-    pub(super) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<String, UpstreamError> {
+    pub(super) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<Answer, UpstreamError> {
         let turn = prompt.turn_id.to_string();
         let response = post(&self.http, &self.url, HeaderMap::new(), &turn, prompt).await?;
         if is_written_in(&response, LINES) {
             return follow(Lines::of(response), draft).await;
         }
-        let answer: Answer = whole(response).await?;
-        Ok(answer.text)
+        let Whole { text, tell } = whole(response).await?;
+        checked(Answer { text, notes: tell.into_iter().map(Note::from).collect() })
     }
 }
 
 /// Takes in what is said bit by bit, to its end.
-async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<String, UpstreamError> {
+async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<Answer, UpstreamError> {
+    let mut notes = Vec::new();
     while let Some(line) = lines.next().await? {
         if line.is_empty() {
             continue;
@@ -80,9 +102,20 @@ async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<String, UpstreamE
         match parsed(&line)? {
             Bit::Delta(text) => draft.append(&text),
             Bit::Status(status) => draft.set_status(&status),
-            Bit::Done(true) => return Ok(draft.text().to_owned()),
+            Bit::Tell(tell) => notes.push(tell.into()),
+            Bit::Done(true) => return checked(Answer { text: draft.text().to_owned(), notes }),
             Bit::Done(false) => {}
         }
     }
     Err(broken_off())
+}
+
+/// With notes that can be sent: one that cannot would keep the answer from being given.
+fn checked(answer: Answer) -> Result<Answer, UpstreamError> {
+    let fits = |note: &Note| (1..=TEXT_MAX_BYTES).contains(&note.text.len());
+    if answer.notes.len() > NOTES_MAX || !answer.notes.iter().all(fits) {
+        let why = "it tells too many, too much, or nothing";
+        return Err(UpstreamError::Refused(why.to_owned()));
+    }
+    Ok(answer)
 }

@@ -41,6 +41,8 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(8);
 const LATE: Duration = Duration::from_secs(30);
 /// How long an agent thinks, otherwise.
 const THINKS: Duration = Duration::from_millis(800);
+/// Share of answers that are shown while they are thought about.
+const SHOWN: f64 = 0.25;
 /// Before a device tries to listen again where another one does.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -281,7 +283,10 @@ impl Desk {
             let times = if self.sink.strikes(moods.doubled) { 2 } else { 1 };
             let thinks =
                 longest.mul_f64(self.sink.rng.lock().unwrap_or_else(PoisonError::into_inner).random());
-            let shown = self.sink.client.show_answer(turn.turn_id).await.ok();
+            let shown = match self.sink.strikes(SHOWN) {
+                true => self.sink.client.show_answer(turn.turn_id).await.ok(),
+                false => None,
+            };
             let mut due = Due { at: Instant::now() + thinks, times, shown, words: 0 };
             due.think(turn.turn_id);
             self.due.insert(turn.turn_id, due);

@@ -19,7 +19,7 @@ use colloquy_runtime::composition::{Assembly, Parts, assemble};
 use colloquy_runtime::config::Config;
 use colloquy_runtime::drain::drain;
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
-use colloquy_storage::local::LocalBus;
+use colloquy_storage::local::{LocalBus, LocalCache};
 use colloquy_storage::model::live::PodId;
 use colloquy_storage::ports::Store;
 use tokio::sync::{mpsc, watch};
@@ -139,8 +139,9 @@ impl Pod {
         let process = host.spawn(async move {
             let clock = Clock::that_can_be_set(start, set);
             let sinks: Arc<dyn Sinks> = Arc::new(PodSinks { network: network.clone(), place });
-            let parts =
-                Parts { store, key, pod: Some(pod), clock, entropy, workers: Workers::InPlace, sinks };
+            let (workers, cache) = (Workers::InPlace, Arc::new(LocalCache::new()));
+            let pod = Some(pod);
+            let parts = Parts { store, key, pod, clock, entropy, workers, sinks, cache, classifier: None };
             // One that does not come up ends, and is started again.
             if let Ok(assembly) = assemble(&config(), parts).await {
                 metrics.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&assembly.metrics));
