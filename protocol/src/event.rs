@@ -8,7 +8,8 @@ use crate::UnixMillis;
 use crate::agent::AgentId;
 use crate::envelope::Envelope;
 use crate::frame::MessageType;
-use crate::ids::{ConversationId, DeviceId, MessageId, StreamId, UserId};
+use crate::frame::client::SendPayload;
+use crate::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, StreamId, UserId};
 
 /// A message for an agent: begins a turn. Data: [`AgentMessage`].
 pub const AGENT_MESSAGE: &str = "agent.message";
@@ -19,6 +20,9 @@ pub const AGENT_RESPONSE: &str = "agent.response";
 pub const AGENT_RESPONSE_DELTA: &str = "agent.response.delta";
 /// The agent is to stop answering a turn. Data: [`AgentCancel`].
 pub const AGENT_CANCEL: &str = "agent.cancel";
+
+/// A message that came by another way than a socket. Data: [`MessageReceived`].
+pub const MESSAGE_RECEIVED: &str = "messaging.message.received";
 
 /// The extension attribute that names the conversation: events of one are delivered in order.
 pub const CONVERSATION_EXTENSION: &str = "conversationid";
@@ -68,6 +72,18 @@ pub struct AgentResponse {
     pub r#type: MessageType,
     /// The agent's clock; shown, never trusted.
     pub timestamp: UnixMillis,
+}
+
+/// Data of [`MESSAGE_RECEIVED`]: what a `message` frame carries. Its sender is whoever posts the event, on the device that the
+/// log-in is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageReceived {
+    /// With the sender it names at most one message (ONCE): the event may be delivered again and again.
+    pub idempotency_key: IdempotencyKey,
+    /// The message.
+    #[schema(value_type = Object)]
+    pub payload: SendPayload,
 }
 
 /// Data of [`AGENT_RESPONSE_DELTA`]: see [`crate::frame::delta::Delta`].

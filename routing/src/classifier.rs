@@ -10,6 +10,9 @@ use colloquy_protocol::limits::ROUTING_TEXT_MAX_CHARS;
 /// A text that is less like every example than this says nothing.
 pub const SCORE_MIN: f32 = 0.35;
 
+/// Examples that are learnt in all.
+pub const EXAMPLES_MAX: usize = 20_000;
+
 /// Weight of a part of a word next to that of a whole one.
 const PART_WEIGHT: f32 = 0.4;
 const PART_CHARS: usize = 3;
@@ -41,7 +44,7 @@ struct Term {
 }
 
 impl Classifier {
-    /// Learns these examples.
+    /// Learns these examples: the first [`EXAMPLES_MAX`].
     #[must_use]
     pub fn of<'a>(intents: impl IntoIterator<Item = (&'a IntentLabel, &'a [String])>) -> Self {
         let mut classifier = Self::default();
@@ -51,7 +54,8 @@ impl Classifier {
                 classifier.intents.push(label.clone());
                 classifier.intents.len() - 1
             });
-            for example in examples {
+            let room = EXAMPLES_MAX - classifier.examples.len();
+            for example in examples.iter().take(room) {
                 classifier.examples.push(intent);
                 weights.push(terms_of(example));
             }

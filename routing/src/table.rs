@@ -62,6 +62,12 @@ impl RoutingTable {
         table
     }
 
+    /// Is this user an agent?
+    #[must_use]
+    pub fn is_agent(&self, user_id: UserId) -> bool {
+        self.users.contains_key(&user_id)
+    }
+
     /// Decides.
     ///
     /// # Errors

@@ -25,10 +25,11 @@ use colloquy_gateway_http::{
     AdminDependencies, RestDependencies, Router, admin_router, operations_router, router,
 };
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
+use colloquy_storage::cached_agents::CachedAgents;
 use colloquy_storage::embedded::OpenError;
 use colloquy_storage::local::LocalCache;
-use colloquy_storage::ports::Store;
 use colloquy_storage::ports::cache::Cache;
+use colloquy_storage::ports::{self, Store};
 use colloquy_storage_remote::mongo;
 use prometheus_client::registry::Registry;
 
@@ -152,6 +153,9 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
 pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, ComposeError> {
     let Parts { store: ports, key, pod, clock, entropy, workers, sinks, cache, classifier } = parts;
     let key = Arc::new(key);
+    let agents: Arc<dyn ports::Agents> =
+        Arc::new(CachedAgents::new(Arc::clone(&ports.agents), Arc::clone(&cache)));
+    let ports = Store { agents, ..ports };
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
     let http_metrics = HttpMetrics::register(&mut registry);

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use colloquy_client::{Client, ClientError, Event, TEXT_MAX_BYTES, Turn};
+use colloquy_client::{Client, ClientError, DisconnectReason, Event, Message, TEXT_MAX_BYTES, Turn};
+use colloquy_protocol::agent::WhenBusy;
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::limits::TYPING_THROTTLE;
 use rand::RngExt;
@@ -20,15 +22,23 @@ use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// How often it is looked what is due, whatever has been heard.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is looked what the agent says of itself.
+const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
 /// Before an agent is asked again the first time; each time it is twice as long, less a random part ...
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// ... and at most this.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// After an answer could not be sent, before the agent is asked again.
+const ANSWER_AGAIN: Duration = Duration::from_secs(10);
+/// After it could not be looked up what the agent says of itself, until the next try.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 /// How often "is composing" is said: it runs out by itself.
 const TYPING_INTERVAL: Duration = TYPING_THROTTLE;
 
 /// What is said to whoever wrote what cannot be read.
 const UNREADABLE: &str = "I could not read your message. Please send it again.";
+/// What is said to whoever writes while they are being answered, if the agent takes nothing then.
+const BUSY: &str = "I am still answering what you wrote before. Please send this again when I have.";
 /// What is said when an agent gives no answer.
 const NO_ANSWER: &str = "I cannot answer at the moment. Please try again later.";
 /// What is said when an agent has answered with nothing.
@@ -66,6 +76,9 @@ pub enum SidecarError {
     /// The log-in is no longer good: the agent's key was changed, or the agent removed.
     #[error("the agent was logged out")]
     LoggedOut,
+    /// The server does not let the agent in any more, for this reason.
+    #[error("the server has closed the connection for good: {0:?}")]
+    TurnedAway(DisconnectReason),
     /// The store failed.
     #[error("the profile's store failed")]
     StoreFailed,
@@ -95,10 +108,13 @@ pub async fn run(
         options,
         busy: BTreeMap::new(),
         cancelled: VecDeque::new(),
+        rejects: false,
+        look_ups: JoinSet::new(),
         asking: JoinSet::new(),
         tasks: HashMap::new(),
     };
     let mut look = interval(LOOK_INTERVAL);
+    let mut look_up = interval(LOOK_UP_INTERVAL);
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
@@ -106,13 +122,32 @@ pub async fn run(
             event = events.next() => match event {
                 None | Some(Event::StoreFailed) => return Err(SidecarError::StoreFailed),
                 Some(Event::LoggedOut) => return Err(SidecarError::LoggedOut),
-                Some(Event::MessageReceived(_) | Event::MessageRepaired(_) | Event::EventsMissed { .. }) => {}
+                Some(Event::MessageReceived(message)) => desk.received(&message).await,
+                Some(Event::Connected { .. }) => desk.look_up(),
+                // Whatever it was, nobody connects again by himself.
+                Some(Event::Disconnected { reason, retry_in: None }) => {
+                    return Err(SidecarError::TurnedAway(reason));
+                }
+                // A note that cannot be sent; an answer is looked after with its turn.
+                Some(Event::MessageFailed { local_id, reason, .. }) => {
+                    tracing::warn!(%reason, "a message was not sent");
+                    let _ = desk.client.discard(local_id).await;
+                }
+                Some(Event::MessageRepaired(_) | Event::EventsMissed { .. }) => {}
                 Some(_) => continue,
             },
             () = taken.notified() => {}
-            Some(turn_id) = cancels.recv() => desk.cancel(turn_id),
+            Some(turn) = cancels.recv() => desk.cancel(turn),
             Some(done) = desk.asking.join_next_with_id() => desk.done(done),
             _ = look.tick() => {}
+            _ = look_up.tick() => desk.look_up(),
+            Some(found) = desk.look_ups.join_next() => {
+                match found {
+                    Ok(Some(when_busy)) => desk.rejects = when_busy == WhenBusy::Reject,
+                    Ok(None) | Err(_) => look_up.reset_after(LOOK_UP_AGAIN),
+                }
+                continue;
+            }
         }
         desk.go_on().await?;
     }
@@ -122,14 +157,24 @@ pub async fn run(
     Ok(())
 }
 
+/// A turn that is being asked about.
+struct Asked {
+    conversation_id: ConversationId,
+    /// Whoever is asked is told to stop.
+    stop: Arc<Notify>,
+}
+
 struct Desk {
     client: Client,
     upstream: Upstream,
     options: DeskOptions,
-    /// Who is being asked, and how they are told to stop.
-    busy: BTreeMap<MessageId, Arc<Notify>>,
+    /// What is being asked about.
+    busy: BTreeMap<MessageId, Asked>,
+    /// Does the agent take nothing while it answers, in the same conversation?
+    rejects: bool,
+    look_ups: JoinSet<Option<WhenBusy>>,
     /// Turns that are not to be asked about any more; the newest [`CANCELS_MAX`].
-    cancelled: VecDeque<MessageId>,
+    cancelled: VecDeque<TurnPlace>,
     asking: JoinSet<()>,
     tasks: HashMap<Id, MessageId>,
 }
@@ -138,18 +183,22 @@ impl Desk {
     /// Asks about every turn that is due and is not being asked, as far as the bound goes.
     async fn go_on(&mut self) -> Result<(), SidecarError> {
         for turn in self.client.due_turns().await? {
-            if self.busy.len() >= self.options.at_once {
-                return Ok(());
-            }
-            let turn_id = turn.turn_id;
+            let (turn_id, conversation_id) = (turn.turn_id, turn.conversation_id);
             if self.busy.contains_key(&turn_id) {
                 continue;
             }
+            if self.rejects && self.is_answering(conversation_id) {
+                reject(&self.client, turn_id).await;
+                continue;
+            }
+            if self.busy.len() >= self.options.at_once {
+                continue;
+            }
             let stop = Arc::new(Notify::new());
-            if self.cancelled.contains(&turn_id) {
+            if self.cancelled.contains(&TurnPlace { conversation_id, turn_id }) {
                 stop.notify_one();
             }
-            self.busy.insert(turn_id, Arc::clone(&stop));
+            self.busy.insert(turn_id, Asked { conversation_id, stop: Arc::clone(&stop) });
             let asking = answer(self.client.clone(), self.upstream.clone(), self.options, turn, stop);
             let task = self.asking.spawn(asking);
             self.tasks.insert(task.id(), turn_id);
@@ -158,14 +207,45 @@ impl Desk {
     }
 
     /// A turn is to be answered with what has been said so far.
-    fn cancel(&mut self, turn_id: MessageId) {
-        if let Some(stop) = self.busy.get(&turn_id) {
-            stop.notify_one();
+    fn cancel(&mut self, turn: TurnPlace) {
+        if let Some(asked) = self.busy.get(&turn.turn_id) {
+            // AUTHZ: whoever takes part in one conversation has no say in another.
+            if asked.conversation_id == turn.conversation_id {
+                asked.stop.notify_one();
+            }
         } else {
             if self.cancelled.len() >= CANCELS_MAX {
                 self.cancelled.pop_front();
             }
-            self.cancelled.push_back(turn_id);
+            self.cancelled.push_back(turn);
+        }
+    }
+
+    fn is_answering(&self, conversation_id: ConversationId) -> bool {
+        self.busy.values().any(|asked| asked.conversation_id == conversation_id)
+    }
+
+    /// A message has come. The server tells of its turn when the one before it is answered: who takes nothing until then
+    /// says so now.
+    async fn received(&self, message: &Message) {
+        if let (true, false, Some(turn_id)) = (self.rejects, message.is_own, message.message_id)
+            && self.is_answering(message.conversation_id)
+            && let Err(error) = self.client.take_turn(turn_id, message.conversation_id).await
+        {
+            // Its turn comes all the same.
+            tracing::warn!(%error, "a turn cannot be taken");
+        }
+    }
+
+    /// Looks how the agent wants it, beside the desk.
+    fn look_up(&mut self) {
+        if self.look_ups.is_empty() {
+            let client = self.client.clone();
+            self.look_ups.spawn(async move {
+                let own = client.user_id().ok()??;
+                let agents = client.agents().await.ok()?;
+                agents.into_iter().find(|agent| agent.user_id == own).map(|agent| agent.when_busy)
+            });
         }
     }
 
@@ -183,6 +263,12 @@ impl Desk {
     }
 }
 
+async fn reject(client: &Client, turn_id: MessageId) {
+    if let Err(error) = client.answer_turn(turn_id, BUSY).await {
+        tracing::warn!(%error, "nobody is told that the agent is busy");
+    }
+}
+
 /// Sees one turn to its answer.
 async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: Turn, stop: Arc<Notify>) {
     let said = match turn.text.clone() {
@@ -192,10 +278,14 @@ async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: 
             while_typing(&client, turn.conversation_id, asking).await
         }
     };
-    let Answer { text, notes } = said;
+    let Answer { text, mut notes } = said;
+    // To itself an agent writes nothing.
+    let own = client.user_id().ok().flatten();
+    notes.retain(|note| Some(note.to) != own);
     if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(text), notes).await {
         // It stays due.
         tracing::warn!(%error, turn = %turn.turn_id, "an answer cannot be sent");
+        sleep(ANSWER_AGAIN).await;
     }
 }
 
@@ -217,13 +307,15 @@ async fn ask_until(
     };
     tokio::select! {
         biased;
-        () = stop.notified() => {}
         said = ask(client, upstream, options, turn, text, &mut draft) => return said,
+        () = stop.notified() => {}
     }
-    match draft.text().trim_end() {
-        "" => STOPPED.to_owned().into(),
-        said => format!("{said}{CUT}").into(),
-    }
+    let (said, notes) = draft.into_parts();
+    let text = match said.trim_end() {
+        "" => STOPPED.to_owned(),
+        said => format!("{said}{CUT}"),
+    };
+    Answer { text, notes }
 }
 
 /// What the agent says; or, if that is nothing for too long, what people are told instead.

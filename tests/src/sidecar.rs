@@ -48,10 +48,15 @@ pub struct Sidecar {
 impl Sidecar {
     /// Registers an agent of this name and starts its sidecar; `asked` says what it asks.
     pub async fn start(server: &Server, name: &str, asked: &[&str]) -> Self {
+        Self::start_as(server, name, AgentProfile::new(name, NOWHERE), asked).await
+    }
+
+    /// The same, of an agent that says this of itself; its sink is the sidecar's.
+    pub async fn start_as(server: &Server, name: &str, profile: AgentProfile, asked: &[&str]) -> Self {
+        let profile = AgentProfile { sink: NOWHERE.to_owned(), ..profile };
         let agent_id = AgentId::new(name).expect("a test names its agents plainly");
         let token = server.admin_token();
         let admin = Rest::new(server.operations(), server.secrets().clone());
-        let profile = AgentProfile::new(name, NOWHERE);
         let body = AddAgent { agent_id: agent_id.clone(), profile: profile.clone() };
         let added: AddedAgent = admin.post("/admin/agents", Some(&token), &body).await.read();
         server.secrets().add("agent key", &added.key);

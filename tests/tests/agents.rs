@@ -180,6 +180,44 @@ async fn an_agent_answers_only_what_was_written_to_it() {
 }
 
 #[tokio::test]
+async fn a_message_that_comes_as_an_event_is_stored_once_however_often_it_comes() {
+    let question = Question::asked().await;
+    let (sender, receiver) = (&question.user, &question.agent.device);
+    let payload = sender.compose(&[receiver], "by another way").payload;
+    let event = |key: &str, payload: &colloquy_protocol::frame::client::SendPayload| {
+        json!({"specversion": "1.0", "id": key, "source": "/bridges/mail", "type": "messaging.message.received",
+            "data": {"idempotency_key": key, "payload": payload}})
+    };
+    let rest = question.server.rest();
+    let post = async |token: &str, event: &serde_json::Value| {
+        let headers = [("content-type", "application/cloudevents+json")];
+        rest.post_text("/events", Some(token), &headers, event.to_string()).await
+    };
+    let token = &question.user.tokens.access_token;
+    let key = "9f8b1d4e-6f0a-4c3b-8a1d-2e3f4a5b6c7d";
+    for _ in 0..3 {
+        assert_eq!(post(token, &event(key, &payload)).await.status, 202);
+    }
+    let other = sender.compose(&[receiver], "another text").payload;
+    let conflict = post(token, &event(key, &other)).await;
+    // A broker that sends it again does not help, so it is not told to.
+    assert_eq!(conflict.status, 422);
+    assert!(conflict.body.contains("idempotency_conflict"), "{}", conflict.body);
+    // As somebody else: it is not their conversation.
+    let stranger = rest.register_user("Bob", "phone").await;
+    let foreign = event("3f1c9a52-7d7e-4b0a-8f6d-2f9f5a3c1e10", &payload);
+    let refused = post(&stranger.tokens.access_token, &foreign).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("unknown_conversation"), "{}", refused.body);
+    let mut plain = event("3f1c9a52-7d7e-4b0a-8f6d-2f9f5a3c1e11", &payload);
+    plain["data"]["payload"]["content"] = json!("in the clear");
+    assert_eq!(post(token, &plain).await.refusal(), ErrorCode::MalformedEvent);
+    let conversation = question.user.conversation_with(&question.agent.device);
+    let log = rest.whole_history(&question.user, conversation).await;
+    assert_eq!(log.messages.len(), 2, "the question, and the one that came as an event");
+}
+
+#[tokio::test]
 async fn what_is_no_event_or_none_for_here_is_refused_for_good() {
     let question = Question::asked().await;
     let mut event = question.agent.event(&question.answer("well"));

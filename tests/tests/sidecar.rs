@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use colloquy_client::{Client, Event, Events, Identifier, Registration, ShownContent};
+use colloquy_protocol::agent::{AgentProfile, WhenBusy};
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_tests::DEADLINE;
 use colloquy_tests::ambient::fresh_uuid;
@@ -107,6 +108,20 @@ impl Person {
                 _ => {}
             }
         }
+    }
+
+    /// The next text of the other side, whatever else is being written meanwhile.
+    async fn next_text(&mut self) -> String {
+        let text = async {
+            loop {
+                if let Event::MessageReceived(message) = self.events.next().await.expect("the client goes on")
+                    && let ShownContent::Text(text) = message.content
+                {
+                    return text;
+                }
+            }
+        };
+        timeout(DEADLINE, text).await.expect("something is said")
     }
 
     /// Asks, and waits for the next text of the other side.
@@ -300,6 +315,27 @@ async fn a_model_answers_word_by_word_and_says_no_more_when_it_is_told_to_stop()
     // Whoever asks next is not stopped.
     person.witness = Some(model.witness());
     assert_eq!(person.ask(agent.user_id, "and now?").await, "It is open today");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(in_two_bits).await;
+    service.wait_to_be_seen();
+    let profile =
+        AgentProfile { when_busy: WhenBusy::Reject, ..AgentProfile::new("Busy", "http://127.0.0.1:9/") };
+    let agent = Sidecar::start_as(&server, "agent-busy", profile, &["--service", &service.url("/")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    person.client.send_text(agent.user_id, "first").await.expect("a text goes into the outbox");
+    let turn = person.sees("answer to ").await;
+    person.client.send_text(agent.user_id, "second").await.expect("a text goes into the outbox");
+    let told = person.next_text().await;
+    assert!(told.starts_with("I am still answering"), "{told}");
+    service.witness().sees(turn);
+    assert_eq!(person.next_text().await, "answer to first");
+    assert_eq!(service.asked().len(), 1, "nobody was asked about the second");
+    person.witness = Some(service.witness());
+    assert_eq!(person.ask(agent.user_id, "third").await, "answer to third");
 }
 
 /// ONCE, NOLOSS: 200 questions, and whatever takes part is killed in turn, in the middle of an answer. Every answer is seen to

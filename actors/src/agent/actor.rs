@@ -3,7 +3,7 @@
 //! It holds nothing that the log does not hold too: what is owed is what was written to the agent and has no answer. A pod
 //! sees to the conversations that belong to it; started, it looks through all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +18,6 @@ use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Conversations, StoreResult};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::courier::Courier;
@@ -75,6 +74,8 @@ pub enum AgentMessage {
     Revised(Arc<Agent>),
     /// It is to stop answering a turn.
     Cancel(Cancel),
+    /// It was told to, in this conversation, or could not be.
+    Cancelled(ConversationId),
     /// Look through all of its conversations.
     Look,
     /// In these something is owed, or may be.
@@ -96,8 +97,8 @@ pub struct AgentState {
     services: AgentServices,
     missed: Arc<AtomicBool>,
     lanes: Lanes,
-    /// Places for telling it to stop.
-    cancelling: Arc<Semaphore>,
+    /// Where it is being told to stop.
+    cancelling: BTreeSet<ConversationId>,
     rng: StdRng,
     /// A look is under way.
     is_looking: bool,
@@ -121,7 +122,7 @@ impl Actor for AgentActor {
         myself.send_interval(TICK, || Letter::uncounted(AgentMessage::Tick));
         Ok(AgentState {
             lanes: Lanes::new(at_once, timeout),
-            cancelling: Arc::new(Semaphore::new(CANCELS_MAX)),
+            cancelling: BTreeSet::new(),
             rng: services.entropy.fork(),
             agent,
             services,
@@ -142,14 +143,15 @@ impl Actor for AgentActor {
         befall(&state.services.metrics, ActorKind::Agent).await;
         let (message, _handling) = letter.open();
         match message {
-            AgentMessage::Stored(messages) => state.stored(&messages),
+            AgentMessage::Stored(messages) => state.stored(&myself, &messages),
             AgentMessage::LogReaches(conversation_id, end) => state.lanes.told(conversation_id, end),
             AgentMessage::Revised(agent) => {
                 let (at_once, timeout) = limits_of(&agent);
                 state.lanes.revise(at_once, timeout);
                 state.agent = agent;
             }
-            AgentMessage::Cancel(cancel) => state.cancel(cancel),
+            AgentMessage::Cancel(cancel) => state.cancel(&myself, cancel),
+            AgentMessage::Cancelled(conversation_id) => drop(state.cancelling.remove(&conversation_id)),
             AgentMessage::Look => {
                 state.look_at = Instant::now();
                 state.aftermath = Some(Instant::now() + AFTERMATH);
@@ -189,14 +191,18 @@ impl Actor for AgentActor {
 }
 
 impl AgentState {
-    fn stored(&mut self, messages: &[Arc<Message>]) {
+    fn stored(&mut self, myself: &ActorRef<Letter<AgentMessage>>, messages: &[Arc<Message>]) {
         for message in messages {
             let conversation_id = message.conversation_id;
             if message.sender_id != self.agent.user_id {
                 if self.agent.profile.when_busy == WhenBusy::Interrupt
-                    && let Some(turn_id) = self.lanes.answering(conversation_id)
+                    && let Some((turn_id, number)) = self.lanes.answering(conversation_id)
+                    && message.sequence_number > number
                 {
-                    self.cancel(Cancel { conversation_id, turn_id, reason: CancelReason::Interrupted });
+                    self.cancel(
+                        myself,
+                        Cancel { conversation_id, turn_id, reason: CancelReason::Interrupted },
+                    );
                 }
                 self.lanes.told(conversation_id, message.sequence_number);
             } else if let Some(turn_id) = answered_turn(message) {
@@ -206,13 +212,18 @@ impl AgentState {
         }
     }
 
-    /// Tells the agent, if not too many are being told already: whoever wants it says it again.
-    fn cancel(&self, cancel: Cancel) {
-        let Ok(place) = Arc::clone(&self.cancelling).try_acquire_owned() else { return };
-        let (courier, agent) = (self.services.courier.clone(), Arc::clone(&self.agent));
+    /// Tells the agent, once at a time for each conversation, and if not too many are being told already: whoever wants it
+    /// says it again.
+    fn cancel(&mut self, myself: &ActorRef<Letter<AgentMessage>>, cancel: Cancel) {
+        let conversation_id = cancel.conversation_id;
+        if self.cancelling.len() >= CANCELS_MAX || !self.cancelling.insert(conversation_id) {
+            return;
+        }
+        let (courier, agent, myself) =
+            (self.services.courier.clone(), Arc::clone(&self.agent), myself.clone());
         tokio::spawn(async move {
-            courier.cancel(&agent, cancel).await;
-            drop(place);
+            let _ = outcome(CARRY_PATIENCE, courier.cancel(&agent, cancel)).await;
+            let _ = myself.cast(Letter::uncounted(AgentMessage::Cancelled(conversation_id)));
         });
     }
 

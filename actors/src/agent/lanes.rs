@@ -210,11 +210,11 @@ impl Lanes {
         None
     }
 
-    /// The turn of a conversation that the agent has taken and not answered.
+    /// The turn of a conversation that the agent has taken and not answered, and its message's number.
     #[must_use]
-    pub fn answering(&self, conversation_id: ConversationId) -> Option<MessageId> {
+    pub fn answering(&self, conversation_id: ConversationId) -> Option<(MessageId, u64)> {
         match self.lanes.get(&conversation_id)?.state {
-            State::Answering { turn_id, .. } => Some(turn_id),
+            State::Answering { turn_id, sequence_number, .. } => Some((turn_id, sequence_number)),
             _ => None,
         }
     }

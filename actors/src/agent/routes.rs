@@ -18,8 +18,6 @@ use tokio::time::timeout;
 
 use crate::metrics::{IntentSource, Metrics};
 
-/// Examples that are learnt; those beyond, by the order of the agents' names, are not.
-const EXAMPLES_MAX: usize = 20_000;
 /// How long a classifier elsewhere is waited for. Then the built-in one says what it thinks.
 const OUTSIDE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the cache is waited for.
@@ -95,16 +93,7 @@ impl Routes {
         }
         let table =
             RoutingTable::of(agents.iter().map(|agent| (&agent.agent_id, agent.user_id, &agent.profile)));
-        let mut room = EXAMPLES_MAX;
-        let mut intents: Vec<Intent> = Vec::new();
-        for intent in agents.iter().flat_map(|agent| &agent.profile.intents) {
-            let examples: Vec<String> = intent.examples.iter().take(room).cloned().collect();
-            room -= examples.len();
-            intents.push(Intent { label: intent.label.clone(), examples });
-        }
-        if room == 0 {
-            tracing::warn!(EXAMPLES_MAX, "agents have more examples than are learnt");
-        }
+        let intents: Vec<Intent> = agents.iter().flat_map(|agent| &agent.profile.intents).cloned().collect();
         let classifier =
             Classifier::of(intents.iter().map(|intent| (&intent.label, intent.examples.as_slice())));
         self.known.store(Some(Arc::new(Known { revisions, table, classifier, intents })));
@@ -116,7 +105,9 @@ impl Routes {
     /// [`RouteError`].
     pub async fn find(&self, mut request: Request, text: Option<&str>) -> Result<Route, RouteError> {
         let known = self.known.load_full().ok_or(RouteError::NotYet)?;
-        if let Some(text) = text.filter(|_| request.agent.is_none() && request.intent.is_none()) {
+        let is_decided =
+            request.agent.is_some() || request.context.is_some_and(|user_id| known.table.is_agent(user_id));
+        if let Some(text) = text.filter(|_| !is_decided && request.intent.is_none()) {
             request.intent = self.intent_of(&known, text).await;
         }
         let route = known.table.decide(&request)?;
@@ -132,29 +123,31 @@ impl Routes {
             self.arguments.metrics.intent_found(IntentSource::Cache);
             return std::str::from_utf8(&label).ok().and_then(|label| IntentLabel::new(label).ok());
         }
-        let found = self.classify(known, &text).await;
-        let label =
-            found.as_ref().map_or_else(Bytes::new, |label| Bytes::copy_from_slice(label.as_str().as_bytes()));
-        // Not kept, it is found out again.
-        let _ = timeout(CACHE_PATIENCE, cache.put(&key, label)).await;
+        let (found, source) = self.classify(known, &text).await;
+        self.arguments.metrics.intent_found(source);
+        let is_final = source == IntentSource::Outside || self.arguments.outside.is_none();
+        if is_final {
+            let label = found.as_ref().map_or("", |label| label.as_str());
+            // Not kept, it is found out again; so is what only stands in for a classifier that is away.
+            let _ = timeout(CACHE_PATIENCE, cache.put(&key, Bytes::copy_from_slice(label.as_bytes()))).await;
+        }
         found
     }
 
-    async fn classify(&self, known: &Known, text: &str) -> Option<IntentLabel> {
-        let metrics = &self.arguments.metrics;
+    async fn classify(&self, known: &Known, text: &str) -> (Option<IntentLabel>, IntentSource) {
         if let Some(outside) = &self.arguments.outside {
             match timeout(OUTSIDE_PATIENCE, outside.classify(text, &known.intents)).await {
                 Ok(Ok(label)) => {
-                    metrics.intent_found(IntentSource::Outside);
                     // What no agent answers is no intent, whatever a model says.
-                    return label.filter(|label| known.intents.iter().any(|intent| intent.label == *label));
+                    let label =
+                        label.filter(|label| known.intents.iter().any(|intent| intent.label == *label));
+                    return (label, IntentSource::Outside);
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "what is wanted is found out here"),
                 Err(_) => tracing::warn!("the classifier takes too long: what is wanted is found out here"),
             }
         }
-        metrics.intent_found(IntentSource::BuiltIn);
-        known.classifier.classify(text).map(|guess| guess.intent)
+        (known.classifier.classify(text).map(|guess| guess.intent), IntentSource::BuiltIn)
     }
 
     /// What a text is kept under: of other agents, another one.
@@ -267,9 +260,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_classifier_that_is_away_or_makes_things_up_is_done_without() {
-        let away = routes(Some(Arc::new(Parrot("", AtomicUsize::new(0)))));
+        let parrot = Arc::new(Parrot("", AtomicUsize::new(0)));
+        let away = routes(Some(Arc::clone(&parrot) as Arc<dyn IntentClassifier>));
         away.know(&agents());
         assert_eq!(found(&away, "are you open?").await, ("agent-clerk".into(), RouteLevel::Intent));
+        found(&away, "are you open?").await;
+        assert_eq!(parrot.1.load(Ordering::SeqCst), 2, "what stands in for it is not kept");
         let inventive = routes(Some(Arc::new(Parrot("world-peace", AtomicUsize::new(0)))));
         inventive.know(&agents());
         assert_eq!(found(&inventive, "are you open?").await, ("agent-bruno".into(), RouteLevel::Default));

@@ -1,9 +1,9 @@
-//! Answers of agents on their way into conversations.
+//! Answers of agents, and what else comes as events, on their way into conversations.
 
 use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::event::{AgentResponse, AgentResponseDelta};
+use colloquy_protocol::event::{AgentResponse, AgentResponseDelta, MessageReceived};
 use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::DeviceListStale;
 use colloquy_protocol::ids::{DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
@@ -90,8 +90,7 @@ impl Turns {
             reply_to_message_id: Some(turn_id),
             sent_at: response.timestamp,
         };
-        let session_id = SessionId(self.entropy.uuid_v7(self.clock.now()));
-        match self.doorway.ask(message, session_id).await? {
+        match self.ask(message).await? {
             Answer::Acked(ack) => Ok(TurnAnswered {
                 message_id: ack.message_id,
                 sequence_number: ack.sequence_number,
@@ -101,6 +100,48 @@ impl Turns {
             Answer::Refused(code) => Err(AnswerError::Refused(code)),
             Answer::Stale(stale) => Err(AnswerError::Stale(stale)),
         }
+    }
+
+    /// Puts a message into its conversation that came as an event, from a device of `sender`. Returns when it is durable
+    /// (DURABLE, ONCE).
+    ///
+    /// # Errors
+    /// [`AnswerError::Refused`], [`AnswerError::Stale`], [`AnswerError::Store`].
+    pub async fn received(
+        &self,
+        sender: UserId,
+        device_id: DeviceId,
+        received: MessageReceived,
+    ) -> Result<(), AnswerError> {
+        let MessageReceived { idempotency_key, payload } = received;
+        payload.check_form().map_err(|refused| AnswerError::Refused(refused.code))?;
+        let message = Message {
+            // The owner's to give.
+            message_id: MessageId(Uuid::nil()),
+            sequence_number: 0,
+            created_at: 0,
+            conversation_id: payload.conversation_id,
+            sender_id: sender,
+            sender_device_id: device_id,
+            receiver_id: payload.receiver_id,
+            idempotency_key,
+            r#type: payload.r#type,
+            content: payload.content,
+            media_url: payload.media_url,
+            reply_to_message_id: payload.reply_to_message_id,
+            sent_at: payload.timestamp,
+        };
+        match self.ask(message).await? {
+            Answer::Acked(_) => Ok(()),
+            Answer::Refused(code) => Err(AnswerError::Refused(code)),
+            Answer::Stale(stale) => Err(AnswerError::Stale(stale)),
+        }
+    }
+
+    /// As a session of its own.
+    async fn ask(&self, message: Message) -> StoreResult<Answer> {
+        let session_id = SessionId(self.entropy.uuid_v7(self.clock.now()));
+        self.doorway.ask(message, session_id).await
     }
 
     /// Passes a piece of an agent's answer on to whoever is there.

@@ -264,15 +264,19 @@ impl SessionState {
 
     /// Tells a conversation something that is for now or never.
     async fn say(&mut self, conversation_id: ConversationId, said: Ephemeral) -> StoreResult<()> {
-        let Phase::Open(open) = &self.phase else { return Ok(()) };
+        let Phase::Open(open) = &mut self.phase else { return Ok(()) };
+        if !open.murmurs.passes(Instant::now()) {
+            return Ok(());
+        }
         let (user_id, is_known) = open.part_in(conversation_id);
-        let heard = self.services.doorway.say(conversation_id, user_id, is_known, said).await?;
-        if let Err(why) = heard {
-            let code = match why {
-                Unheard::Unknown => ErrorCode::UnknownConversation,
-                Unheard::Later(code) => code,
-            };
-            self.refuse(refusal(code, "no such conversation"));
+        match self.services.doorway.say(conversation_id, user_id, is_known, said).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Unheard::Unknown)) => {
+                self.refuse(refusal(ErrorCode::UnknownConversation, "no such conversation"));
+            }
+            // It is for now or never: that it is not now is nobody's fault, and no reason to turn a client away.
+            Ok(Err(Unheard::Later(_))) => {}
+            Err(error) => tracing::debug!(%error, "what was said for now or never is not heard"),
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! | `delivery` | where the device stands in each conversation (pure) |
 //! | `counting` | which of its own numbers have an answer (pure) |
 //! | `patience` | how many refused frames are borne (pure) |
+//! | `murmurs` | how often anything that is for now or never is passed on (pure) |
 //! | `typing` | how often typing is passed on (pure) |
 //! | `drain` | where clients go when the node goes away |
 //! | `handle` | how the rest of the node reaches a session |
@@ -28,6 +29,7 @@ mod frames;
 mod handle;
 mod line;
 mod live;
+mod murmurs;
 mod opening;
 mod patience;
 mod reach;
@@ -70,6 +72,7 @@ pub use reach::Reach;
 pub use supervisor::{Nothing, SessionSupervisor, SessionSupervisorArguments};
 
 use delivery::Run as LogRun;
+use murmurs::MurmurThrottle;
 use typing::TypingThrottle;
 
 /// Letters that may wait at one session. One more and the session is closed as a slow consumer.
@@ -208,6 +211,7 @@ struct OpenSession {
     next_token: u64,
     recent: VecDeque<(MessageId, ConversationId, u64)>,
     typing: TypingThrottle,
+    murmurs: MurmurThrottle,
     /// Is the user an agent? Looked up when it matters first.
     is_agent: Option<bool>,
     /// Presence that the socket has no room for yet; bounded by what the session watches.

@@ -16,8 +16,8 @@ use colloquy_storage::ports::{StoreError, StoreResult};
 use ractor::ActorRef;
 
 use super::{
-    Attendance, Counting, Delivery, MAILBOX_CAPACITY, OpenSession, Phase, Preauthentication, SessionHandle,
-    SessionMessage, SessionState, TypingThrottle, millis, refusal,
+    Attendance, Counting, Delivery, MAILBOX_CAPACITY, MurmurThrottle, OpenSession, Phase, Preauthentication,
+    SessionHandle, SessionMessage, SessionState, TypingThrottle, millis, refusal,
 };
 use crate::conversation::Moved;
 use crate::supervision::{ActorKind, Letter, Mailbox};
@@ -121,6 +121,7 @@ impl SessionState {
             next_token: 0,
             recent: VecDeque::new(),
             typing: TypingThrottle::default(),
+            murmurs: MurmurThrottle::new(tokio::time::Instant::now()),
             is_agent: None,
             notices: BTreeMap::new(),
             resyncing: false,

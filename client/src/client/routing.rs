@@ -2,6 +2,7 @@
 
 use colloquy_protocol::agent::{AgentId, Capability};
 use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::limits::ROUTING_TEXT_MAX_CHARS;
 use colloquy_protocol::rest::routes::{AskRoute, Route};
 use colloquy_routing::Classifier;
 
@@ -42,9 +43,11 @@ impl Client {
         let is_decided = agent.is_some();
         let mut asked =
             AskRoute { agent_id: agent, conversation_id: conversation, capability, ..AskRoute::default() };
-        if in_the_clear {
-            asked.text = Some(text.to_owned());
-        } else if !is_decided {
+        if is_decided {
+            // Whatever is wanted, it goes there.
+        } else if in_the_clear {
+            asked.text = Some(text.chars().take(ROUTING_TEXT_MAX_CHARS).collect());
+        } else {
             asked.intent = self.intent_of(text).await?;
         }
         let ask = |api: crate::api::Api, token: String| {

@@ -10,7 +10,7 @@ use colloquy_protocol::frame::client::{
 };
 use colloquy_protocol::frame::delta::{Delta, TurnPlace};
 use colloquy_protocol::frame::server::{AuthSuccess, ErrorPayload, MessagesPage, Migration, ServerFrame};
-use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::limits::AUTH_TIMEOUT;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -22,7 +22,7 @@ use crate::ambient;
 use crate::crypto::Body;
 use crate::crypto::stream::StreamSecret;
 use crate::event::Event;
-use crate::store::{LocalMessageId, MessageContent, SendFailure, StoreError, Transaction};
+use crate::store::{LocalMessageId, MessageContent, MessageRecord, SendFailure, StoreError, Transaction};
 
 /// Arrivals stored in one batch: one fsync for all of them.
 const INGEST_BATCH_MAX: usize = 64;
@@ -307,7 +307,8 @@ impl Engine {
     /// A piece of an answer has come.
     fn heard(&mut self, delta: &Delta) -> Result<(), Ended> {
         let (now, store) = (self.now(), &self.shared.store);
-        let event = self.streams.hear(delta, now, |turn| store.read(|tx| secret_of(tx, turn)))?;
+        let own = self.own.user_id;
+        let event = self.streams.hear(delta, now, |turn| store.read(|tx| secret_of(tx, turn, own)))?;
         event.into_iter().for_each(|event| self.shared.tell(event));
         Ok(())
     }
@@ -324,7 +325,8 @@ impl Engine {
     fn arrived(&mut self, arrival: Arrival) {
         let (conversation, number) = match &arrival {
             Arrival::Message(message) => {
-                message.reply_to_message_id.into_iter().for_each(|turn| self.streams.answered(turn));
+                let turn = message.reply_to_message_id.filter(|_| message.sender_id != self.own.user_id);
+                turn.into_iter().for_each(|turn| self.streams.answered(turn));
                 (message.conversation_id, message.sequence_number)
             }
             Arrival::Own(position, _) => (position.conversation_id, position.sequence_number),
@@ -426,9 +428,12 @@ pub(super) fn sent(is_sent: bool) -> Result<(), Ended> {
     if is_sent { Ok(()) } else { Err(Ended::Closed(None)) }
 }
 
-/// What the question that began a turn carries for its answers, if it is here.
-fn secret_of(tx: &Transaction<'_>, turn: TurnPlace) -> Result<Option<StreamSecret>, StoreError> {
-    let question = tx.message(turn.turn_id)?.filter(|record| record.conversation_id == turn.conversation_id);
+/// What this user's question that began a turn carries for its answers, if it is here.
+fn secret_of(tx: &Transaction<'_>, turn: TurnPlace, own: UserId) -> Result<Option<StreamSecret>, StoreError> {
+    let is_asked = |record: &MessageRecord| {
+        record.conversation_id == turn.conversation_id && record.sender.user_id == own
+    };
+    let question = tx.message(turn.turn_id)?.filter(is_asked);
     Ok(match question.map(|record| record.content) {
         Some(MessageContent::Known(Body::Text(text))) => text.stream_secret,
         _ => None,

@@ -25,6 +25,8 @@ const ANSWERED_MAX: usize = 256;
 pub(crate) struct Draft {
     text: String,
     status: Option<String>,
+    /// More was added than one message can hold.
+    is_cut: bool,
 }
 
 impl std::fmt::Debug for Draft {
@@ -36,8 +38,12 @@ impl std::fmt::Debug for Draft {
 impl Draft {
     /// Adds to it, as far as one message can hold it.
     pub(crate) fn append(&mut self, text: &str) {
+        if self.is_cut {
+            return;
+        }
         let room = TEXT_MAX_BYTES.saturating_sub(self.text.len());
         self.text.push_str(&text[..text.floor_char_boundary(room)]);
+        self.is_cut = text.len() > room;
     }
 
     /// Says what is being done.

@@ -8,7 +8,10 @@ use cloudevents::{AttributesReader, Event};
 use colloquy_accounts::agents::{AgentError, Agents};
 use colloquy_actors::agent::{AnswerError, Turns};
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::event::{AGENT_RESPONSE, AGENT_RESPONSE_DELTA, AgentResponse, AgentResponseDelta};
+use colloquy_protocol::event::{
+    AGENT_RESPONSE, AGENT_RESPONSE_DELTA, AgentResponse, AgentResponseDelta, MESSAGE_RECEIVED,
+    MessageReceived,
+};
 use colloquy_protocol::ids::{DeviceId, UserId};
 
 use crate::extract::{Caller, Events, data_of};
@@ -16,7 +19,8 @@ use crate::openapi::problems;
 use crate::problem::Refusal;
 
 problems!(EventProblems: CALLER, ALWAYS; MalformedEvent, MalformedFrame, TooLarge, UnknownEvent, UnknownTurn, NotAnAgent,
-    TurnAnswered, UnknownDevice, InvalidField, MalformedEnvelope, SenderKeyMismatch, DeviceListStale, NoRecipientDevice);
+    TurnAnswered, UnknownDevice, InvalidField, MalformedEnvelope, SenderKeyMismatch, DeviceListStale, NoRecipientDevice, UnknownConversation,
+    IdempotencyConflict);
 
 pub(crate) enum RouteError {
     Refused(Refusal),
@@ -50,11 +54,11 @@ fn unprocessable(code: ErrorCode) -> Refusal {
     Refusal::new(code).status(StatusCode::UNPROCESSABLE_ENTITY)
 }
 
-/// Takes CloudEvents of an agent: one, in binary or structured mode, or a batch.
+/// Takes CloudEvents: one, in binary or structured mode, or a batch.
 ///
 /// `agent.response` answers a turn. It is stored when this returns; a second answer to the same turn is dropped, and taken
 /// all the same. `agent.response.delta` is a piece of an answer that is being written: it is passed on to whoever is there, and
-/// not stored. Of a batch, what comes before an event that is refused has been taken, and the whole of it may be sent again.
+/// not stored. `messaging.message.received` is a message, from whoever posts it, agent or person. Of a batch, what comes before an event that is refused has been taken, and the whole of it may be sent again.
 #[utoipa::path(post, path = "/events", tag = "agents", security(("bearer" = [])),
     request_body(content = AgentResponse, description = "The data of `agent.response`, as a CloudEvent 1.0",
         content_type = "application/cloudevents+json"),
@@ -65,8 +69,10 @@ pub(crate) async fn take(
     State(turns): State<Turns>,
     Events(events): Events,
 ) -> Result<StatusCode, RouteError> {
-    // AUTHZ: only agents, and each as itself.
-    agents.of_user(caller.user_id).await.map_err(RouteError::Agent)?;
+    // AUTHZ: only agents answer, and each as itself; everybody writes as themselves.
+    if events.iter().any(|event| event.ty() != MESSAGE_RECEIVED) {
+        agents.of_user(caller.user_id).await.map_err(RouteError::Agent)?;
+    }
     let device_id = caller.device_id.clone().ok_or_else(|| {
         let detail = "register a device with this log-in first";
         RouteError::Refused(Refusal::new(ErrorCode::UnknownDevice).detail(detail))
@@ -77,16 +83,25 @@ pub(crate) async fn take(
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn take_one(turns: &Turns, agent: UserId, device_id: DeviceId, event: Event) -> Result<(), RouteError> {
+async fn take_one(
+    turns: &Turns,
+    caller: UserId,
+    device_id: DeviceId,
+    event: Event,
+) -> Result<(), RouteError> {
     match event.ty() {
         AGENT_RESPONSE => {
             let response: AgentResponse = data_of(event).map_err(RouteError::Refused)?;
-            turns.answer(agent, device_id, response).await.map_err(RouteError::Answer)?;
+            turns.answer(caller, device_id, response).await.map_err(RouteError::Answer)?;
             Ok(())
+        }
+        MESSAGE_RECEIVED => {
+            let received: MessageReceived = data_of(event).map_err(RouteError::Refused)?;
+            turns.received(caller, device_id, received).await.map_err(RouteError::Answer)
         }
         AGENT_RESPONSE_DELTA => {
             let delta: AgentResponseDelta = data_of(event).map_err(RouteError::Refused)?;
-            turns.delta(agent, delta).await.map_err(RouteError::Answer)
+            turns.delta(caller, delta).await.map_err(RouteError::Answer)
         }
         _ => Err(RouteError::Refused(Refusal::new(ErrorCode::UnknownEvent))),
     }

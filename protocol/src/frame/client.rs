@@ -140,6 +140,23 @@ pub struct SendPayload {
     pub timestamp: UnixMillis,
 }
 
+impl SendPayload {
+    /// # Errors
+    /// [`RefusedFrame`] with `malformed_envelope` or `invalid_field`.
+    pub fn check_form(&self) -> Result<(), RefusedFrame> {
+        let malformed =
+            |why: crate::envelope::MalformedEnvelope| refuse(ErrorCode::MalformedEnvelope, &why.to_string());
+        self.content.check_form().map_err(malformed)?;
+        let Some(url) = &self.media_url else { return Ok(()) };
+        let plain = url.bytes().all(|b| b.is_ascii_graphic());
+        if url.starts_with("https://") && plain && url.len() <= MEDIA_URL_MAX_BYTES {
+            Ok(())
+        } else {
+            Err(refuse(ErrorCode::InvalidField, "media_url is not a short https url"))
+        }
+    }
+}
+
 /// `delivery_ack`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryAck {
@@ -395,13 +412,7 @@ fn check_message(head: &Head<'_>, client_message_id: &str) -> Result<SendMessage
     let raw = head.payload.ok_or_else(|| refuse(ErrorCode::MalformedFrame, "payload is missing"))?;
     let payload: SendPayload =
         serde_json::from_str(raw.get()).map_err(|error| explain_payload(raw.get(), &error))?;
-    payload.content.check_form().map_err(|why| refuse(ErrorCode::MalformedEnvelope, &why.to_string()))?;
-    if let Some(url) = &payload.media_url {
-        let plain = url.bytes().all(|b| b.is_ascii_graphic());
-        if !(url.starts_with("https://") && plain && url.len() <= MEDIA_URL_MAX_BYTES) {
-            return Err(refuse(ErrorCode::InvalidField, "media_url is not a short https url"));
-        }
-    }
+    payload.check_form()?;
     Ok(SendMessage {
         client_message_id: client_message_id.to_owned(),
         idempotency_key,

@@ -137,7 +137,10 @@ async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<String, UpstreamE
         // Only one answer was asked for; the last event may be about what it has cost.
         let Some(choice) = chunk.choices.into_iter().next() else { continue };
         draft.append(&choice.delta.content.unwrap_or_default());
-        is_complete |= choice.finish_reason.is_some();
+        is_complete |= choice.finish_reason.is_some() || draft.is_full();
+        if draft.is_full() {
+            break;
+        }
     }
     if is_complete { Ok(draft.text().to_owned()) } else { Err(broken_off()) }
 }

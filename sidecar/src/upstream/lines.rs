@@ -2,9 +2,14 @@
 
 use reqwest::Response;
 
-use super::{ANSWER_MAX_BYTES, UpstreamError, unavailable};
+use super::{UpstreamError, unavailable};
 
-/// The lines of one response. In all they may have [`ANSWER_MAX_BYTES`].
+/// Longest line, bytes.
+const LINE_MAX_BYTES: usize = 256 * 1024;
+/// All of them, bytes: a word of an answer comes in a few hundred.
+const LINES_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// The lines of one response.
 pub(super) struct Lines {
     response: Response,
     splitter: Splitter,
@@ -26,7 +31,7 @@ impl Lines {
                 return Ok(None);
             };
             self.read += chunk.len();
-            if self.read > ANSWER_MAX_BYTES {
+            if self.read > LINES_MAX_BYTES || self.splitter.rest() > LINE_MAX_BYTES {
                 return Err(UpstreamError::Refused("its answer is too long".to_owned()));
             }
             self.splitter.push(&chunk);
@@ -47,6 +52,11 @@ impl Splitter {
         self.bytes.drain(..self.from);
         self.from = 0;
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Bytes that are no whole line yet.
+    fn rest(&self) -> usize {
+        self.bytes.len() - self.from
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {

@@ -44,7 +44,7 @@ pub enum Upstream {
 pub struct Answer {
     /// To whoever asked.
     pub text: String,
-    /// To others: at most [`NOTES_MAX`].
+    /// To others.
     pub notes: Vec<Note>,
 }
 

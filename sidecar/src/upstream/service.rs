@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use colloquy_client::{NOTES_MAX, Note, TEXT_MAX_BYTES};
+use colloquy_client::Note;
 use colloquy_protocol::ids::UserId;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url};
@@ -88,34 +88,43 @@ impl Service {
             return follow(Lines::of(response), draft).await;
         }
         let Whole { text, tell } = whole(response).await?;
-        checked(Answer { text, notes: tell.into_iter().map(Note::from).collect() })
+        tell.into_iter().try_for_each(|tell| tell_of(draft, tell))?;
+        Ok(Answer { text, notes: draft.take_notes() })
     }
 }
 
 /// Takes in what is said bit by bit, to its end.
 async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<Answer, UpstreamError> {
-    let mut notes = Vec::new();
     while let Some(line) = lines.next().await? {
         if line.is_empty() {
             continue;
         }
-        match parsed(&line)? {
-            Bit::Delta(text) => draft.append(&text),
-            Bit::Status(status) => draft.set_status(&status),
-            Bit::Tell(tell) => notes.push(tell.into()),
-            Bit::Done(true) => return checked(Answer { text: draft.text().to_owned(), notes }),
-            Bit::Done(false) => {}
+        let is_over = match parsed(&line)? {
+            Bit::Delta(text) => {
+                draft.append(&text);
+                draft.is_full()
+            }
+            Bit::Status(status) => {
+                draft.set_status(&status);
+                false
+            }
+            Bit::Tell(tell) => {
+                tell_of(draft, tell)?;
+                false
+            }
+            Bit::Done(is_done) => is_done,
+        };
+        if is_over {
+            return Ok(Answer { text: draft.text().to_owned(), notes: draft.take_notes() });
         }
     }
     Err(broken_off())
 }
 
-/// With notes that can be sent: one that cannot would keep the answer from being given.
-fn checked(answer: Answer) -> Result<Answer, UpstreamError> {
-    let fits = |note: &Note| (1..=TEXT_MAX_BYTES).contains(&note.text.len());
-    if answer.notes.len() > NOTES_MAX || !answer.notes.iter().all(fits) {
-        let why = "it tells too many, too much, or nothing";
-        return Err(UpstreamError::Refused(why.to_owned()));
+/// A note that could not be sent would keep the answer from being given.
+fn tell_of(draft: &mut Draft, tell: Tell) -> Result<(), UpstreamError> {
+    match draft.note(tell.into()) {
+        true => Ok(()),
+        false => Err(UpstreamError::Refused("it tells too many, too much, or nothing".to_owned())),
     }
-    Ok(answer)
 }
