@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::event::{AgentResponse, AgentResponseDelta, MessageReceived};
+use colloquy_protocol::frame::client::SendPayload;
 use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::DeviceListStale;
 use colloquy_protocol::ids::{DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
@@ -12,7 +13,6 @@ use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::Located;
 use colloquy_storage::ports::{MessageLog, StoreError, StoreResult};
-use uuid::Uuid;
 
 use crate::conversation::{Answer, Doorway, Ephemeral, Unheard};
 
@@ -74,22 +74,16 @@ impl Turns {
         let turn_id = response.turn_id;
         let turn = self.find(agent, turn_id).await?;
         response.content.check_form().map_err(|_| AnswerError::Refused(ErrorCode::MalformedEnvelope))?;
-        let message = Message {
-            // The owner's to give.
-            message_id: MessageId(Uuid::nil()),
-            sequence_number: 0,
-            created_at: 0,
+        let payload = SendPayload {
             conversation_id: turn.conversation_id,
-            sender_id: agent,
-            sender_device_id: device_id,
             receiver_id: turn.sender_id,
-            idempotency_key: IdempotencyKey::of_turn(turn_id),
-            r#type: response.r#type,
             content: response.content,
+            r#type: response.r#type,
             media_url: None,
             reply_to_message_id: Some(turn_id),
-            sent_at: response.timestamp,
+            timestamp: response.timestamp,
         };
+        let message = Message::submitted(agent, device_id, IdempotencyKey::of_turn(turn_id), payload);
         match self.ask(message).await? {
             Answer::Acked(ack) => Ok(TurnAnswered {
                 message_id: ack.message_id,
@@ -115,22 +109,7 @@ impl Turns {
     ) -> Result<(), AnswerError> {
         let MessageReceived { idempotency_key, payload } = received;
         payload.check_form().map_err(|refused| AnswerError::Refused(refused.code))?;
-        let message = Message {
-            // The owner's to give.
-            message_id: MessageId(Uuid::nil()),
-            sequence_number: 0,
-            created_at: 0,
-            conversation_id: payload.conversation_id,
-            sender_id: sender,
-            sender_device_id: device_id,
-            receiver_id: payload.receiver_id,
-            idempotency_key,
-            r#type: payload.r#type,
-            content: payload.content,
-            media_url: payload.media_url,
-            reply_to_message_id: payload.reply_to_message_id,
-            sent_at: payload.timestamp,
-        };
+        let message = Message::submitted(sender, device_id, idempotency_key, payload);
         match self.ask(message).await? {
             Answer::Acked(_) => Ok(()),
             Answer::Refused(code) => Err(AnswerError::Refused(code)),

@@ -10,7 +10,7 @@ use colloquy_protocol::frame::client::{
 };
 use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::ServerFrame;
-use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
+use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RETRANSMITS_MAX};
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::model::cursor::CursorKind;
@@ -346,21 +346,12 @@ impl OpenSession {
         let order = frame.client_sequence.map(|number| self.order(conversation_id, number, is_counted));
         let token = self.next_token;
         self.next_token += 1;
-        let message = Message {
-            message_id: MessageId(uuid::Uuid::nil()),
-            sequence_number: 0,
-            conversation_id,
-            sender_id: handle.user_id,
-            sender_device_id: handle.device_id.clone(),
-            receiver_id: frame.payload.receiver_id,
-            idempotency_key: frame.idempotency_key,
-            r#type: frame.payload.r#type,
-            content: frame.payload.content,
-            media_url: frame.payload.media_url,
-            reply_to_message_id: frame.payload.reply_to_message_id,
-            sent_at: frame.payload.timestamp,
-            created_at: 0,
-        };
+        let message = Message::submitted(
+            handle.user_id,
+            handle.device_id.clone(),
+            frame.idempotency_key,
+            frame.payload,
+        );
         let reply = Reply::owed_to(Correspondent::Here(Arc::clone(handle)), token);
         self.pending.insert(
             token,

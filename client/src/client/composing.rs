@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use colloquy_protocol::frame::TypingState;
-use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, UserId};
 
 use super::{Client, ClientError, Recipient};
 use crate::ambient;
@@ -39,20 +39,8 @@ impl Client {
             .shared()
             .store
             .update_off_thread(move |tx| {
-                let mut conversation = resolve(tx, own, to)?;
-                let record = tx.enqueue(
-                    NewMessage {
-                        idempotency_key: ambient::idempotency_key(),
-                        conversation_id: conversation.conversation_id,
-                        receiver_id: conversation.peer,
-                        body: Body::Text(Text { text, stream_secret: Some(StreamSecret::draw()) }),
-                        only_for: None,
-                        reply_to: None,
-                    },
-                    now,
-                )?;
-                conversation.last_activity_at = conversation.last_activity_at.max(now);
-                tx.put_conversation(&conversation);
+                let text = Text { text, stream_secret: Some(StreamSecret::draw()) };
+                let record = write(tx, own, to, ambient::idempotency_key(), text, now)?;
                 // Before it is on disk: once it is, the engine may send it and take the name out again.
                 shared.note_unsent(record.local_id);
                 // Encrypted in the same batch, where it can be, it costs one fsync and not two. Not if it has to wait behind
@@ -151,11 +139,33 @@ impl Client {
     }
 }
 
-pub(super) fn resolve(
-    tx: &Transaction<'_>,
+/// Puts a text into the outbox.
+pub(super) fn write(
+    tx: &mut Transaction<'_>,
     own: UserId,
     to: Recipient,
-) -> Result<ConversationRecord, ClientError> {
+    idempotency_key: IdempotencyKey,
+    text: Text,
+    now: u64,
+) -> Result<OutboxRecord, ClientError> {
+    let mut conversation = resolve(tx, own, to)?;
+    let record = tx.enqueue(
+        NewMessage {
+            idempotency_key,
+            conversation_id: conversation.conversation_id,
+            receiver_id: conversation.peer,
+            body: Body::Text(text),
+            only_for: None,
+            reply_to: None,
+        },
+        now,
+    )?;
+    conversation.last_activity_at = conversation.last_activity_at.max(now);
+    tx.put_conversation(&conversation);
+    Ok(record)
+}
+
+fn resolve(tx: &Transaction<'_>, own: UserId, to: Recipient) -> Result<ConversationRecord, ClientError> {
     match to {
         Recipient::User(user) if user == own => Err(ClientError::NoRecipient),
         Recipient::User(user) => {

@@ -1,12 +1,15 @@
 //! Which agent a text goes to: what it wants is found out on this device, and only that is told.
 
-use colloquy_protocol::agent::{AgentId, Capability};
+use std::sync::PoisonError;
+
+use colloquy_protocol::agent::{AgentId, Capability, IntentLabel};
 use colloquy_protocol::ids::ConversationId;
 use colloquy_protocol::limits::ROUTING_TEXT_MAX_CHARS;
 use colloquy_protocol::rest::routes::{AskRoute, Route};
 use colloquy_routing::Classifier;
 
 use super::{Client, ClientError};
+use crate::api::Api;
 
 /// How long what agents answer is kept on this device, ms.
 const AGENTS_TTL_MS: u64 = 5 * 60 * 1000;
@@ -50,20 +53,17 @@ impl Client {
         } else {
             asked.intent = self.intent_of(text).await?;
         }
-        let ask = |api: crate::api::Api, token: String| {
+        let ask = |api: Api, token: String| {
             let asked = asked.clone();
             async move { api.route(&token, &asked).await }
         };
         Ok(self.call(ask).await?)
     }
 
-    async fn intent_of(
-        &self,
-        text: &str,
-    ) -> Result<Option<colloquy_protocol::agent::IntentLabel>, ClientError> {
+    async fn intent_of(&self, text: &str) -> Result<Option<IntentLabel>, ClientError> {
         let now = self.shared().clock.now();
         {
-            let known = self.inner.intents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let known = self.inner.intents.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(known) =
                 known.as_ref().filter(|known| now.saturating_sub(known.fetched_at) < AGENTS_TTL_MS)
             {
@@ -75,7 +75,7 @@ impl Client {
         let classifier = Classifier::of(intents.map(|intent| (&intent.label, intent.examples.as_slice())));
         let intent = classifier.classify(text).map(|guess| guess.intent);
         let known = KnownIntents { fetched_at: now, classifier };
-        *self.inner.intents.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(known);
+        *self.inner.intents.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         Ok(intent)
     }
 }

@@ -8,7 +8,7 @@ use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
 use tokio::sync::watch;
 
-use super::composing::resolve;
+use super::composing::write;
 use super::{Client, ClientError, Recipient};
 use crate::ambient;
 use crate::connection::engine::Command;
@@ -243,7 +243,9 @@ impl Client {
                 let mut enqueued =
                     vec![enqueue(tx, &record, message.sender.user_id, Body::Text(text.into()), now)?];
                 for (number, note) in (0..).zip(notes) {
-                    enqueued.push(enqueue_note(tx, own, turn_id, number, note, now)?);
+                    let (to, key) = (Recipient::User(note.to), IdempotencyKey::of_note(turn_id, number));
+                    let record = write(tx, own, to, key, note.text.into(), now)?;
+                    enqueued.push((record.local_id, record.conversation_id));
                 }
                 enqueued.iter().for_each(|(id, _)| shared.note_unsent(*id));
                 Ok::<_, ClientError>(Some(enqueued))
@@ -308,31 +310,6 @@ fn enqueue(
     )?;
     tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn.clone() })?;
     Ok((answer.local_id, answer.conversation_id))
-}
-
-fn enqueue_note(
-    tx: &mut Transaction<'_>,
-    own: UserId,
-    turn_id: MessageId,
-    number: u8,
-    note: Note,
-    now: u64,
-) -> Result<(LocalMessageId, ConversationId), ClientError> {
-    let mut conversation = resolve(tx, own, Recipient::User(note.to))?;
-    let record = tx.enqueue(
-        NewMessage {
-            idempotency_key: IdempotencyKey::of_note(turn_id, number),
-            conversation_id: conversation.conversation_id,
-            receiver_id: note.to,
-            body: Body::Text(note.text.into()),
-            only_for: None,
-            reply_to: None,
-        },
-        now,
-    )?;
-    conversation.last_activity_at = conversation.last_activity_at.max(now);
-    tx.put_conversation(&conversation);
-    Ok((record.local_id, record.conversation_id))
 }
 
 /// After an answer has failed the turn is forgotten. If another one was first, its copy comes as every message does; in all

@@ -2,10 +2,12 @@
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::envelope::Envelope;
+use colloquy_protocol::frame::client::SendPayload;
 use colloquy_protocol::frame::server::MessageOut;
 use colloquy_protocol::frame::{MessageStatus, MessageType};
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// A message. Before it is appended its `sequence_number` is 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,31 @@ pub struct Message {
 }
 
 impl Message {
+    /// What somebody sends from one of their devices. Id, number and time are the owner's to give.
+    #[must_use]
+    pub fn submitted(
+        sender_id: UserId,
+        sender_device_id: DeviceId,
+        idempotency_key: IdempotencyKey,
+        payload: SendPayload,
+    ) -> Self {
+        Self {
+            message_id: MessageId(Uuid::nil()),
+            sequence_number: 0,
+            conversation_id: payload.conversation_id,
+            sender_id,
+            sender_device_id,
+            receiver_id: payload.receiver_id,
+            idempotency_key,
+            r#type: payload.r#type,
+            content: payload.content,
+            media_url: payload.media_url,
+            reply_to_message_id: payload.reply_to_message_id,
+            sent_at: payload.timestamp,
+            created_at: 0,
+        }
+    }
+
     /// Would a retry with this body be the same message? Decides between an ack and `idempotency_conflict`.
     #[must_use]
     pub fn same_body(&self, other: &Message) -> bool {
