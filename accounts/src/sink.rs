@@ -70,15 +70,8 @@ impl SinkHosts {
     /// # Errors
     /// [`SinkError`].
     pub fn check(&self, sink: &str) -> Result<Url, SinkError> {
-        if sink.len() > SINK_MAX_BYTES {
-            return Err(SinkError::Form);
-        }
-        let url = Url::parse(sink).map_err(|_| SinkError::Form)?;
-        let is_plain = matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.fragment().is_none();
-        let host = url.host().filter(|_| is_plain).ok_or(SinkError::Form)?;
+        let url = parse_sink(sink)?;
+        let host = url.host().ok_or(SinkError::Form)?;
         let allows = |pattern: &Pattern| match pattern {
             Pattern::Exactly(allowed) => *allowed == host.to_owned(),
             Pattern::Beneath(domain) => {
@@ -87,6 +80,23 @@ impl SinkHosts {
         };
         if self.0.iter().any(allows) { Ok(url) } else { Err(SinkError::Host) }
     }
+}
+
+/// An address that events can be posted to, whoever allows it.
+///
+/// # Errors
+/// [`SinkError::Form`].
+pub fn parse_sink(sink: &str) -> Result<Url, SinkError> {
+    if sink.len() > SINK_MAX_BYTES {
+        return Err(SinkError::Form);
+    }
+    let url = Url::parse(sink).map_err(|_| SinkError::Form)?;
+    let is_plain = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none()
+        && url.has_host();
+    if is_plain { Ok(url) } else { Err(SinkError::Form) }
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub enum TurnOutcome {
     Failed,
     /// The agent does not want it.
     Refused,
+    /// It was given up, and is among the dead letters.
+    Dead,
     /// The store did not say what is next.
     Unread,
     /// There was nothing to take.

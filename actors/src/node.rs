@@ -181,6 +181,7 @@ impl Node {
                 courier: Courier {
                     log: store.log.clone(),
                     cursors: store.cursors.clone(),
+                    dead_letters: store.dead_letters.clone(),
                     doorway: doorway(cluster.clone()),
                     cluster: cluster.clone(),
                     sinks,

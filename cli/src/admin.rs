@@ -4,33 +4,19 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use colloquy_client::api::Api;
-use colloquy_client::network::Internet;
-use colloquy_client::{ApiError, ClientError};
 use colloquy_protocol::agent::{AgentId, AgentProfile};
-use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::rest::agents::{AddAgent, RegisteredAgent, ReviseAgent};
-use colloquy_runtime::admin::{admin_token, admin_url};
-use colloquy_runtime::config::Config;
 
-use crate::advice::advise;
+use crate::operator::{Operator, Where};
 use crate::{Outcome, read_input, say};
 
 /// What `colloquy admin agents` is told.
 #[derive(Args)]
 pub(crate) struct Agents {
-    /// The server's TOML file.
-    #[arg(long, value_name = "FILE", env = "COLLOQUY_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Where the server keeps its data, and the key that tokens are signed with [default: .colloquy].
-    #[arg(long, value_name = "DIR", global = true)]
-    data_dir: Option<PathBuf>,
-    /// The server's operations address [default: that of its configuration, on this machine].
-    #[arg(long, value_name = "URL", global = true)]
-    operations: Option<String>,
+    #[command(flatten)]
+    place: Where,
     #[command(subcommand)]
     verb: AgentsVerb,
 }
@@ -100,81 +86,50 @@ struct KeyFile {
 
 /// Runs the verb.
 pub(crate) fn run(options: Agents) -> Outcome {
-    let mut config = Config::read(options.config.as_deref())?;
-    config.data_dir = options.data_dir.unwrap_or(config.data_dir);
-    config.check()?;
-    let url = options.operations.unwrap_or_else(|| admin_url(&config));
-    let token = admin_token(&config)?;
-    let api = Api::new(&url, Arc::new(Internet::new()?))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Box::pin(Admin { api, token, url }.carry_out(options.verb)))
+    let Agents { place, verb } = options;
+    Operator::carry_out(place, async |operator| Registry(operator).carry_out(verb).await)
 }
 
-struct Admin {
-    api: Api,
-    token: String,
-    url: String,
-}
+/// The server's agents.
+struct Registry(Operator);
 
-impl Admin {
+impl Registry {
     async fn carry_out(&self, verb: AgentsVerb) -> Outcome {
-        let (api, token) = (&self.api, self.token.as_str());
+        let (api, token) = (&self.0.api, self.0.token.as_str());
         match verb {
             AgentsVerb::List => {
-                let agents = self.told(api.registered_agents(token).await)?.agents;
+                let agents = self.0.told(api.registered_agents(token).await)?.agents;
                 agents.iter().for_each(|agent| say(&line(agent)));
                 if agents.is_empty() {
                     say("there is no agent yet: colloquy admin agents add --help");
                 }
             }
             AgentsVerb::Show { agent } => {
-                let agent = self.told(api.registered_agent(token, &agent).await)?;
+                let agent = self.0.told(api.registered_agent(token, &agent).await)?;
                 say(&serde_json::to_string_pretty(&agent.profile)?);
             }
             AgentsVerb::Add { agent, said, key_file } => {
                 let profile = said.apply(None)?;
-                let added = self.told(api.add_agent(token, &AddAgent { agent_id: agent, profile }).await)?;
+                let added =
+                    self.0.told(api.add_agent(token, &AddAgent { agent_id: agent, profile }).await)?;
                 self.hand_over(&added.key, key_file)?;
             }
             AgentsVerb::Change { agent, said } => {
-                let there = self.told(api.registered_agent(token, &agent).await)?;
+                let there = self.0.told(api.registered_agent(token, &agent).await)?;
                 let body =
                     ReviseAgent { revision: there.revision, profile: said.apply(Some(there.profile))? };
-                say(&line(&self.told(api.revise_agent(token, &agent, &body).await)?));
+                say(&line(&self.0.told(api.revise_agent(token, &agent, &body).await)?));
             }
             AgentsVerb::NewKey { agent, key_file } => {
-                let renewed = self.told(api.renew_agent_key(token, &agent).await)?;
+                let renewed = self.0.told(api.renew_agent_key(token, &agent).await)?;
                 self.hand_over(&renewed.key, key_file)?;
             }
             AgentsVerb::Remove { agent } => {
-                self.told(api.remove_agent(token, &agent).await)?;
+                self.0.told(api.remove_agent(token, &agent).await)?;
                 say(&format!("{agent} is removed"));
             }
         }
         Ok(())
-    }
-
-    /// The answer, or what to do about a refusal.
-    fn told<T>(&self, answer: Result<T, ApiError>) -> Result<T, String> {
-        answer.map_err(|error| match error.code() {
-            Some(ErrorCode::AgentExists) => {
-                "there is an agent of this name: take another, or give it another key with `new-key`".to_owned()
-            }
-            Some(ErrorCode::UnknownAgent) => "there is no such agent: `list` shows them".to_owned(),
-            Some(ErrorCode::AgentChanged) => "somebody else has changed it just now: try again".to_owned(),
-            Some(ErrorCode::InvalidToken) => {
-                "the server signs its tokens with another key than this one: name its configuration with --config, or \
-                 its data with --data-dir"
-                    .to_owned()
-            }
-            _ => match error {
-                ApiError::Unreachable(_) => format!(
-                    "{} cannot be reached: start the server first, or name its operations address with --operations",
-                    self.url
-                ),
-                error => advise(&ClientError::Api(error), &self.url),
-            },
-        })
     }
 
     fn hand_over(&self, key: &str, file: KeyFile) -> Outcome {

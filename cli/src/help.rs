@@ -78,6 +78,21 @@ intents, sink, sink_mode, when_busy, limits; options change it. An agent logs
 in with its key, which is shown once, or written to --key-file, which only you
 can read.";
 
+/// Of `admin dead-letters`.
+pub(crate) const ADMIN_DEAD_LETTERS: &str = "\
+Examples:
+  colloquy admin dead-letters list
+  colloquy admin dead-letters replay 01890a5d-ac96-774b-8cce-b302099a8057
+  colloquy admin dead-letters replay --all --agent agent-bruno
+  colloquy admin dead-letters drop --all --agent agent-bruno
+
+A message to an agent is given up when the agent refuses it again and again,
+when it fails on it again and again while it answers others, or after a day in
+which the agent could not be reached. Its conversation goes on without it.
+Nothing is lost: the message stays where it is, and `replay` takes it to the
+agent once more, out of its order. It leaves the list when it is answered, and
+may be replayed as often as needed: it is answered once.";
+
 /// Of `admin migrate`.
 pub(crate) const ADMIN_MIGRATE: &str = "\
 Examples:

@@ -4,11 +4,13 @@ mod admin;
 mod advice;
 mod agent;
 mod chat;
+mod dead_letters;
 mod demo;
 mod demo_agent;
 mod demo_model;
 mod enrolment;
 mod help;
+mod operator;
 mod own_server;
 mod signals;
 
@@ -95,6 +97,9 @@ enum AdminVerb {
     /// Register, change and remove agents of a running server.
     #[command(after_help = help::ADMIN_AGENTS)]
     Agents(Box<admin::Agents>),
+    /// List, replay and drop messages that agents did not take.
+    #[command(after_help = help::ADMIN_DEAD_LETTERS)]
+    DeadLetters(dead_letters::DeadLetters),
 }
 
 #[derive(Subcommand)]
@@ -119,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Agent(options) => agent::run(*options),
         Verb::Admin(AdminVerb::Migrate { config }) => migrate(config.as_deref()),
         Verb::Admin(AdminVerb::Agents(options)) => admin::run(*options),
+        Verb::Admin(AdminVerb::DeadLetters(options)) => dead_letters::run(options),
         Verb::Config(verb) => configure(verb),
     };
     match done {

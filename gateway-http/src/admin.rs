@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use colloquy_accounts::access_token::InvalidToken;
 use colloquy_accounts::admin_token::AdminTokens;
 use colloquy_accounts::agents::{AgentError, Agents};
+use colloquy_actors::agent::DeadLetterOffice;
 use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::rest::agents::{
@@ -20,6 +21,7 @@ use colloquy_protocol::rest::agents::{
 use colloquy_storage::model::agent::Agent;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::dead_letters;
 use crate::extract::{BODY_MAX_BYTES, Json, Path, bearer_token};
 use crate::problem::{Refusal, method_not_allowed, panicked};
 
@@ -28,6 +30,8 @@ use crate::problem::{Refusal, method_not_allowed, panicked};
 pub struct AdminDependencies {
     /// Registers agents.
     pub agents: Agents,
+    /// Keeps what they did not take.
+    pub dead_letters: DeadLetterOffice,
     /// Says who may.
     pub tokens: Arc<AdminTokens>,
 }
@@ -38,12 +42,21 @@ impl FromRef<AdminDependencies> for Agents {
     }
 }
 
+impl FromRef<AdminDependencies> for DeadLetterOffice {
+    fn from_ref(dependencies: &AdminDependencies) -> Self {
+        dependencies.dead_letters.clone()
+    }
+}
+
 /// The routes.
 pub fn admin_router(dependencies: AdminDependencies) -> Router {
     Router::new()
         .route("/admin/agents", get(list).post(add))
         .route("/admin/agents/{agent_id}", get(show).put(revise).delete(remove))
         .route("/admin/agents/{agent_id}/key", post(renew_key))
+        .route("/admin/dead-letters", get(dead_letters::list))
+        .route("/admin/dead-letters/{turn_id}", get(dead_letters::show).delete(dead_letters::remove))
+        .route("/admin/dead-letters/{turn_id}/replay", post(dead_letters::replay))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
@@ -51,7 +64,7 @@ pub fn admin_router(dependencies: AdminDependencies) -> Router {
 }
 
 /// Somebody who may administer the installation (AUTHZ).
-struct Admin;
+pub(crate) struct Admin;
 
 impl FromRequestParts<AdminDependencies> for Admin {
     type Rejection = Refusal;

@@ -12,9 +12,11 @@
 //! | [`openapi`] | the description of the interface at `/openapi.json` |
 //! | [`operations`] | `/metrics`, `/livez`, `/readyz`, `/startupz` |
 //! | [`admin`] | `/admin`: what whoever runs the installation may do to it |
+//! | `dead_letters` | its routes for turns that were given up |
 //! | [`readiness`] | whether traffic should come here |
 
 pub mod admin;
+mod dead_letters;
 pub mod extract;
 pub mod observe;
 pub mod openapi;

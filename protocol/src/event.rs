@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::UnixMillis;
 use crate::agent::AgentId;
+use crate::dead_letter::DeadReason;
 use crate::envelope::Envelope;
 use crate::frame::MessageType;
 use crate::frame::client::SendPayload;
@@ -20,6 +21,9 @@ pub const AGENT_RESPONSE: &str = "agent.response";
 pub const AGENT_RESPONSE_DELTA: &str = "agent.response.delta";
 /// The agent is to stop answering a turn. Data: [`AgentCancel`].
 pub const AGENT_CANCEL: &str = "agent.cancel";
+
+/// A turn was given up: its agent does not take it. Data: [`AgentMessageDead`].
+pub const AGENT_MESSAGE_DEAD: &str = "agent.message.dead";
 
 /// A message that came by another way than a socket. Data: [`MessageReceived`].
 pub const MESSAGE_RECEIVED: &str = "messaging.message.received";
@@ -112,6 +116,28 @@ pub struct AgentCancel {
     /// Why.
     pub reason: CancelReason,
     /// When it was asked for.
+    pub timestamp: UnixMillis,
+}
+
+/// Data of [`AGENT_MESSAGE_DEAD`]. It may be told more than once, and not at all if whoever is to hear of it does not listen:
+/// the list of dead letters is what holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentMessageDead {
+    /// The turn.
+    pub turn_id: MessageId,
+    /// Where it was asked.
+    pub conversation_id: ConversationId,
+    /// Its message's number there.
+    pub sequence_number: u64,
+    /// The agent that did not take it.
+    pub agent_id: AgentId,
+    /// Why it was given up.
+    pub reason: DeadReason,
+    /// The status that the agent refused it with last, if it did.
+    pub status: Option<u16>,
+    /// How often it was tried in a row.
+    pub tries: u32,
+    /// When it was given up.
     pub timestamp: UnixMillis,
 }
 

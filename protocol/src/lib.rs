@@ -10,6 +10,7 @@
 //! | [`limits`] | every bound that both ends must know |
 //! | [`envelope`] | end-to-end encrypted content and its form |
 //! | [`frame`] | the WebSocket frames, both directions |
+//! | [`dead_letter`] | why a turn was given up |
 //! | [`close`] | close codes and what a client does about each |
 //! | [`event`] | events between the server and agents |
 //! | [`error_code`] | the stable codes of everything that can be refused |
@@ -20,6 +21,7 @@
 
 pub mod agent;
 pub mod close;
+pub mod dead_letter;
 pub mod envelope;
 pub mod error_code;
 pub mod event;

@@ -50,6 +50,10 @@ pub const TURNS_AT_ONCE_MAX: u32 = 1_024;
 pub const TURN_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// ... and most.
 pub const TURN_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Dead letters that one installation keeps. As long as there are so many, no further turn is given up: it is tried on.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
+/// Dead letters shown at once.
+pub const DEAD_LETTERS_PAGE: usize = 100;
 /// Everything an agent says of itself, bytes of JSON.
 pub const AGENT_PROFILE_MAX_BYTES: usize = 48 * 1024;
 /// One CloudEvent, bytes: as much as a frame.

@@ -14,7 +14,7 @@ use colloquy_accounts::password::{PasswordError, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
-use colloquy_actors::agent::{IntentClassifier, Routes, RoutesArguments, Sinks};
+use colloquy_actors::agent::{DeadLetterOffice, IntentClassifier, Routes, RoutesArguments, Sinks};
 use colloquy_actors::cluster::PodArguments;
 use colloquy_actors::metrics::Metrics;
 use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
@@ -140,7 +140,7 @@ pub async fn compose(config: &Config) -> Result<Composition, ComposeError> {
         None => (None, Arc::new(LocalCache::new()) as Arc<dyn Cache>),
     };
     let classifier = config.classifier()?.map(|classifier| Arc::new(classifier) as Arc<dyn IntentClassifier>);
-    let sinks: Arc<dyn Sinks> = Arc::new(HttpSinks::new(config.sink_hosts())?);
+    let sinks: Arc<dyn Sinks> = Arc::new(HttpSinks::new(config.sinks())?);
     let (store_ports, workers) = (store.ports(), Workers::Threads);
     let parts = Parts { store: store_ports, key, pod, clock, entropy, workers, sinks, cache, classifier };
     Ok(Composition { assembly: assemble(config, parts).await?, store })
@@ -184,6 +184,13 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         outside: classifier,
         metrics: Arc::clone(&metrics),
     });
+    let dead_letters = DeadLetterOffice {
+        letters: Arc::clone(&ports.dead_letters),
+        agents: Arc::clone(&ports.agents),
+        log: Arc::clone(&ports.log),
+        sinks: Arc::clone(&sinks),
+        clock,
+    };
     let node = Node::start(NodeArguments {
         store: ports.clone(),
         authenticator: authenticator.clone(),
@@ -245,7 +252,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         options: config.websocket_options(),
     });
     let tokens = Arc::new(AdminTokens::new(&key, &config.accounts.token_issuer, clock));
-    let admin = admin_router(AdminDependencies { agents, tokens });
+    let admin = admin_router(AdminDependencies { agents, dead_letters, tokens });
     let operations = operations_router(Arc::new(registry), readiness.clone()).merge(admin);
     Ok(Assembly { node, metrics, readiness, public: rest.merge(websocket), operations })
 }

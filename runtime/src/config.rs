@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use colloquy_accounts::access_token::TokenOptions;
 use colloquy_accounts::password::PasswordOptions;
-use colloquy_accounts::sink::SinkHosts;
+use colloquy_accounts::sink::{SinkHosts, parse_sink};
 use colloquy_actors::node::NodeOptions;
 use colloquy_gateway_http::RestOptions;
 use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
@@ -25,6 +25,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::sinks::SinkOptions;
 pub use cluster::{Cluster, PodError, RedisMode};
 use store::{Store, without_passwords};
 
@@ -92,6 +93,12 @@ pub struct Accounts {
 pub struct Agents {
     /// Hosts that agents' messages may be posted to: names, addresses, or `*.` and a domain for all names beneath it.
     pub sink_hosts: Vec<String>,
+    /// Takes all agents' events instead of their sinks: a Knative broker, or another that speaks CloudEvents over HTTP. The
+    /// variable `K_SINK` sets it too.
+    pub broker_url: String,
+    /// Told of every message that its agent does not take and that is given up, `agent.message.dead`; the broker is, if nothing
+    /// is set.
+    pub dead_letter_url: String,
     /// An OpenAI-compatible API that says what a text wants which a client sends in the clear for that; the built-in
     /// classifier does if nothing is set.
     pub classifier_url: String,
@@ -205,6 +212,8 @@ impl Default for Agents {
     fn default() -> Self {
         Self {
             sink_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
+            broker_url: String::new(),
+            dead_letter_url: String::new(),
             classifier_url: String::new(),
             classifier_model: String::new(),
             classifier_key_file: PathBuf::new(),
@@ -301,8 +310,10 @@ impl Config {
         // These are command line flags in the environment, most of them the client's.
         let environment =
             Env::prefixed("COLLOQUY_").split("__").ignore(&["config", "passphrase", "server", "profile"]);
+        // What Knative's SinkBinding puts into a pod.
+        let broker = Env::raw().only(&["k_sink"]).map(|_| "agents.broker_url".into());
         let defaults = Figment::from(Serialized::defaults(Self::default()));
-        let merged = defaults.merge(file).merge(environment);
+        let merged = defaults.merge(file).merge(broker).merge(environment);
         merged.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))
     }
 
@@ -339,6 +350,16 @@ impl Config {
     #[must_use]
     pub fn sink_hosts(&self) -> SinkHosts {
         SinkHosts::parse(&self.agents.sink_hosts).unwrap_or_default()
+    }
+
+    /// For [`crate::sinks`]. What is no address was refused by [`Self::check`], and is none.
+    #[must_use]
+    pub fn sinks(&self) -> SinkOptions {
+        SinkOptions {
+            hosts: self.sink_hosts(),
+            broker: parse_sink(&self.agents.broker_url).ok(),
+            dead_letters: parse_sink(&self.agents.dead_letter_url).ok(),
+        }
     }
 
     /// For [`colloquy_gateway_http::server`].

@@ -1,4 +1,5 @@
-//! Posts events to agents' sinks over HTTP, as CloudEvents 1.0.
+//! Posts events to agents' sinks over HTTP, as CloudEvents 1.0: straight to each agent's, or all of them to a broker, which takes
+//! them to the agents by their `agentid`.
 
 use std::time::Duration;
 
@@ -16,15 +17,28 @@ const POST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The content type of data, and of a whole event in structured mode.
 const JSON: &str = "application/json";
 const STRUCTURED: &str = "application/cloudevents+json";
+/// What belongs together for a broker that keeps order only within partitions (CloudEvents extension "partitioning").
+const PARTITION_EXTENSION: &str = "partitionkey";
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to one host that are kept while nothing is posted.
 const IDLE_PER_HOST_MAX: usize = 32;
 
+/// Where events may go, and do.
+#[derive(Clone, Debug, Default)]
+pub struct SinkOptions {
+    /// Hosts of agents' sinks that the installation allows.
+    pub hosts: SinkHosts,
+    /// Takes all events, in the place of agents' sinks, where whoever runs the installation has named one.
+    pub broker: Option<Url>,
+    /// Takes what is said of dead letters; without it, the broker does, if there is one.
+    pub dead_letters: Option<Url>,
+}
+
 /// The sinks that the installation allows.
 pub struct HttpSinks {
     http: reqwest::Client,
-    hosts: SinkHosts,
+    options: SinkOptions,
 }
 
 impl HttpSinks {
@@ -32,7 +46,7 @@ impl HttpSinks {
     ///
     /// # Errors
     /// If the machine has no means to encrypt.
-    pub fn new(hosts: SinkHosts) -> reqwest::Result<Self> {
+    pub fn new(options: SinkOptions) -> reqwest::Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(POST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -41,15 +55,10 @@ impl HttpSinks {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { http, hosts })
+        Ok(Self { http, options })
     }
-}
 
-#[async_trait]
-impl Sinks for HttpSinks {
-    async fn post(&self, sink: &str, event: &Event) -> Posted {
-        // Again at every post: what is allowed may have changed since the agent was registered.
-        let Ok(url) = self.hosts.check(sink) else { return Posted::Forbidden };
+    async fn post_to(&self, url: Url, event: &Event) -> Posted {
         let Some(request) = request(url, event) else { return Posted::Failed { retry_after: None } };
         match self.http.execute(request).await {
             Ok(response) => judged(response.status(), response.headers()),
@@ -57,6 +66,27 @@ impl Sinks for HttpSinks {
                 tracing::debug!(error = %error.without_url(), "a sink cannot be reached");
                 Posted::Failed { retry_after: None }
             }
+        }
+    }
+}
+
+#[async_trait]
+impl Sinks for HttpSinks {
+    async fn post(&self, sink: &str, event: &Event) -> Posted {
+        if let Some(broker) = &self.options.broker {
+            return self.post_to(broker.clone(), event).await;
+        }
+        // Again at every post: what is allowed may have changed since the agent was registered.
+        match self.options.hosts.check(sink) {
+            Ok(url) => self.post_to(url, event).await,
+            Err(_) => Posted::Forbidden,
+        }
+    }
+
+    async fn announce(&self, event: &Event) -> Posted {
+        match self.options.dead_letters.as_ref().or(self.options.broker.as_ref()) {
+            Some(url) => self.post_to(url.clone(), event).await,
+            None => Posted::Taken,
         }
     }
 }
@@ -69,6 +99,7 @@ fn request(sink: Url, event: &Event) -> Option<reqwest::Request> {
         .time(date(event.time)?)
         .extension(CONVERSATION_EXTENSION, event.conversation_id.to_string())
         .extension(AGENT_EXTENSION, event.agent_id.to_string())
+        .extension(PARTITION_EXTENSION, event.conversation_id.to_string())
         .extension("traceparent", trace_parent(event));
     let mut request = reqwest::Request::new(reqwest::Method::POST, sink);
     let parent = HeaderValue::try_from(trace_parent(event)).ok()?;
@@ -161,6 +192,7 @@ mod tests {
             (header("ce-source"), header("ce-agentid")),
             ("/conversations/x".into(), "agent-bruno".into())
         );
+        assert_eq!(header("ce-partitionkey"), header("ce-conversationid"));
         assert!(header("ce-time").starts_with("2027-01-15T08:00:00.123"), "{}", header("ce-time"));
         assert_eq!(header("content-type"), "application/json");
         assert_eq!(header("traceparent"), "00-00000000000000000000000000000007-8cceb302099a8057-01");
@@ -200,8 +232,13 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_posted_to_a_host_that_is_not_allowed() {
-        let sinks = HttpSinks::new(SinkHosts::parse(&["127.0.0.1"]).unwrap()).unwrap();
+        let sinks = HttpSinks::new(SinkOptions {
+            hosts: SinkHosts::parse(&["127.0.0.1"]).unwrap(),
+            ..SinkOptions::default()
+        })
+        .unwrap();
         assert_eq!(sinks.post("http://169.254.169.254/latest", &event()).await, Posted::Forbidden);
         assert_eq!(sinks.post("no url", &event()).await, Posted::Forbidden);
+        assert_eq!(sinks.announce(&event()).await, Posted::Taken, "nobody wants to hear of it");
     }
 }

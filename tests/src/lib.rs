@@ -8,6 +8,7 @@
 //! | [`options`] | the configuration a test's server runs with |
 //! | [`secrets`] | what must never stand in a log (PRIVATE) |
 //! | [`rest`] | the REST interface: accounts, devices, conversations, history |
+//! | [`operator`] | whoever runs the server, at the command line |
 //! | [`device`] | a registered device with real keys, and the envelopes it makes |
 //! | [`raw_client`] | one WebSocket, frame by frame |
 //! | [`courier`] | a client that sends much, loses its socket often, goes elsewhere, and resends by idempotency key |
@@ -18,6 +19,7 @@
 //! | [`checker`] | ORDER, ONCE and NOLOSS over a record of what was sent, acked and shown |
 //! | [`account`] | what they have done and had to wait for, added up |
 //! | [`forgery`] | access tokens that must not be believed |
+//! | [`talk`] | somebody who writes to an agent whose messages the test reads and answers |
 //! | [`pair`] | two registered people on a fresh server |
 //! | [`metrics`] | the text a scrape gives |
 //! | [`kosoku`] | Autobahn's WebSocket cases and their report |
@@ -43,6 +45,7 @@ pub mod kosoku;
 pub mod lane;
 pub mod ledger;
 pub mod metrics;
+pub mod operator;
 pub mod options;
 pub mod pair;
 pub mod proxy;
@@ -53,6 +56,7 @@ pub mod secrets;
 pub mod server;
 pub mod sidecar;
 pub mod sink;
+pub mod talk;
 
 /// How long a test waits for something that must happen. Reaching it is a failure, never a way to pass time.
 pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);

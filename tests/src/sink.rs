@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use colloquy_protocol::event::{AGENT_CANCEL, AgentCancel, AgentMessage};
+use colloquy_protocol::event::{
+    AGENT_CANCEL, AGENT_MESSAGE_DEAD, AgentCancel, AgentMessage, AgentMessageDead,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
@@ -54,6 +56,7 @@ pub struct Sink {
     address: SocketAddr,
     received: mpsc::Receiver<Received>,
     cancels: mpsc::Receiver<AgentCancel>,
+    deaths: mpsc::Receiver<AgentMessageDead>,
     manner: Manner,
     task: JoinHandle<()>,
 }
@@ -70,14 +73,23 @@ impl Sink {
         Self::on(TcpListener::bind(address).await.expect("the port is free again"))
     }
 
+    /// Ends it, as if it had died; says where it was.
+    pub async fn stop(mut self) -> SocketAddr {
+        self.task.abort();
+        // The port is free when the task is gone.
+        let _ = (&mut self.task).await;
+        self.address
+    }
+
     fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
         let (sender, received) = mpsc::channel(WAITING_MAX);
         let manner: Manner = Arc::new(Mutex::new((202, Vec::new())));
         let (cancel, cancels) = mpsc::channel(WAITING_MAX);
-        let told = Told { received: sender, cancels: cancel, manner: Arc::clone(&manner) };
+        let (death, deaths) = mpsc::channel(WAITING_MAX);
+        let told = Told { received: sender, cancels: cancel, deaths: death, manner: Arc::clone(&manner) };
         let task = tokio::spawn(serve(listener, told));
-        Self { address, received, cancels, manner, task }
+        Self { address, received, cancels, deaths, manner, task }
     }
 
     /// Where it listens.
@@ -113,6 +125,12 @@ impl Sink {
         cancel.expect("the sink runs")
     }
 
+    /// The next `agent.message.dead`; [`Self::next`] passes over these.
+    pub async fn next_death(&mut self) -> AgentMessageDead {
+        let death = timeout(DEADLINE, self.deaths.recv()).await.expect("it is told of a dead letter");
+        death.expect("the sink runs")
+    }
+
     /// Has nothing else come?
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -131,6 +149,7 @@ impl Drop for Sink {
 struct Told {
     received: mpsc::Sender<Received>,
     cancels: mpsc::Sender<AgentCancel>,
+    deaths: mpsc::Sender<AgentMessageDead>,
     manner: Manner,
 }
 
@@ -155,7 +174,11 @@ async fn answer(request: Request<Incoming>, told: Told) -> Result<Response<Full<
     // In structured mode the data is a member of the body.
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let data = body.get("data").unwrap_or(&body);
-    if parts.headers.get("ce-type").is_some_and(|kind| kind == AGENT_CANCEL) {
+    let is_a = |kind: &str| parts.headers.get("ce-type").is_some_and(|given| given == kind);
+    if is_a(AGENT_MESSAGE_DEAD) {
+        let death = serde_json::from_value(data.clone()).expect("the data has the documented form");
+        let _ = told.deaths.send(death).await;
+    } else if is_a(AGENT_CANCEL) {
         let cancel = serde_json::from_value(data.clone()).expect("the data has the documented form");
         let _ = told.cancels.send(cancel).await;
     } else if let Ok(message) = serde_json::from_value(data.clone()) {

@@ -11,32 +11,17 @@ use colloquy_protocol::rest::agents::AgentEntries;
 use colloquy_tests::agent::Agent;
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::device::{Device, unseal};
+use colloquy_tests::operator::{self, complained, said};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::raw_client::RawClient;
-use colloquy_tests::server::{Server, binary};
+use colloquy_tests::server::Server;
 use colloquy_tests::sink::Sink;
+use colloquy_tests::talk::Talk;
 use serde_json::json;
-use tokio::process::Command;
 
 /// `colloquy admin agents` as whoever runs `server` would call it.
 async fn admin(server: &Server, data_dir: &Path, arguments: &[&str]) -> Output {
-    let asked = Command::new(binary("colloquy"))
-        .args(["admin", "agents", "--operations", &format!("http://{}", server.operations()), "--data-dir"])
-        .arg(data_dir)
-        .args(arguments)
-        .kill_on_drop(true)
-        .output();
-    asked.await.expect("the command can be run")
-}
-
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn complained(output: &Output) -> String {
-    assert!(!output.status.success());
-    String::from_utf8_lossy(&output.stderr).trim().to_owned()
+    operator::admin(server, data_dir, &[&["agents"], arguments].concat()).await
 }
 
 #[tokio::test]
@@ -250,36 +235,6 @@ async fn whoever_cannot_read_the_servers_key_is_told_where_it_was_looked_for() {
     let other = Server::start(ServerOptions::default()).await;
     let wrong = complained(&admin(&server, &other.data_dir(), &["list"]).await);
     assert!(wrong.contains("another key"), "{wrong}");
-}
-
-/// A server, an agent with a sink, and somebody who writes to it.
-struct Talk {
-    server: Server,
-    sink: Sink,
-    agent: Agent,
-    user: Device,
-    socket: RawClient,
-}
-
-impl Talk {
-    async fn begun() -> Self {
-        let server = Server::start(ServerOptions::default()).await;
-        let sink = Sink::start().await;
-        let agent = Agent::register(&server, "agent-bruno", &sink.url()).await;
-        let user = server.rest().register_user("Ann", "phone").await;
-        let socket = RawClient::connect(server.address(), &user).await;
-        Self { server, sink, agent, user, socket }
-    }
-
-    async fn ask(&mut self, text: &str) -> MessageId {
-        let question = self.socket.send_message(&self.user, &[&self.agent.device], text).await;
-        self.socket.expect_ack(&question).await.message_id
-    }
-
-    async fn answer(&self, turn_id: MessageId, text: &str) {
-        let event = self.agent.event(&self.agent.answer(turn_id, &[&self.user], text));
-        assert_eq!(self.agent.post(&self.server, &event).await.status, 202);
-    }
 }
 
 #[tokio::test]

@@ -168,8 +168,9 @@ impl Actor for AgentActor {
             AgentMessage::Carried(conversation_id, outcome) => {
                 state.services.metrics.turn(match outcome {
                     Outcome::Taken { .. } => TurnOutcome::Taken,
-                    Outcome::Failed { is_down: true, .. } => TurnOutcome::Failed,
-                    Outcome::Failed { is_down: false, .. } => TurnOutcome::Refused,
+                    Outcome::Failed { .. } => TurnOutcome::Failed,
+                    Outcome::Refused { .. } => TurnOutcome::Refused,
+                    Outcome::Buried { .. } => TurnOutcome::Dead,
                     Outcome::Unread => TurnOutcome::Unread,
                     Outcome::Nothing { .. } | Outcome::NotOurs => TurnOutcome::Nothing,
                 });

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, UserId};
 use colloquy_protocol::limits::WINDOW_MAX;
 use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::cursor::CursorKind;
+use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
-use colloquy_storage::ports::{Cursors, MessageLog, StoreResult};
+use colloquy_storage::ports::{Cursors, DeadLetters, MessageLog, StoreResult};
 use tokio::time::sleep;
 
-use super::lanes::{Outcome, Start};
+use super::lanes::{Death, Outcome, Start};
 use super::sinks::{Cancel, Event, Posted, Sinks};
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Moved};
@@ -23,10 +25,13 @@ const PAGE_MAX_MESSAGES: usize = 32;
 /// ... and bytes of weight.
 const PAGE_MAX_BYTES: usize = 1024 * 1024;
 
-/// How often an agent is told to stop ...
-const CANCEL_TRIES: u32 = 3;
-/// ... and how long after the one before.
-const CANCEL_PAUSE: Duration = Duration::from_millis(500);
+/// A message as old as this that its agent cannot take is given up.
+const TURN_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often an agent is told to stop, and whoever is to hear of it that a turn was given up ...
+const TELL_TRIES: u32 = 3;
+/// ... and how long after the time before.
+const TELL_PAUSE: Duration = Duration::from_millis(500);
 
 /// What taking a turn to an agent needs. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ pub struct Courier {
     pub log: Arc<dyn MessageLog>,
     /// How far the agent has come: what it has read is settled.
     pub cursors: Arc<dyn Cursors>,
+    /// What agents did not take.
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// The way to the conversation, to tell it.
     pub doorway: Doorway,
     /// Which conversations are other pods' to see to.
@@ -74,36 +81,90 @@ impl Courier {
                 return Outcome::Unread;
             }
         };
+        if let Some(death) = self.death_of(&message, start) {
+            match self.bury(agent, &message, death, start.tries).await {
+                Ok(true) => return Outcome::Buried { sequence_number: message.sequence_number },
+                Ok(false) => tracing::warn!("there are too many dead letters: a turn is tried on"),
+                Err(error) => {
+                    tracing::warn!(%error, "a dead letter cannot be kept");
+                    return Outcome::Unread;
+                }
+            }
+        }
         match self.sinks.post(&agent.profile.sink, &Event::of_message(agent, &message)).await {
             Posted::Taken => {
                 self.delivered(agent.user_id, &message).await;
                 let (turn_id, sequence_number) = (message.message_id, message.sequence_number);
                 Outcome::Taken { turn_id, sequence_number }
             }
-            Posted::Failed { retry_after } => Outcome::Failed { retry_after, is_down: true },
+            Posted::Failed { retry_after } => Outcome::Failed { retry_after },
             Posted::Refused { status } => {
                 tracing::warn!(agent = %agent.agent_id, status, "an agent does not want a message");
-                Outcome::Failed { retry_after: None, is_down: false }
+                Outcome::Refused { status }
             }
             Posted::Forbidden => {
                 tracing::warn!(agent = %agent.agent_id, "an agent's sink is on a host that agents.sink_hosts does not name");
-                Outcome::Failed { retry_after: None, is_down: true }
+                Outcome::Failed { retry_after: None }
             }
         }
+    }
+
+    /// Why the next turn is to be given up, if it is.
+    fn death_of(&self, message: &Message, start: Start) -> Option<Death> {
+        let age = Duration::from_millis(self.clock.now().saturating_sub(message.created_at));
+        let is_expired = start.tries > 0 && age >= TURN_AGE_MAX;
+        let expired = is_expired.then_some(Death { reason: DeadReason::Expired, status: None });
+        start.death.or(expired)
+    }
+
+    /// Puts a turn among the dead letters, and says so. `false` if there is no room for it.
+    ///
+    /// Whoever dies in here leaves a letter of a turn that is tried again: it may be answered yet, and is a dead letter no more.
+    async fn bury(&self, agent: &Agent, message: &Message, death: Death, tries: u32) -> StoreResult<bool> {
+        let letter = DeadLetter {
+            turn_id: message.message_id,
+            agent_id: agent.agent_id.clone(),
+            conversation_id: message.conversation_id,
+            sequence_number: message.sequence_number,
+            reason: death.reason,
+            status: death.status,
+            tries,
+            died_at: self.clock.now(),
+            replayed_at: None,
+        };
+        if !self.dead_letters.put(letter.clone()).await? {
+            return Ok(false);
+        }
+        let DeadLetter { agent_id, reason, .. } = &letter;
+        tracing::warn!(agent = %agent_id, reason = reason.as_str(), "a turn was given up: see `colloquy admin dead-letters`");
+        self.announce(&Event::of_dead_letter(agent, &letter)).await;
+        self.settled(agent.user_id, message.conversation_id, message.sequence_number).await;
+        Ok(true)
+    }
+
+    async fn announce(&self, event: &Event) {
+        for _ in 0..TELL_TRIES {
+            match self.sinks.announce(event).await {
+                Posted::Taken => return,
+                Posted::Failed { .. } => sleep(TELL_PAUSE).await,
+                Posted::Refused { .. } | Posted::Forbidden => break,
+            }
+        }
+        tracing::warn!("whoever is to hear of dead letters does not listen");
     }
 
     /// Tells the agent to stop answering a turn. It may not be heard: whoever wants it says it again.
     pub(super) async fn cancel(&self, agent: &Agent, cancel: Cancel) {
         let event = Event::of_cancel(agent, cancel, self.clock.now());
-        for _ in 0..CANCEL_TRIES {
+        for _ in 0..TELL_TRIES {
             match self.sinks.post(&agent.profile.sink, &event).await {
-                Posted::Failed { .. } => sleep(CANCEL_PAUSE).await,
+                Posted::Failed { .. } => sleep(TELL_PAUSE).await,
                 Posted::Taken | Posted::Refused { .. } | Posted::Forbidden => return,
             }
         }
     }
 
-    /// The agent has answered everything up to here.
+    /// Nothing up to here is owed to the agent any more.
     pub(super) async fn settled(&self, agent: UserId, conversation_id: ConversationId, through: u64) {
         let moved = Moved { kind: CursorKind::Read, through, message_ids: Vec::new() };
         // Lost, it is found again in the log: the answer stands there.

@@ -5,10 +5,14 @@
 //!              ^           │ failed      │ no answer in time
 //!              └── resting <┴─────────────┘
 //! ```
+//!
+//! A turn that is in vain again and again is given up: the lane is started once more, to put it among the dead letters, and goes
+//! on with the next. Not because the agent is away, though: only what it refuses, or what fails while others go well.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -26,6 +30,11 @@ const HANDED_OVER_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest that a sink may ask to be left alone for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// Refusals of one turn in a row after which it is given up: one may be a sink that is just being replaced.
+const REFUSALS_MAX: u32 = 5;
+/// Failures of one turn in a row, each with another turn answered since the one before, after which it is given up.
+const OWN_FAILURES_MAX: u32 = 10;
+
 /// What an agent is given, and how much of it at once.
 #[derive(Debug)]
 pub struct Lanes {
@@ -35,6 +44,8 @@ pub struct Lanes {
     ready: VecDeque<ConversationId>,
     under_way: usize,
     breaker: Breaker,
+    /// Turns answered so far.
+    answers: u64,
 }
 
 #[derive(Debug)]
@@ -47,11 +58,35 @@ struct Lane {
     is_told: bool,
     /// It is another pod's to see to, which has had its time.
     insists: bool,
-    /// How often the turn has been tried in vain.
-    attempts: u32,
+    /// How the turn has been tried in vain.
+    vain: Vain,
     /// This turn's answer was stored before it was known that the agent has taken the turn.
     early: Option<MessageId>,
     state: State,
+}
+
+/// Tries of a turn that came to nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Vain {
+    /// How often it was tried, for whatever reason in vain.
+    tries: u32,
+    /// How often it was refused.
+    refusals: u32,
+    /// How often it failed while others went well.
+    own: u32,
+    /// Answers there had been when it failed last.
+    answers: u64,
+    /// It is to be given up.
+    death: Option<Death>,
+}
+
+/// Why a turn is to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// Why.
+    pub reason: DeadReason,
+    /// What it was refused with last, if it was.
+    pub status: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +106,10 @@ pub struct Start {
     pub settled: Option<u64>,
     /// Whoever else it belongs to.
     pub insists: bool,
+    /// How often the turn was tried in vain.
+    pub tries: u32,
+    /// It is not to be posted any more: it is to be put among the dead letters.
+    pub death: Option<Death>,
 }
 
 /// What came of it.
@@ -92,12 +131,20 @@ pub enum Outcome {
     },
     /// The store did not say what is next.
     Unread,
-    /// The agent did not take it.
+    /// The agent could not take it.
     Failed {
         /// How long it wants to be left alone.
         retry_after: Option<Duration>,
-        /// The agent itself is in trouble, and not only with this turn.
-        is_down: bool,
+    },
+    /// The agent does not want it.
+    Refused {
+        /// The status it says so with.
+        status: u16,
+    },
+    /// It was given up, and is among the dead letters.
+    Buried {
+        /// Its message's number.
+        sequence_number: u64,
     },
 }
 
@@ -112,6 +159,7 @@ impl Lanes {
             ready: VecDeque::new(),
             under_way: 0,
             breaker: Breaker::default(),
+            answers: 0,
         }
     }
 
@@ -141,7 +189,7 @@ impl Lanes {
             settled: None,
             is_told,
             insists: false,
-            attempts: 0,
+            vain: Vain::default(),
             early: None,
             state: State::Waiting,
         };
@@ -158,7 +206,8 @@ impl Lanes {
         let lane = self.lanes.get_mut(&conversation_id)?;
         (lane.state, lane.early) = (State::Posting, None);
         self.under_way += 1;
-        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists })
+        let Vain { tries, death, .. } = lane.vain;
+        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists, tries, death })
     }
 
     /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
@@ -180,8 +229,7 @@ impl Lanes {
             }
             Outcome::Nothing { through } => {
                 self.breaker.unused(now);
-                lane.settled = lane.settled.max(Some(through));
-                lane.attempts = 0;
+                lane.settle(through);
                 self.go_on(conversation_id);
             }
             Outcome::NotOurs => {
@@ -197,13 +245,20 @@ impl Lanes {
                 self.breaker.unused(now);
                 lane.rest(now, None, rng);
             }
-            Outcome::Failed { retry_after, is_down } => {
-                if is_down {
-                    self.breaker.failed(now);
-                } else {
-                    self.breaker.succeeded();
-                }
-                lane.rest(now, retry_after, rng);
+            Outcome::Failed { retry_after } => {
+                self.breaker.failed(now);
+                lane.vain.failed(DeadReason::Failing, self.answers);
+                self.try_again(conversation_id, now, retry_after, rng);
+            }
+            Outcome::Refused { status } => {
+                self.breaker.succeeded();
+                lane.vain.refused(status);
+                self.try_again(conversation_id, now, None, rng);
+            }
+            Outcome::Buried { sequence_number } => {
+                self.breaker.unused(now);
+                lane.settle(sequence_number);
+                self.go_on(conversation_id);
             }
         }
         self.under_way = self.under_way.saturating_sub(1);
@@ -229,8 +284,8 @@ impl Lanes {
         if turn_id != answered {
             return None;
         }
-        lane.settled = lane.settled.max(Some(sequence_number));
-        lane.attempts = 0;
+        lane.settle(sequence_number);
+        self.answers += 1;
         self.under_way = self.under_way.saturating_sub(1);
         self.go_on(conversation_id);
         Some(sequence_number)
@@ -246,6 +301,8 @@ impl Lanes {
                 }
                 State::Answering { until, .. } if until <= now => {
                     self.under_way = self.under_way.saturating_sub(1);
+                    // If it is to be given up, that may wait as long as a try.
+                    lane.vain.failed(DeadReason::Unanswered, self.answers);
                     lane.rest(now, None, rng);
                 }
                 _ => {}
@@ -276,6 +333,23 @@ impl Lanes {
         self.breaker.is_open()
     }
 
+    /// A try was in vain: there is another after a while, unless the turn is given up now.
+    fn try_again(
+        &mut self,
+        conversation_id: ConversationId,
+        now: Instant,
+        retry_after: Option<Duration>,
+        rng: &mut StdRng,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&conversation_id) else { return };
+        let is_given_up = lane.vain.death.is_some();
+        lane.rest(now, retry_after, rng);
+        if is_given_up {
+            lane.state = State::Waiting;
+            self.ready.push_back(conversation_id);
+        }
+    }
+
     fn go_on(&mut self, conversation_id: ConversationId) {
         let Some(lane) = self.lanes.get_mut(&conversation_id) else { return };
         if lane.settled.is_some_and(|settled| settled >= lane.end) {
@@ -288,12 +362,39 @@ impl Lanes {
 }
 
 impl Lane {
+    /// Everything up to here is settled.
+    fn settle(&mut self, through: u64) {
+        self.settled = self.settled.max(Some(through));
+        self.vain = Vain::default();
+    }
+
     fn rest(&mut self, now: Instant, retry_after: Option<Duration>, rng: &mut StdRng) {
-        let longest = BACKOFF_MIN.saturating_mul(1 << self.attempts.min(16)).min(BACKOFF_MAX);
-        self.attempts = self.attempts.saturating_add(1);
+        let longest = BACKOFF_MIN.saturating_mul(1 << self.vain.tries.min(16)).min(BACKOFF_MAX);
+        self.vain.tries = self.vain.tries.saturating_add(1);
         let wait = longest.mul_f64(rng.random_range(0.5..=1.0));
         let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
         self.state = State::Resting { until: now + wait.max(asked) };
+    }
+}
+
+impl Vain {
+    fn refused(&mut self, status: u16) {
+        self.refusals += 1;
+        if self.refusals >= REFUSALS_MAX {
+            self.death = Some(Death { reason: DeadReason::Refused, status: Some(status) });
+        }
+    }
+
+    /// It failed, and so many turns have been answered by now. The first failure counts: nothing says yet that it is the
+    /// agent's.
+    fn failed(&mut self, reason: DeadReason, answers: u64) {
+        if self.own == 0 || answers > self.answers {
+            self.own += 1;
+            self.answers = answers;
+        }
+        if self.own >= OWN_FAILURES_MAX {
+            self.death = Some(Death { reason, status: None });
+        }
     }
 }
 
@@ -317,9 +418,8 @@ mod tests {
         Outcome::Taken { turn_id: turn(n), sequence_number }
     }
 
-    fn failed(is_down: bool) -> Outcome {
-        Outcome::Failed { retry_after: None, is_down }
-    }
+    const FAILED: Outcome = Outcome::Failed { retry_after: None };
+    const REFUSED: Outcome = Outcome::Refused { status: 422 };
 
     struct Trial {
         lanes: Lanes,
@@ -366,7 +466,14 @@ mod tests {
         assert_eq!(trial.started(), [3], "whoever has waited longest");
         trial.ended(2, Outcome::Nothing { through: 2 });
         let start = trial.lanes.start(trial.now);
-        assert_eq!(start, Some(Start { conversation_id: conversation(1), settled: Some(1), insists: false }));
+        let begun = Start {
+            conversation_id: conversation(1),
+            settled: Some(1),
+            insists: false,
+            tries: 0,
+            death: None,
+        };
+        assert_eq!(start, Some(begun));
     }
 
     #[test]
@@ -421,7 +528,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..10 {
             assert_eq!(trial.started(), [1]);
-            trial.ended(1, failed(false));
+            trial.ended(1, FAILED);
             assert_eq!(trial.started(), [] as [u128; 0]);
             let wait = trial.lanes.next_tick().unwrap() - trial.now;
             waits.push(wait);
@@ -438,11 +545,85 @@ mod tests {
         for (asked, given) in [(120, 120), (1_000_000, RETRY_AFTER_MAX.as_secs())] {
             assert_eq!(trial.started(), [1]);
             let retry_after = Some(Duration::from_secs(asked));
-            trial.ended(1, Outcome::Failed { retry_after, is_down: false });
+            trial.ended(1, Outcome::Failed { retry_after });
             let wait = trial.lanes.next_tick().unwrap() - trial.now;
             assert_eq!(wait.as_secs(), given);
             trial.pass(wait);
         }
+    }
+
+    #[test]
+    fn a_turn_that_is_refused_again_and_again_is_given_up_and_the_next_one_is_not() {
+        let mut trial = Trial::of(1);
+        trial.lanes.told(conversation(1), 2);
+        for tries in 0..REFUSALS_MAX {
+            let start = trial.lanes.start(trial.now).unwrap();
+            assert_eq!((start.tries, start.death), (tries, None));
+            trial.ended(1, REFUSED);
+            if tries + 1 < REFUSALS_MAX {
+                assert_eq!(trial.lanes.start(trial.now), None);
+                trial.pass(BACKOFF_MAX);
+            }
+        }
+        let start = trial.lanes.start(trial.now).unwrap();
+        let death = Death { reason: DeadReason::Refused, status: Some(422) };
+        assert_eq!((start.tries, start.death), (REFUSALS_MAX, Some(death)));
+        // That it cannot be put among the dead letters now changes nothing.
+        trial.ended(1, Outcome::Unread);
+        trial.pass(BACKOFF_MAX);
+        assert_eq!(trial.lanes.start(trial.now).unwrap().death, Some(death));
+        trial.ended(1, Outcome::Buried { sequence_number: 1 });
+        let next = trial.lanes.start(trial.now).unwrap();
+        assert_eq!((next.settled, next.tries, next.death), (Some(1), 0, None));
+        assert!(!trial.lanes.is_left_alone());
+    }
+
+    /// Fails a turn of the first conversation for as long as it is not given up, at most so often; each time the second one has
+    /// an answer, if `others_go_well`. Says how often.
+    fn fail_until_given_up(others_go_well: bool, by: impl Fn(&mut Trial)) -> (u32, Option<Death>) {
+        let mut trial = Trial::of(2);
+        trial.lanes.told(conversation(1), 1);
+        for tries in 0..5 * OWN_FAILURES_MAX {
+            let start = trial.lanes.start(trial.now).unwrap();
+            assert_eq!(start.conversation_id, conversation(1));
+            if start.death.is_some() {
+                return (tries, start.death);
+            }
+            by(&mut trial);
+            if others_go_well {
+                trial.lanes.told(conversation(2), 1);
+                trial.pass(BACKOFF_MAX);
+                // Whichever of the two is first.
+                let started = trial.started();
+                assert!(started.contains(&2));
+                trial.ended(2, taken(20, 1));
+                trial.lanes.answered(conversation(2), turn(20));
+                if started.contains(&1) {
+                    trial.ended(1, Outcome::Unread);
+                }
+            }
+            trial.pass(BACKOFF_MAX);
+        }
+        (5 * OWN_FAILURES_MAX, None)
+    }
+
+    #[test]
+    fn a_turn_that_fails_while_others_go_well_is_given_up_and_one_of_an_agent_that_is_away_is_not() {
+        let fails = |trial: &mut Trial| assert_eq!(trial.ended(1, FAILED), None);
+        let death = Death { reason: DeadReason::Failing, status: None };
+        assert_eq!(fail_until_given_up(true, fails), (OWN_FAILURES_MAX, Some(death)));
+        assert_eq!(fail_until_given_up(false, fails).1, None);
+    }
+
+    #[test]
+    fn a_turn_that_is_never_answered_while_others_are_is_given_up() {
+        let forgets = |trial: &mut Trial| {
+            trial.ended(1, taken(10, 1));
+            trial.pass(TIMEOUT);
+        };
+        let death = Death { reason: DeadReason::Unanswered, status: None };
+        assert_eq!(fail_until_given_up(true, forgets).1, Some(death));
+        assert_eq!(fail_until_given_up(false, forgets).1, None);
     }
 
     #[test]
@@ -452,7 +633,7 @@ mod tests {
             trial.lanes.told(conversation(n), 1);
         }
         for n in trial.started() {
-            trial.ended(n, failed(true));
+            trial.ended(n, FAILED);
         }
         assert!(trial.lanes.is_left_alone());
         trial.pass(BACKOFF_MAX);
@@ -490,7 +671,8 @@ mod tests {
         assert_eq!(trial.lanes.next_tick(), Some(trial.now + TIMEOUT), "the other has its time");
         trial.pass(TIMEOUT);
         let start = trial.lanes.start(trial.now);
-        assert_eq!(start, Some(Start { conversation_id: conversation(1), settled: None, insists: true }));
+        let insisting = start.map(|start| (start.conversation_id, start.settled, start.insists));
+        assert_eq!(insisting, Some((conversation(1), None, true)));
         trial.ended(1, Outcome::Nothing { through: 1 });
         assert!(trial.lanes.is_empty(), "what was only found is the other's alone");
     }

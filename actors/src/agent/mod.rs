@@ -7,6 +7,7 @@
 //! | `lanes` | what is under way to one agent: each conversation a lane (pure) |
 //! | `breaker` | an agent that fails is left alone for a while (pure) |
 //! | `courier` | finds the next turn in the log, and takes it to the agent |
+//! | `dead_letters` | turns that were given up: listed, and taken to their agents once more |
 //! | `routes` | which agent a message goes to |
 //! | `sinks` | where agents take their messages: the port |
 //! | `turns` | answers on their way into conversations |
@@ -20,6 +21,7 @@
 mod actor;
 mod breaker;
 mod courier;
+mod dead_letters;
 mod lanes;
 mod router;
 mod routes;
@@ -30,7 +32,8 @@ pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
 pub use breaker::Breaker;
 pub use colloquy_routing::Request as RouteRequest;
 pub use courier::Courier;
-pub use lanes::{Lanes, Outcome, Start};
+pub use dead_letters::{DeadLetterOffice, ReplayError};
+pub use lanes::{Death, Lanes, Outcome, Start};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
 pub use routes::{ClassifierFailed, IntentClassifier, RouteError, Routes, RoutesArguments};
 pub use sinks::{Cancel, Event, NoSinks, Posted, Sinks};

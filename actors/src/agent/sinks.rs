@@ -6,9 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::{AgentId, SinkMode};
-use colloquy_protocol::event::{AGENT_CANCEL, AGENT_MESSAGE, AgentCancel, AgentMessage, CancelReason};
+use colloquy_protocol::event::{
+    AGENT_CANCEL, AGENT_MESSAGE, AGENT_MESSAGE_DEAD, AgentCancel, AgentMessage, AgentMessageDead,
+    CancelReason,
+};
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_storage::model::agent::Agent;
+use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
 
 /// A CloudEvent on its way to an agent. `source` and `id` are the same for every try.
@@ -86,6 +90,34 @@ impl Event {
             data: serde_json::to_vec(&data).expect("plain data is json").into(),
         }
     }
+
+    /// Says that a turn was given up.
+    ///
+    /// # Panics
+    /// Never: plain data is JSON.
+    #[must_use]
+    pub fn of_dead_letter(agent: &Agent, letter: &DeadLetter) -> Self {
+        let data = AgentMessageDead {
+            turn_id: letter.turn_id,
+            conversation_id: letter.conversation_id,
+            sequence_number: letter.sequence_number,
+            agent_id: letter.agent_id.clone(),
+            reason: letter.reason,
+            status: letter.status,
+            tries: letter.tries,
+            timestamp: letter.died_at,
+        };
+        Self {
+            kind: AGENT_MESSAGE_DEAD,
+            id: format!("{}/dead", letter.turn_id),
+            source: format!("/conversations/{}", letter.conversation_id),
+            conversation_id: letter.conversation_id,
+            agent_id: letter.agent_id.clone(),
+            mode: agent.profile.sink_mode,
+            time: letter.died_at,
+            data: serde_json::to_vec(&data).expect("plain data is json").into(),
+        }
+    }
 }
 
 /// A turn that is to be answered no further.
@@ -123,6 +155,10 @@ pub enum Posted {
 pub trait Sinks: Send + Sync + 'static {
     /// Posts one event, once, without following redirects. Answers within a bound of its own.
     async fn post(&self, sink: &str, event: &Event) -> Posted;
+
+    /// Posts an event that is for whoever looks after the installation: an agent's message that was given up. Taken, if
+    /// nobody wants to hear of it.
+    async fn announce(&self, event: &Event) -> Posted;
 }
 
 /// Takes nothing: for nodes without agents.
@@ -133,5 +169,9 @@ pub struct NoSinks;
 impl Sinks for NoSinks {
     async fn post(&self, _: &str, _: &Event) -> Posted {
         Posted::Forbidden
+    }
+
+    async fn announce(&self, _: &Event) -> Posted {
+        Posted::Taken
     }
 }

@@ -3,6 +3,7 @@
 pub mod accounts;
 mod agents;
 mod conversations;
+mod dead_letters;
 mod devices;
 
 use std::fmt;

@@ -12,6 +12,12 @@ pub struct Calendar {
     opened_at: UnixMillis,
 }
 
+/// A moment for programs and for whoever compares logs: RFC 3339, in UTC, to the second.
+#[must_use]
+pub fn in_utc(at: UnixMillis) -> String {
+    Calendar::new(TimeZone::UTC, 0).local(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 impl Calendar {
     /// A calendar in `zone` whose screen was made at `opened_at`.
     #[must_use]

@@ -22,7 +22,7 @@ use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signing_key::SigningKey;
 use colloquy_accounts::sink::SinkHosts;
-use colloquy_actors::agent::{Routes, RoutesArguments, Turns};
+use colloquy_actors::agent::{DeadLetterOffice, NoSinks, Routes, RoutesArguments, Turns};
 use colloquy_actors::conversation::{ConversationIndex, Doorway};
 use colloquy_actors::metrics::Metrics;
 use colloquy_gateway_http::observe::HttpMetrics;
@@ -168,7 +168,17 @@ impl Fixture {
             entropy: self.entropy.clone(),
         });
         let admin_tokens = Arc::new(AdminTokens::new(&self.key, &tokens.issuer, self.clock));
-        let admin = admin_router(AdminDependencies { agents: agents.clone(), tokens: admin_tokens });
+        let admin = admin_router(AdminDependencies {
+            agents: agents.clone(),
+            dead_letters: DeadLetterOffice {
+                letters: Arc::clone(&self.store.dead_letters),
+                agents: Arc::clone(&self.store.agents),
+                log: Arc::clone(&self.store.log),
+                sinks: Arc::new(NoSinks),
+                clock: self.clock,
+            },
+            tokens: admin_tokens,
+        });
         let (index, directory) = (ConversationIndex::default(), Arc::clone(&self.store.conversations));
         let doorway = Doorway::new(index, directory, Arc::clone(&accounts), self.clock, None);
         let turns = Turns::new(doorway, Arc::clone(&self.store.log), self.clock, self.entropy.clone());

@@ -9,6 +9,7 @@ mod accounts;
 mod agents;
 mod connections;
 mod conversations;
+mod dead_letters;
 mod description;
 mod devices;
 mod fixture;

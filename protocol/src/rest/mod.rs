@@ -3,5 +3,6 @@
 pub mod accounts;
 pub mod agents;
 pub mod conversations;
+pub mod dead_letters;
 pub mod devices;
 pub mod routes;

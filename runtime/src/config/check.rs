@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use colloquy_accounts::sink::SinkHosts;
+use colloquy_accounts::sink::{SinkHosts, parse_sink};
 
 use super::store::Backend;
 use super::{Config, ConfigError, refuse_if};
@@ -36,6 +36,10 @@ impl Config {
         let hosts = SinkHosts::parse(&self.agents.sink_hosts);
         let why = "must be names, addresses, or `*.` and a domain";
         refuse_if(hosts.is_err(), "agents.sink_hosts", why)?;
+        let is_wrong = |url: &str| !url.is_empty() && parse_sink(url).is_err();
+        let why = "must be an http or https address without user, password and fragment";
+        refuse_if(is_wrong(&self.agents.broker_url), "agents.broker_url (or K_SINK)", why)?;
+        refuse_if(is_wrong(&self.agents.dead_letter_url), "agents.dead_letter_url", why)?;
         self.cluster.check()?;
         let is_shared = self.store.backend == Backend::Mongodb;
         let why = "must be mongodb where cluster.redis is set: pods share what is true";

@@ -138,6 +138,10 @@ impl Sinks for PodSinks {
             Ok(_) | Err(_) => failed,
         }
     }
+
+    async fn announce(&self, _: &Event) -> Posted {
+        Posted::Taken
+    }
 }
 
 /// What one device of an agent needs to be its sink.

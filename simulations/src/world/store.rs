@@ -12,6 +12,7 @@ use colloquy_storage::model::account::{Taken, User, UserChange};
 use colloquy_storage::model::agent::{Agent, Revised};
 use colloquy_storage::model::conversation::{Conversation, ConversationAtEnd, ListPosition, LogEnd};
 use colloquy_storage::model::cursor::Cursor;
+use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::device::{
     ClaimedKey, Device, DeviceList, Publication, PublishedKey, Registration,
 };
@@ -19,7 +20,8 @@ use colloquy_storage::model::login::{Login, Presented, Rotation};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended, Located, Ownership};
 use colloquy_storage::ports::{
-    Accounts, Agents, Conversations, Cursors, KeyDirectory, Logins, MessageLog, Store, StoreResult,
+    Accounts, Agents, Conversations, Cursors, DeadLetters, KeyDirectory, Logins, MessageLog, Store,
+    StoreResult,
 };
 
 use super::weather::{Contested, Weather};
@@ -40,6 +42,7 @@ pub(crate) fn behind(weather: &Weather, store: &Store) -> Store {
         logins: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.logins) }),
         keys: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.keys) }),
         agents: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.agents) }),
+        dead_letters: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.dead_letters) }),
     }
 }
 
@@ -135,4 +138,12 @@ behind!(KeyDirectory {
     devices(user_id: UserId) -> DeviceList;
     claim(user_id: UserId, device_ids: &[DeviceId]) -> Vec<ClaimedKey>;
     one_time_keys(user_id: UserId, device_id: &DeviceId) -> u64;
+});
+
+behind!(DeadLetters {
+    put(letter: DeadLetter) -> bool;
+    get(turn_id: MessageId) -> Option<DeadLetter>;
+    list(agent_id: Option<&AgentId>, after: Option<MessageId>, limit: usize) -> Vec<DeadLetter>;
+    replayed(turn_id: MessageId, now: UnixMillis) -> ();
+    remove(turn_id: MessageId) -> bool;
 });

@@ -13,6 +13,7 @@ pub mod agents;
 pub mod cache;
 pub mod conversations;
 pub mod cursors;
+pub mod dead_letters;
 pub mod key_directory;
 pub mod live;
 pub mod log_model;
@@ -72,6 +73,11 @@ macro_rules! conformance_suite {
                 a_change_is_made_to_what_its_maker_has_seen_or_not_at_all
                 agents_are_listed_in_the_order_of_their_ids_page_by_page
                 a_name_that_is_given_up_is_free
+            }
+            dead_letters {
+                a_dead_letter_is_kept_as_it_was_first_put_until_it_is_removed
+                a_dead_letter_that_is_replayed_says_when
+                dead_letters_are_listed_by_age_of_one_agent_or_of_all_page_by_page
             }
             logins {
                 of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries

@@ -52,6 +52,8 @@ pub(super) enum Space {
     Agents,
     /// `user` -> name of the agent that is this user
     AgentUsers,
+    /// `turn` -> dead letter
+    DeadLetters,
     /// name -> what the database says of itself
     Meta,
 }
@@ -61,7 +63,7 @@ impl Space {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Messages come first: fjall applies a batch in this order, so no index ever points ahead of its row.
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::Messages,
         Self::MessageIds,
         Self::IdempotencyKeys,
@@ -84,6 +86,7 @@ impl Space {
         Self::FormerDevices,
         Self::Agents,
         Self::AgentUsers,
+        Self::DeadLetters,
         Self::Meta,
     ];
 
@@ -111,6 +114,7 @@ impl Space {
             Self::FormerDevices => "former_devices",
             Self::Agents => "agents",
             Self::AgentUsers => "agent_users",
+            Self::DeadLetters => "dead_letters",
             Self::Meta => "meta",
         }
     }

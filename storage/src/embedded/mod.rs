@@ -20,6 +20,7 @@ mod accounts;
 mod agents;
 mod conversations;
 mod cursors;
+mod dead_letters;
 mod directory;
 mod encoding;
 mod group;
@@ -44,6 +45,7 @@ use accounts::EmbeddedAccounts;
 use agents::EmbeddedAgents;
 use conversations::EmbeddedConversations;
 use cursors::EmbeddedCursors;
+use dead_letters::EmbeddedDeadLetters;
 use directory::{DirectoryLock, open_database};
 use group::Group;
 use key_directory::EmbeddedKeyDirectory;
@@ -100,6 +102,7 @@ impl EmbeddedStore {
             logins: Arc::new(EmbeddedLogins(engine())),
             keys: Arc::new(EmbeddedKeyDirectory(engine())),
             agents: Arc::new(EmbeddedAgents(engine())),
+            dead_letters: Arc::new(EmbeddedDeadLetters(engine())),
         }
     }
 

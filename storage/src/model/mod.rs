@@ -4,6 +4,7 @@ pub mod account;
 pub mod agent;
 pub mod conversation;
 pub mod cursor;
+pub mod dead_letter;
 pub mod device;
 pub mod live;
 pub mod login;

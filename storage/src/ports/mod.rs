@@ -10,6 +10,7 @@ pub mod agents;
 pub mod cache;
 pub mod conversations;
 pub mod cursors;
+pub mod dead_letters;
 pub mod key_directory;
 pub mod live;
 pub mod logins;
@@ -23,6 +24,7 @@ pub use agents::Agents;
 pub use cache::Cache;
 pub use conversations::Conversations;
 pub use cursors::Cursors;
+pub use dead_letters::DeadLetters;
 pub use key_directory::KeyDirectory;
 pub use live::LiveDirectory;
 pub use logins::Logins;
@@ -45,6 +47,8 @@ pub struct Store {
     pub keys: Arc<dyn KeyDirectory>,
     /// Users who are programs.
     pub agents: Arc<dyn Agents>,
+    /// What they did not take.
+    pub dead_letters: Arc<dyn DeadLetters>,
 }
 
 /// Why the store did not do what it was asked.

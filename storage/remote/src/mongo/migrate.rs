@@ -17,7 +17,8 @@ use super::error::{has_code, is_duplicate, unavailable};
 use super::index::{Index, age_of, flaw, name_of};
 use super::options::MongoOptions;
 use super::{
-    OpenError, accounts, agents, conversations, cursors, key_directory, logins, message_log, planned,
+    OpenError, accounts, agents, conversations, cursors, dead_letters, key_directory, logins, message_log,
+    planned,
 };
 
 /// Where it is written that a database was migrated.
@@ -66,6 +67,7 @@ fn indexes(options: &MongoOptions) -> Vec<Index> {
     indexes.extend(logins::indexes());
     indexes.extend(key_directory::indexes());
     indexes.extend(agents::indexes());
+    indexes.extend(dead_letters::indexes());
     indexes.extend(planned::indexes(options.keep_idempotency_keys));
     indexes
 }

@@ -24,6 +24,7 @@ mod accounts;
 mod agents;
 mod conversations;
 mod cursors;
+mod dead_letters;
 mod engine;
 mod error;
 mod index;
@@ -55,6 +56,7 @@ use accounts::MongoAccounts;
 use agents::MongoAgents;
 use conversations::MongoConversations;
 use cursors::MongoCursors;
+use dead_letters::MongoDeadLetters;
 use engine::Engine;
 use key_directory::MongoKeyDirectory;
 use logins::MongoLogins;
@@ -125,6 +127,7 @@ impl MongoStore {
             logins: Arc::new(MongoLogins(engine())),
             keys: Arc::new(MongoKeyDirectory(engine())),
             agents: Arc::new(MongoAgents(engine())),
+            dead_letters: Arc::new(MongoDeadLetters(engine())),
         }
     }
 

@@ -32,6 +32,7 @@ async fn two_migrations_at_once_make_everything_and_another_finds_nothing_to_do(
         "device_lists",
         "groups.of_participant",
         "agents.capability",
+        "dead_letters.of_agent",
         "media.of_owner",
         "outbox.due",
         "idempotency_keys.retention",

@@ -1,0 +1,130 @@
+//! Turns that were given up: listed, and taken to their agents once more by whoever runs the installation.
+//!
+//! A turn that is replayed comes out of its order: its conversation has gone on. Its answer is stored as every answer is, once,
+//! also if the agent gives it long after: until then it stays a dead letter, and may be replayed again.
+
+use std::sync::Arc;
+
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::ids::{IdempotencyKey, MessageId};
+use colloquy_protocol::limits::DEAD_LETTERS_PAGE;
+use colloquy_protocol::rest::dead_letters::Replayed;
+use colloquy_protocol::window::SequenceWindow;
+use colloquy_storage::ambient::Clock;
+use colloquy_storage::model::agent::Agent;
+use colloquy_storage::model::dead_letter::DeadLetter;
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::{Agents, DeadLetters, MessageLog, StoreError, StoreResult};
+
+use super::sinks::{Event, Posted, Sinks};
+
+/// Why a dead letter was not replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// There is no such dead letter.
+    #[error("no such dead letter")]
+    Unknown,
+    /// Its agent is registered no more.
+    #[error("no such agent")]
+    UnknownAgent,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the office works with. Cheap to clone.
+#[derive(Clone)]
+pub struct DeadLetterOffice {
+    /// What was given up.
+    pub letters: Arc<dyn DeadLetters>,
+    /// Whose it was.
+    pub agents: Arc<dyn Agents>,
+    /// What was asked, and answered.
+    pub log: Arc<dyn MessageLog>,
+    /// The way to the agents.
+    pub sinks: Arc<dyn Sinks>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl DeadLetterOffice {
+    /// The next page of dead letters, of one agent or of all, and after which there are more. What was answered since is taken
+    /// out on the way.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn page(
+        &self,
+        agent_id: Option<&AgentId>,
+        after: Option<MessageId>,
+    ) -> StoreResult<(Vec<DeadLetter>, Option<MessageId>)> {
+        let page = self.letters.list(agent_id, after, DEAD_LETTERS_PAGE).await?;
+        let more = if page.len() == DEAD_LETTERS_PAGE { page.last().map(|last| last.turn_id) } else { None };
+        let mut open = Vec::with_capacity(page.len());
+        for letter in page {
+            let agent = self.agents.get(&letter.agent_id).await?;
+            if !self.is_settled(agent.as_ref(), &letter).await? {
+                open.push(letter);
+            }
+        }
+        Ok((open, more))
+    }
+
+    /// One of them, unless it was answered since.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn get(&self, turn_id: MessageId) -> StoreResult<Option<DeadLetter>> {
+        let Some(letter) = self.letters.get(turn_id).await? else { return Ok(None) };
+        let agent = self.agents.get(&letter.agent_id).await?;
+        Ok(if self.is_settled(agent.as_ref(), &letter).await? { None } else { Some(letter) })
+    }
+
+    /// Takes a turn to its agent once more.
+    ///
+    /// # Errors
+    /// See [`ReplayError`].
+    pub async fn replay(&self, turn_id: MessageId) -> Result<Replayed, ReplayError> {
+        let letter = self.letters.get(turn_id).await?.ok_or(ReplayError::Unknown)?;
+        let agent = self.agents.get(&letter.agent_id).await?.ok_or(ReplayError::UnknownAgent)?;
+        if self.is_settled(Some(&agent), &letter).await? {
+            return Ok(Replayed::Answered);
+        }
+        let Some(message) = self.message_of(&letter).await? else { return Ok(Replayed::Gone) };
+        match self.sinks.post(&agent.profile.sink, &Event::of_message(&agent, &message)).await {
+            Posted::Taken => {
+                self.letters.replayed(turn_id, self.clock.now()).await?;
+                Ok(Replayed::Taken)
+            }
+            Posted::Refused { status } => Ok(Replayed::Refused { status }),
+            Posted::Failed { .. } => Ok(Replayed::Failed),
+            Posted::Forbidden => Ok(Replayed::Forbidden),
+        }
+    }
+
+    /// Keeps it no longer: its turn will not be answered. Says whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn drop(&self, turn_id: MessageId) -> StoreResult<bool> {
+        self.letters.remove(turn_id).await
+    }
+
+    /// Has it been answered? Then it is no dead letter any more.
+    async fn is_settled(&self, agent: Option<&Agent>, letter: &DeadLetter) -> StoreResult<bool> {
+        let Some(agent) = agent else { return Ok(false) };
+        let key = IdempotencyKey::of_turn(letter.turn_id);
+        if self.log.find_by_key(agent.user_id, key).await?.is_none() {
+            return Ok(false);
+        }
+        self.letters.remove(letter.turn_id).await?;
+        Ok(true)
+    }
+
+    async fn message_of(&self, letter: &DeadLetter) -> StoreResult<Option<Arc<Message>>> {
+        let number = letter.sequence_number;
+        let Ok(window) = SequenceWindow::new(number, number) else { return Ok(None) };
+        let page = self.log.read(letter.conversation_id, window, 1, usize::MAX).await?;
+        Ok(page.into_iter().find(|message| message.message_id == letter.turn_id))
+    }
+}

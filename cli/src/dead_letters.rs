@@ -1,0 +1,128 @@
+//! `colloquy admin dead-letters`: messages that agents did not take, and that were given up.
+
+use clap::{Args, Subcommand};
+use colloquy_client::terminal::calendar::in_utc;
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::ids::MessageId;
+use colloquy_protocol::rest::dead_letters::{DeadLetterEntry, Replayed};
+
+use crate::operator::{Operator, Where};
+use crate::{Outcome, say};
+
+/// What `colloquy admin dead-letters` is told.
+#[derive(Args)]
+pub(crate) struct DeadLetters {
+    #[command(flatten)]
+    place: Where,
+    #[command(subcommand)]
+    verb: DeadLettersVerb,
+}
+
+#[derive(Subcommand)]
+enum DeadLettersVerb {
+    /// One line for each, the oldest first.
+    List {
+        /// Only those of this agent.
+        #[arg(long)]
+        agent: Option<AgentId>,
+    },
+    /// Take messages to their agents once more.
+    Replay(Which),
+    /// Give messages up for good: they stay in their conversations, without an answer.
+    Drop(Which),
+}
+
+#[derive(Args)]
+struct Which {
+    /// The ids of the messages, as `list` shows them.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    turns: Vec<MessageId>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
+    /// Of all, only those of this agent.
+    #[arg(long, requires = "all")]
+    agent: Option<AgentId>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(options: DeadLetters) -> Outcome {
+    let DeadLetters { place, verb } = options;
+    Operator::carry_out(place, async |operator| match verb {
+        DeadLettersVerb::List { agent } => list(&operator, agent.as_ref()).await,
+        DeadLettersVerb::Replay(which) => replay(&operator, which).await,
+        DeadLettersVerb::Drop(which) => give_up(&operator, which).await,
+    })
+}
+
+async fn list(operator: &Operator, agent: Option<&AgentId>) -> Outcome {
+    let letters = all(operator, agent).await?;
+    letters.iter().for_each(|letter| say(&line(letter)));
+    if letters.is_empty() {
+        say("there are no dead letters");
+    }
+    Ok(())
+}
+
+async fn replay(operator: &Operator, which: Which) -> Outcome {
+    let turns = which.turns(operator).await?;
+    let (mut taken, count) = (0, turns.len());
+    for turn_id in turns {
+        let replayed = operator.told(operator.api.replay_dead_letter(&operator.token, turn_id).await)?;
+        taken += usize::from(matches!(replayed, Replayed::Taken | Replayed::Answered));
+        say(&format!("{turn_id} {}", outcome(replayed)));
+    }
+    if taken == count { Ok(()) } else { Err(format!("{} of {count} were not taken", count - taken).into()) }
+}
+
+async fn give_up(operator: &Operator, which: Which) -> Outcome {
+    for turn_id in which.turns(operator).await? {
+        operator.told(operator.api.drop_dead_letter(&operator.token, turn_id).await)?;
+        say(&format!("{turn_id} is dropped"));
+    }
+    Ok(())
+}
+
+impl Which {
+    async fn turns(self, operator: &Operator) -> Result<Vec<MessageId>, String> {
+        if !self.all {
+            return Ok(self.turns);
+        }
+        let letters = all(operator, self.agent.as_ref()).await?;
+        Ok(letters.into_iter().map(|letter| letter.turn_id).collect())
+    }
+}
+
+/// All pages: there are at most [`DEAD_LETTERS_MAX`](colloquy_protocol::limits::DEAD_LETTERS_MAX).
+async fn all(operator: &Operator, agent: Option<&AgentId>) -> Result<Vec<DeadLetterEntry>, String> {
+    let (mut letters, mut after) = (Vec::new(), None);
+    loop {
+        let page = operator.told(operator.api.dead_letters(&operator.token, agent, after).await)?;
+        letters.extend(page.dead_letters);
+        after = page.next;
+        if after.is_none() {
+            return Ok(letters);
+        }
+    }
+}
+
+fn line(letter: &DeadLetterEntry) -> String {
+    let DeadLetterEntry { turn_id, agent_id, reason, status, tries, died_at, replayed_at, .. } = letter;
+    let status = status.map_or_else(String::new, |status| format!(" with {status}"));
+    let replayed = replayed_at.map_or_else(String::new, |at| format!(", taken again {}", in_utc(at)));
+    let (agent_id, reason, died) = (agent_id.as_str(), reason.as_str(), in_utc(*died_at));
+    format!("{turn_id} {agent_id:<24} {reason}{status} after {tries} tries, given up {died}{replayed}")
+}
+
+fn outcome(replayed: Replayed) -> String {
+    match replayed {
+        Replayed::Taken => "is taken: it leaves the list when it is answered".to_owned(),
+        Replayed::Answered => "was answered already".to_owned(),
+        Replayed::Refused { status } => format!("is refused with {status}"),
+        Replayed::Failed => "cannot be taken now: the agent is away, or fails".to_owned(),
+        Replayed::Forbidden => {
+            "cannot be taken: the agent's sink is on a host that agents.sink_hosts does not name".to_owned()
+        }
+        Replayed::Gone => "is no longer kept: `drop` takes it out of the list".to_owned(),
+    }
+}

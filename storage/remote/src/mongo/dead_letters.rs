@@ -1,0 +1,113 @@
+//! Dead letters. A document is a turn, so that each is there once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use colloquy_protocol::UnixMillis;
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::dead_letter::DeadReason;
+use colloquy_protocol::ids::{ConversationId, MessageId};
+use colloquy_protocol::limits::DEAD_LETTERS_MAX;
+use colloquy_storage::model::dead_letter::DeadLetter;
+use colloquy_storage::ports::{DeadLetters, StoreError, StoreResult};
+use mongodb::bson::{Bson, Document, RawDocument, deserialize_from_bson, doc, serialize_to_bson};
+
+use super::engine::Engine;
+use super::error::{is_duplicate, unavailable};
+use super::index::{Index, index};
+use super::row::{Fields, date, malformed, number, uuid};
+
+const DEAD_LETTERS: &str = "dead_letters";
+
+pub(in crate::mongo) fn indexes() -> Vec<Index> {
+    vec![index(DEAD_LETTERS, "of_agent", doc! { "agent_id": 1, "_id": 1 }).build()]
+}
+
+pub(in crate::mongo) struct MongoDeadLetters(pub(in crate::mongo) Arc<Engine>);
+
+#[async_trait]
+impl DeadLetters for MongoDeadLetters {
+    async fn put(&self, letter: DeadLetter) -> StoreResult<bool> {
+        let (letters, row) = (self.0.db.collection::<Document>(DEAD_LETTERS), write(&letter)?);
+        let kept = self.0.ask(|| letters.estimated_document_count()).await?;
+        if usize::try_from(kept).is_ok_and(|kept| kept >= DEAD_LETTERS_MAX) {
+            return Ok(self.get(letter.turn_id).await?.is_some());
+        }
+        match self.0.run(|| letters.insert_one(&row)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_duplicate(&error) => Ok(true),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    async fn get(&self, turn_id: MessageId) -> StoreResult<Option<DeadLetter>> {
+        let letters = self.0.collection(DEAD_LETTERS);
+        let row = self.0.ask(|| letters.find_one(doc! { "_id": uuid(turn_id.0) })).await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    async fn list(
+        &self,
+        agent_id: Option<&AgentId>,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> StoreResult<Vec<DeadLetter>> {
+        let letters = self.0.collection(DEAD_LETTERS);
+        let mut filter = Document::new();
+        if let Some(agent_id) = agent_id {
+            filter.insert("agent_id", agent_id.as_str());
+        }
+        if let Some(after) = after {
+            filter.insert("_id", doc! { "$gt": uuid(after.0) });
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let find = || letters.find(filter.clone()).sort(doc! { "_id": 1 }).limit(limit);
+        self.0.all(find).await?.iter().map(|row| read(row)).collect()
+    }
+
+    async fn replayed(&self, turn_id: MessageId, now: UnixMillis) -> StoreResult<()> {
+        let letters = self.0.collection(DEAD_LETTERS);
+        let change = doc! { "$set": { "replayed_at": date(now) } };
+        self.0.ask(|| letters.update_one(doc! { "_id": uuid(turn_id.0) }, change.clone())).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, turn_id: MessageId) -> StoreResult<bool> {
+        // Looked for first: a deletion that is repeated because its answer was lost finds nothing.
+        let is_there = self.get(turn_id).await?.is_some();
+        let letters = self.0.collection(DEAD_LETTERS);
+        self.0.ask(|| letters.delete_one(doc! { "_id": uuid(turn_id.0) })).await?;
+        Ok(is_there)
+    }
+}
+
+fn write(letter: &DeadLetter) -> StoreResult<Document> {
+    Ok(doc! {
+        "_id": uuid(letter.turn_id.0),
+        "agent_id": letter.agent_id.as_str(),
+        "conversation_id": uuid(letter.conversation_id.0),
+        "sequence_number": number(letter.sequence_number),
+        "reason": serialize_to_bson(&letter.reason).map_err(StoreError::corrupt)?,
+        "status": letter.status.map(i32::from),
+        "tries": number(u64::from(letter.tries)),
+        "died_at": date(letter.died_at),
+        "replayed_at": letter.replayed_at.map(date),
+    })
+}
+
+fn read(row: &RawDocument) -> StoreResult<DeadLetter> {
+    let reason = Bson::String(row.text("reason")?.to_owned());
+    let reason: DeadReason = deserialize_from_bson(reason).map_err(|_| malformed("reason"))?;
+    let status = row.optional_number("status")?;
+    Ok(DeadLetter {
+        turn_id: MessageId(row.uuid("_id")?),
+        agent_id: AgentId::new(row.text("agent_id")?).map_err(|_| malformed("agent_id"))?,
+        conversation_id: ConversationId(row.uuid("conversation_id")?),
+        sequence_number: row.number("sequence_number")?,
+        reason,
+        status: status.map(u16::try_from).transpose().map_err(|_| malformed("status"))?,
+        tries: u32::try_from(row.number("tries")?).map_err(|_| malformed("tries"))?,
+        died_at: row.date("died_at")?,
+        replayed_at: row.optional_date("replayed_at")?,
+    })
+}

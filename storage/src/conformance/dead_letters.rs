@@ -1,0 +1,73 @@
+//! What every keeper of dead letters does.
+
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::dead_letter::DeadReason;
+use colloquy_protocol::ids::{ConversationId, MessageId};
+use uuid::Uuid;
+
+use crate::model::dead_letter::DeadLetter;
+use crate::ports::Store;
+
+fn turn(n: u128) -> MessageId {
+    MessageId(Uuid::from_u128(n))
+}
+
+fn id(name: &str) -> AgentId {
+    AgentId::new(name).unwrap()
+}
+
+fn letter(n: u128, agent: &str) -> DeadLetter {
+    DeadLetter {
+        turn_id: turn(n),
+        agent_id: id(agent),
+        conversation_id: ConversationId(Uuid::from_u128(7)),
+        sequence_number: 12,
+        reason: DeadReason::Refused,
+        status: Some(422),
+        tries: 5,
+        died_at: 1_000,
+        replayed_at: None,
+    }
+}
+
+pub async fn a_dead_letter_is_kept_as_it_was_first_put_until_it_is_removed(store: &Store) {
+    let letters = &store.dead_letters;
+    assert_eq!(letters.get(turn(1)).await.unwrap(), None);
+    assert!(letters.put(letter(1, "agent-a")).await.unwrap());
+    let again =
+        DeadLetter { reason: DeadReason::Expired, status: None, died_at: 2_000, ..letter(1, "agent-a") };
+    assert!(letters.put(again).await.unwrap());
+    assert_eq!(letters.get(turn(1)).await.unwrap(), Some(letter(1, "agent-a")));
+    let unanswered = DeadLetter { reason: DeadReason::Unanswered, status: None, ..letter(2, "agent-a") };
+    assert!(letters.put(unanswered.clone()).await.unwrap());
+    assert_eq!(letters.get(turn(2)).await.unwrap(), Some(unanswered));
+    assert!(letters.remove(turn(1)).await.unwrap());
+    assert!(!letters.remove(turn(1)).await.unwrap());
+    assert_eq!(letters.get(turn(1)).await.unwrap(), None);
+}
+
+pub async fn a_dead_letter_that_is_replayed_says_when(store: &Store) {
+    let letters = &store.dead_letters;
+    letters.replayed(turn(1), 3_000).await.unwrap();
+    assert_eq!(letters.get(turn(1)).await.unwrap(), None, "what is not there does not come to be");
+    letters.put(letter(1, "agent-a")).await.unwrap();
+    letters.replayed(turn(1), 3_000).await.unwrap();
+    let replayed = DeadLetter { replayed_at: Some(3_000), ..letter(1, "agent-a") };
+    assert_eq!(letters.get(turn(1)).await.unwrap(), Some(replayed));
+}
+
+pub async fn dead_letters_are_listed_by_age_of_one_agent_or_of_all_page_by_page(store: &Store) {
+    let letters = &store.dead_letters;
+    for (n, agent) in [(5, "agent-a"), (1, "agent-b"), (9, "agent-a"), (3, "agent-a")] {
+        letters.put(letter(n, agent)).await.unwrap();
+    }
+    let page = async |agent: Option<&str>, after: Option<u128>, limit| -> Vec<u128> {
+        let page = letters.list(agent.map(id).as_ref(), after.map(turn), limit).await.unwrap();
+        page.into_iter().map(|letter| letter.turn_id.0.as_u128()).collect()
+    };
+    assert_eq!(page(None, None, 3).await, [1, 3, 5]);
+    assert_eq!(page(None, Some(5), 3).await, [9]);
+    assert_eq!(page(Some("agent-a"), None, 2).await, [3, 5]);
+    assert_eq!(page(Some("agent-a"), Some(4), 9).await, [5, 9]);
+    assert!(page(Some("agent-c"), None, 9).await.is_empty());
+}

@@ -1,0 +1,108 @@
+//! What agents do not take: given up, kept with the reason, listed, and taken to them once more.
+
+use colloquy_protocol::agent::{AgentLimits, AgentProfile};
+use colloquy_protocol::dead_letter::DeadReason;
+use colloquy_tests::agent::Agent;
+use colloquy_tests::operator::{admin, complained, said};
+use colloquy_tests::options::ServerOptions;
+use colloquy_tests::raw_client::RawClient;
+use colloquy_tests::server::Server;
+use colloquy_tests::sink::Sink;
+use colloquy_tests::talk::Talk;
+
+/// `colloquy admin dead-letters`.
+async fn dead_letters(server: &Server, arguments: &[&str]) -> std::process::Output {
+    admin(server, &server.data_dir(), &[&["dead-letters"], arguments].concat()).await
+}
+
+#[tokio::test]
+async fn a_message_that_its_agent_refuses_is_given_up_listed_and_replayed_and_answered_once() {
+    let mut office = Sink::start().await;
+    let options = ServerOptions::default().set("agents.dead_letter_url", office.url());
+    let mut talk = Talk::begun_on(Server::start(options).await).await;
+    assert_eq!(said(&dead_letters(&talk.server, &["list"]).await), "there are no dead letters");
+    talk.sink.answers(422, Vec::new());
+    let poison = talk.ask("poison").await;
+    let next = talk.ask("and this?").await;
+    let death = office.next_death().await;
+    assert_eq!((death.turn_id, death.reason, death.status), (poison, DeadReason::Refused, Some(422)));
+    talk.sink.answers(202, Vec::new());
+    // Its conversation goes on without it.
+    while talk.sink.next().await.message.turn_id != next {}
+    talk.answer(next, "this I take").await;
+    assert_eq!(talk.socket.expect_message().await.reply_to_message_id, Some(next));
+
+    // Also after a crash it is kept.
+    talk.server.kill_9();
+    talk.server.restart().await;
+    talk.socket = RawClient::connect(talk.server.address(), &talk.user).await;
+    let listed = said(&dead_letters(&talk.server, &["list", "--agent", "agent-bruno"]).await);
+    assert!(listed.starts_with(&poison.to_string()) && listed.lines().count() == 1, "{listed}");
+    assert!(listed.contains("refused with 422 after 5 tries"), "{listed}");
+
+    talk.sink.answers(422, Vec::new());
+    let again = complained(&dead_letters(&talk.server, &["replay", "--all"]).await);
+    assert!(again.contains("1 of 1 were not taken"), "{again}");
+    assert_eq!(talk.sink.next().await.message.turn_id, poison);
+    talk.sink.answers(202, Vec::new());
+    let turn = poison.to_string();
+    let taken = said(&dead_letters(&talk.server, &["replay", &turn]).await);
+    assert!(taken.contains("is taken"), "{taken}");
+    assert_eq!(talk.sink.next().await.message.turn_id, poison);
+    // Until it is answered it may be lost again, so it stays.
+    assert!(said(&dead_letters(&talk.server, &["list"]).await).contains("taken again"));
+    talk.answer(poison, "after all").await;
+    talk.answer(poison, "after all, I said").await;
+    assert_eq!(talk.socket.expect_message().await.reply_to_message_id, Some(poison));
+    assert_eq!(said(&dead_letters(&talk.server, &["list"]).await), "there are no dead letters");
+    let late = complained(&dead_letters(&talk.server, &["replay", &turn]).await);
+    assert!(late.contains("no dead letter"), "{late}");
+    let conversation = talk.user.conversation_with(&talk.agent.device);
+    let log = talk.server.rest().whole_history(&talk.user, conversation).await;
+    assert_eq!(log.messages.len(), 4, "two questions, two answers");
+    talk.server.assert_log_is_private();
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_nobody_wants_any_more_is_dropped() {
+    let mut office = Sink::start().await;
+    let options = ServerOptions::default().set("agents.dead_letter_url", office.url());
+    let mut talk = Talk::begun_on(Server::start(options).await).await;
+    talk.sink.answers(400, Vec::new());
+    let poison = talk.ask("poison").await;
+    assert_eq!(office.next_death().await.turn_id, poison);
+    let of_nobody = said(&dead_letters(&talk.server, &["list", "--agent", "agent-other"]).await);
+    assert_eq!(of_nobody, "there are no dead letters");
+    let neither = complained(&dead_letters(&talk.server, &["drop"]).await);
+    assert!(neither.contains("<TURNS>"), "{neither}");
+    let dropped = said(&dead_letters(&talk.server, &["drop", "--all", "--agent", "agent-bruno"]).await);
+    assert_eq!(dropped, format!("{poison} is dropped"));
+    assert_eq!(said(&dead_letters(&talk.server, &["list"]).await), "there are no dead letters");
+}
+
+#[tokio::test]
+async fn where_a_broker_is_named_all_events_go_to_it_and_come_back_if_it_forgets_them() {
+    let mut broker = Sink::start().await;
+    let server = Server::start(ServerOptions::default().env("K_SINK", &broker.url())).await;
+    let limits = AgentLimits { turn_timeout_ms: 1_000, ..AgentLimits::default() };
+    let profile = AgentProfile { limits, ..AgentProfile::new("Bruno", "http://127.0.0.1:9/") };
+    let agent = Agent::register_with(&server, "agent-bruno", profile).await;
+    let user = server.rest().register_user("Ann", "phone").await;
+    let mut socket = RawClient::connect(server.address(), &user).await;
+    let question = socket.send_message(&user, &[&agent.device], "through a broker").await;
+    let turn_id = socket.expect_ack(&question).await.message_id;
+    let event = broker.next().await;
+    assert_eq!((event.header("ce-agentid"), event.message.turn_id), ("agent-bruno".into(), turn_id));
+    assert_eq!(event.header("ce-partitionkey"), event.message.conversation_id.to_string());
+    // It has taken the event, dies, and forgets it.
+    let name = event.name();
+    let mut broker = Sink::start_at(broker.stop().await).await;
+    assert_eq!(broker.next().await.name(), name, "the same event, for whoever has had it");
+    let event = agent.event(&agent.answer(turn_id, &[&user], "through a broker, too"));
+    for _ in 0..2 {
+        assert_eq!(agent.post(&server, &event).await.status, 202);
+    }
+    assert_eq!(socket.expect_message().await.reply_to_message_id, Some(turn_id));
+    let conversation = user.conversation_with(&agent.device);
+    assert_eq!(server.rest().whole_history(&user, conversation).await.messages.len(), 2);
+}
