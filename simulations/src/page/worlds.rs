@@ -33,6 +33,7 @@ pub(crate) fn page(worlds: &Worlds<'_>) -> Page {
         ("faults of the plans", sum(|it| it.figures.planned_faults).to_string()),
         ("calls and signals befallen", sum(|it| it.figures.befallen).to_string()),
         ("connections", sum(|it| it.figures.connections).to_string()),
+        ("forged answers", sum(|it| it.figures.forged).to_string()),
         ("their own time", format!("{:.0} s", sum(|it| it.figures.lasted_ms) as f64 / 1e3)),
         ("the machine's", format!("{took:.0} s")),
     ]);

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::forgery::{FORGED, Forgeries, Target};
 use super::network::{Listener, Network, Place, Stream};
 use super::people::NEEDLE;
 use super::pod::GENESIS;
@@ -151,6 +152,7 @@ pub(crate) struct Sink {
     pub(crate) place: Place,
     pub(crate) person: usize,
     pub(crate) moods: MoodBoard,
+    pub(crate) forgeries: Forgeries,
     pub(crate) client: Client,
     /// A turn was taken.
     pub(crate) taken: Arc<Notify>,
@@ -211,6 +213,11 @@ impl Sink {
         let turn_id = message.turn_id;
         if self.client.take_turn(turn_id, message.conversation_id).await.is_err() {
             return StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        if self.strikes(FORGED)
+            && let Ok(Some(agent)) = self.client.user_id()
+        {
+            self.forgeries.tempt(Target { turn_id, agent, asker: message.sender_id });
         }
         let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         if self.strikes(moods.forgets) {

@@ -8,6 +8,7 @@ use colloquy_actors::supervision::{ActorKind, ExitReason};
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use serde::Serialize;
 
+use super::forgery::Tried;
 use super::people::Record;
 
 /// An invariant, by its id.
@@ -55,7 +56,9 @@ impl Invariant {
             Self::Bound => "no mailbox holds more than twice what it may",
             Self::Isolate => "what ended by a fault was started again, and took nothing above it along",
             Self::Drain => "a pod that is told to go goes in time",
-            Self::Authz => "a device holds its owner's conversations only, and stays logged in",
+            Self::Authz => {
+                "a device holds its owner's conversations only and stays logged in; nobody answers for somebody else"
+            }
         }
     }
 
@@ -89,6 +92,7 @@ pub(crate) struct Logged {
     pub(crate) sequence_number: u64,
     pub(crate) message_id: MessageId,
     pub(crate) sender: UserId,
+    pub(crate) receiver: UserId,
     pub(crate) device: DeviceId,
     pub(crate) key: IdempotencyKey,
     /// The message it answers, if it says so.
@@ -143,6 +147,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) running: Vec<Vec<KindFigures>>,
     /// Invariants that pods have seen broken themselves.
     pub(crate) seen_by_pods: Vec<(metrics::Invariant, u64)>,
+    /// Answers by those whose turn it was not.
+    pub(crate) forgeries: Vec<Tried>,
 }
 
 /// What was looked at and found.
@@ -167,6 +173,7 @@ pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     numbers(evidence, findings);
     keys(evidence, findings);
     turns(evidence, findings);
+    forgeries(evidence, findings);
     for device in &evidence.devices {
         answers(device, evidence, findings);
         shown_in_order(device, findings);
@@ -265,6 +272,32 @@ fn turns(evidence: &Evidence<'_>, findings: &mut Findings) {
             });
             findings.expect(Invariant::Once, answers <= 1, || {
                 format!("an agent has answered message {number} of {conversation} {answers} times")
+            });
+        }
+    }
+}
+
+/// AUTHZ: nobody answers for somebody else, and nobody has written where they take no part.
+fn forgeries(evidence: &Evidence<'_>, findings: &mut Findings) {
+    for tried in evidence.forgeries.iter().filter(|tried| tried.was_heard()) {
+        findings.expect(Invariant::Authz, tried.was_turned_away(), || tried.to_string());
+    }
+    for (conversation, log) in &evidence.logs {
+        let pairs: BTreeSet<(UserId, UserId)> =
+            log.iter().map(|logged| (logged.sender, logged.receiver)).collect();
+        for (sender, receiver) in pairs {
+            let takes_part = ConversationId::of_pair(sender, receiver) == *conversation;
+            findings.expect(Invariant::Authz, takes_part, || {
+                format!("somebody who takes no part in {conversation} has written there")
+            });
+        }
+        let to: BTreeMap<MessageId, UserId> =
+            log.iter().map(|logged| (logged.message_id, logged.receiver)).collect();
+        for answer in log.iter().filter(|logged| evidence.agents.contains(&logged.sender)) {
+            let Some(turn) = answer.reply_to else { continue };
+            findings.expect(Invariant::Authz, to.get(&turn) == Some(&answer.sender), || {
+                let number = answer.sequence_number;
+                format!("message {number} of {conversation} answers what was not written to its sender")
             });
         }
     }
@@ -443,5 +476,83 @@ fn held(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) {
                 format!("device {} holds {sequence_number} of {conversation}, not in the log", device.number)
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use colloquy_actors::agent::AnswerError;
+    use colloquy_protocol::error_code::ErrorCode;
+    use colloquy_storage::ports::StoreError;
+
+    use crate::world::forgery::Attempt;
+
+    fn user(n: u8) -> UserId {
+        format!("00000000-0000-4000-8000-0000000000{n:02}").parse().unwrap()
+    }
+
+    fn message_id(n: u64) -> MessageId {
+        format!("{n:032x}").parse().unwrap()
+    }
+
+    /// The `n`-th message of a log.
+    fn logged(n: u64, sender: UserId, receiver: UserId, reply_to: Option<u64>) -> Logged {
+        Logged {
+            sequence_number: n,
+            message_id: message_id(n),
+            sender,
+            receiver,
+            device: DeviceId::new("phone").unwrap(),
+            key: IdempotencyKey::of_turn(message_id(n)),
+            reply_to: reply_to.map(message_id),
+            told: BTreeSet::from([(receiver, DeviceId::new("phone").unwrap())]),
+        }
+    }
+
+    /// How often AUTHZ was looked at and how often it did not hold, where `agent` is an agent.
+    fn authz(agent: UserId, logs: BTreeMap<ConversationId, Vec<Logged>>, tried: Vec<Tried>) -> (u64, usize) {
+        let evidence = Evidence {
+            logs,
+            agents: BTreeSet::from([agent]),
+            devices: Vec::new(),
+            in_clear: 0,
+            usurped: Vec::new(),
+            supervision: Vec::new(),
+            running: Vec::new(),
+            seen_by_pods: Vec::new(),
+            forgeries: tried,
+        };
+        let mut findings = Findings::default();
+        check(&evidence, &mut findings);
+        let broken = findings.violations.iter().filter(|it| it.invariant == Invariant::Authz).count();
+        (findings.checked.get(&Invariant::Authz).copied().unwrap_or(0), broken)
+    }
+
+    #[test]
+    fn a_forged_answer_is_turned_away_as_no_turn_or_authz_is_broken() {
+        let forged =
+            |outcome| vec![Tried { attempt: Attempt::Answer, forger: 3, turn_id: message_id(1), outcome }];
+        let found = |outcome| authz(user(1), BTreeMap::new(), forged(outcome));
+        assert_eq!(found(Err(AnswerError::UnknownTurn)), (1, 0));
+        assert_eq!(found(Ok(())), (1, 1), "it was taken");
+        let nearly = AnswerError::Refused(ErrorCode::UnknownConversation);
+        assert_eq!(found(Err(nearly)), (1, 1), "it was believed until the conversation was asked");
+        let unheard = AnswerError::Store(StoreError::Busy);
+        assert_eq!(found(Err(unheard)), (0, 0), "nobody has looked at it");
+    }
+
+    #[test]
+    fn a_log_in_which_somebody_else_has_answered_breaks_authz() {
+        let (agent, person, stranger) = (user(1), user(2), user(3));
+        let conversation = ConversationId::of_pair(agent, person);
+        let with = |answer| {
+            let log = vec![logged(1, person, agent, None), answer];
+            authz(agent, BTreeMap::from([(conversation, log)]), Vec::new()).1
+        };
+        assert_eq!(with(logged(2, agent, person, Some(1))), 0);
+        assert_eq!(with(logged(2, stranger, person, Some(1))), 1, "it is not theirs to answer");
+        assert_eq!(with(logged(2, agent, person, Some(9))), 1, "there is no such turn");
+        assert_eq!(with(logged(2, agent, person, Some(2))), 1, "it was not written to the agent");
     }
 }

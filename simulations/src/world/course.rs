@@ -13,12 +13,15 @@ use colloquy_storage::ambient::Workers;
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::local::LocalBus;
 use futures_util::FutureExt;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::agents::{MoodBoard, registered};
 use super::check::{Findings, Invariant};
 use super::evidence::is_stored;
+use super::forgery::{FORGERIES_SALT, Forgeries};
 use super::host::Host;
 use super::ills::{Ill, Ills};
 use super::network::Network;
@@ -68,9 +71,11 @@ pub(crate) struct Figures {
     pub(crate) befallen: u64,
     /// Connections that devices made.
     pub(crate) connections: u64,
-    /// Texts that could not be read at first, and those that were sent again for it.
     /// How often more of an answer was seen while it was being written.
     pub(crate) grown: u64,
+    /// Answers and pieces of them by those whose turn it was not, that a pod has looked at.
+    pub(crate) forged: u64,
+    /// Texts that could not be read at first, and those that were sent again for it.
     pub(crate) undecryptable: u64,
     pub(crate) repaired: u64,
     /// Texts that a device has given up.
@@ -113,6 +118,8 @@ pub(super) struct World {
     pub(super) planned_faults: u64,
     pub(super) faults_from: Duration,
     pub(super) usurped: Vec<(ConversationId, Vec<MessageId>)>,
+    /// Drawn from for who forges what.
+    pub(super) forging: StdRng,
     pub(super) embedded: EmbeddedStore,
     pub(super) folder: TempDir,
 }
@@ -130,11 +137,13 @@ impl World {
         let clock = time.clone();
         let bus = LocalBus::with_clock(move || clock.instant());
         let (bus_health, health) = watch::channel(true);
+        let forgeries = Forgeries::default();
         let ground = Ground {
             network: network.clone(),
             store: store.clone(),
             bus: bus.clone(),
             bus_health: health,
+            forgeries: forgeries.clone(),
             seed: plan.seed,
         };
         let pods = (1..=plan.pods).map(|number| Pod::new(number, plan, &time)).collect();
@@ -149,6 +158,7 @@ impl World {
             pods: plan.pods,
             agents: (0..plan.people).map(|person| plan.is_agent(person)).collect(),
             moods: MoodBoard::default(),
+            forgeries,
             interval: per_device,
             texts_left: AtomicU64::new(0),
             is_stored: Box::new(move |conversation, number, message| {
@@ -177,6 +187,7 @@ impl World {
             planned_faults: 0,
             faults_from: Duration::ZERO,
             usurped: Vec::new(),
+            forging: StdRng::seed_from_u64(plan.seed ^ FORGERIES_SALT),
             embedded,
             folder,
         }
@@ -205,6 +216,7 @@ impl World {
         }
         self.time.set(next);
         set_time_of_this_thread(Duration::from_millis(GENESIS) + next, next);
+        self.forge();
         for index in 0..self.pods.len() {
             if self.pods[index].has_ended() {
                 self.ended(index);

@@ -47,6 +47,7 @@ pub(crate) fn whole_log(store: &Store, conversation: ConversationId) -> Vec<Logg
             sequence_number: message.sequence_number,
             message_id: message.message_id,
             sender: message.sender_id,
+            receiver: message.receiver_id,
             device: message.sender_device_id.clone(),
             key: message.idempotency_key,
             reply_to: message.reply_to_message_id,

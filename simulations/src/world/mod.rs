@@ -12,6 +12,7 @@
 //! | [`weather`], [`store`], [`bus`] | what goes wrong with calls to the store and the bus |
 //! | [`pod`], [`people`] | the server on a host of its own; people with devices, who write to each other |
 //! | [`agents`] | people that answer when it is their turn, and how they fail to |
+//! | [`forgery`] | answers to turns by those whose turns they are not |
 //! | [`ills`] | what is broken now, and when it is made whole |
 //! | [`course`] | the run: set-up, faults, healing, silence |
 //! | [`stories`] | worlds that have found something, kept |
@@ -24,6 +25,7 @@ pub(crate) mod bus;
 pub(crate) mod check;
 pub(crate) mod course;
 pub(crate) mod evidence;
+pub(crate) mod forgery;
 pub(crate) mod host;
 pub(crate) mod ills;
 pub(crate) mod network;

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::agents::{Desk, MoodBoard, Sink, draft_of, rng_of};
+use super::forgery::Forgeries;
 use super::host::Host;
 use super::network::{Network, Place};
 use super::pod::{ENDPOINT, GENESIS, client_address};
@@ -126,6 +127,7 @@ pub(crate) struct Around {
     /// Of every person: is it an agent?
     pub(crate) agents: Vec<bool>,
     pub(crate) moods: MoodBoard,
+    pub(crate) forgeries: Forgeries,
     /// Between two texts of one device, on average.
     pub(crate) interval: Duration,
     /// Texts that may still be written, over all devices.
@@ -386,6 +388,7 @@ impl Life {
             place: self.place,
             person: self.owner,
             moods: self.around.moods.clone(),
+            forgeries: self.around.forgeries.clone(),
             client: client.clone(),
             taken: Arc::default(),
             forgotten: Arc::default(),

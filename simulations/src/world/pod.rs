@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use super::agents::PodSinks;
 use super::bus::{BusBehind, Post};
+use super::forgery::{Forgeries, Forgery, WAITING_MAX, forge};
 use super::host::Host;
 use super::network::{Listener, Network, Place};
 use super::plan::Plan;
@@ -51,6 +52,7 @@ pub(crate) struct Ground {
     pub(crate) store: Store,
     pub(crate) bus: LocalBus,
     pub(crate) bus_health: watch::Receiver<bool>,
+    pub(crate) forgeries: Forgeries,
     /// Of the world; every incarnation of every pod draws its own from it.
     pub(crate) seed: u64,
 }
@@ -74,6 +76,7 @@ pub(crate) struct Pod {
 pub(crate) struct Running {
     pub(crate) host: Host,
     orders: mpsc::Sender<Order>,
+    forged: mpsc::Sender<Forgery>,
     process: JoinHandle<()>,
 }
 
@@ -113,6 +116,7 @@ impl Pod {
         let entropy = Entropy::from_seed(own);
         let host = Host::start(now, self.name.as_str());
         let (orders, received) = mpsc::channel(ORDERS_MAX);
+        let (forged, forging) = mpsc::channel(WAITING_MAX);
         let (live, signals) = ground.bus.join();
         let live = BusBehind { weather: self.bus_weather.clone(), post: self.post.clone(), live };
         let place = self.place;
@@ -135,7 +139,7 @@ impl Pod {
         let key = SigningKey::generate(&Entropy::from_seed(ground.seed)).expect("a key can be generated");
         let store = behind(&self.store_weather, &ground.store);
         let (network, start) = (ground.network.clone(), GENESIS + millis(now));
-        let (set, metrics) = (self.set, Arc::clone(&self.metrics));
+        let (set, metrics, forgeries) = (self.set, Arc::clone(&self.metrics), ground.forgeries.clone());
         let process = host.spawn(async move {
             let clock = Clock::that_can_be_set(start, set);
             let sinks: Arc<dyn Sinks> = Arc::new(PodSinks { network: network.clone(), place });
@@ -145,10 +149,12 @@ impl Pod {
             // One that does not come up ends, and is started again.
             if let Ok(assembly) = assemble(&config(), parts).await {
                 metrics.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&assembly.metrics));
+                // Ends with the host.
+                tokio::spawn(forge(assembly.node.turns().clone(), forging, forgeries));
                 live_on(assembly, network, place, received).await;
             }
         });
-        self.running = Some(Running { host, orders, process });
+        self.running = Some(Running { host, orders, forged, process });
     }
 
     /// This befalls an actor of its running process over what it takes up next.
@@ -181,6 +187,11 @@ impl Running {
     pub(crate) fn kill(&self, kind: ActorKind) {
         // A pod that is asked more than it can take is in trouble enough.
         let _ = self.orders.try_send(Order::Kill(kind));
+    }
+
+    /// Has somebody try to answer there what is not theirs to answer, unless too many do.
+    pub(crate) fn forge(&self, forgery: Forgery) {
+        let _ = self.forged.try_send(forgery);
     }
 
     /// Has it go away in order (SIGTERM).

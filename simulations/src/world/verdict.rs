@@ -183,6 +183,8 @@ impl World {
             .collect();
         let supervision = by_kind(&counted);
         let seen_by_pods = counted.iter().flat_map(|metrics| metrics.violations()).collect();
+        let forgeries = self.ground.forgeries.take_tried();
+        figures.forged = forgeries.iter().filter(|tried| tried.was_heard()).count() as u64;
         let usurped = std::mem::take(&mut self.usurped);
         let evidence = Evidence {
             logs,
@@ -193,6 +195,7 @@ impl World {
             supervision: supervision.clone(),
             running,
             seen_by_pods,
+            forgeries,
         };
         check(&evidence, &mut self.findings);
         for violation in &self.findings.violations {
