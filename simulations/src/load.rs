@@ -1,4 +1,4 @@
-//! Pairs that send as fast as their window allows, or at a rate that does not wait for anybody: throughput, latencies, CPU.
+//! Pairs, or groups, that send as fast as their window allows, or at a rate that does not wait for anybody: throughput, latencies, CPU.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::Failure;
+use crate::group::{GROUP_SIZE_MAX, Group, PAIR};
 use crate::page::load::page;
 use crate::population::{in_order, register};
 use crate::process::{cpu_seconds, raise_file_limit, resident_kib};
@@ -45,10 +46,17 @@ pub(crate) struct LoadOptions {
     /// Pairs of users.
     #[arg(long, default_value_t = 200)]
     pairs: usize,
+    /// Groups of users instead of pairs. Each user has a conversation with each of the others, and a text for the group is
+    /// one message in each of them.
+    #[arg(long, conflicts_with = "pairs", requires = "group_size")]
+    groups: Option<usize>,
+    /// Users of each group: 2 to 32.
+    #[arg(long, value_name = "USERS", requires = "groups", value_parser = parse_group_size)]
+    group_size: Option<usize>,
     /// Devices of each user: a message goes to all of both users but the one that sends it.
     #[arg(long, default_value_t = 1, value_parser = parse_devices)]
     devices: usize,
-    /// Messages each sender has on the way; the server takes 64 from one socket.
+    /// Messages each sender has on the way, to all others together; the server takes 64 from one socket.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=64))]
     window: u64,
     /// Messages a second in all, by senders that wait for no answer, instead of a window. Latencies count from when a
@@ -64,7 +72,7 @@ pub(crate) struct LoadOptions {
     /// Bytes of each ciphertext, base64.
     #[arg(long, default_value_t = 256, value_parser = parse_payload)]
     payload: usize,
-    /// Both sides of a pair send.
+    /// Both sides of a pair send; all members of a group do.
     #[arg(long)]
     both_ways: bool,
     /// Threads of the load generator.
@@ -85,6 +93,16 @@ impl LoadOptions {
     fn recipients(&self) -> u64 {
         2 * self.devices as u64 - 1
     }
+
+    /// How many groups there are: a pair is a group of two.
+    fn groups(&self) -> usize {
+        self.groups.unwrap_or(self.pairs)
+    }
+
+    /// What each of them is.
+    fn group(&self) -> Group {
+        Group { members: self.group_size.unwrap_or(PAIR), devices: self.devices, all_send: self.both_ways }
+    }
 }
 
 fn parse_payload(text: &str) -> Result<usize, String> {
@@ -101,31 +119,41 @@ fn parse_devices(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_group_size(text: &str) -> Result<usize, String> {
+    let members = text.parse().map_err(|_| "not a number")?;
+    if (PAIR..=GROUP_SIZE_MAX).contains(&members) {
+        Ok(members)
+    } else {
+        Err(format!("{PAIR} to {GROUP_SIZE_MAX}"))
+    }
+}
+
 fn parse_threads(text: &str) -> Result<usize, String> {
     let threads = text.parse().map_err(|_| "not a number")?;
     if (1..=THREADS_MAX).contains(&threads) { Ok(threads) } else { Err(format!("1 to {THREADS_MAX}")) }
 }
 
-/// The devices of both users, the first user's first, and the number of their pair.
-type NumberedPair = (Vec<Arc<Device>>, u32);
+/// The devices of a group, member by member, and the number of the first member among all users.
+type NumberedGroup = (Vec<Arc<Device>>, u32);
 
 /// Runs it.
 pub(crate) async fn run(options: LoadOptions) -> Result<(), Failure> {
     raise_file_limit()?;
     let target = Target::reach(&options.target).await;
-    let devices = register(&target.rest, 2 * options.pairs, options.devices).await;
-    let pairs = devices.chunks_exact(2 * options.devices).map(<[_]>::to_vec);
-    let pairs: Vec<NumberedPair> = pairs.zip(0_u32..).collect();
+    let group = options.group();
+    let devices = register(&target.rest, group.members * options.groups(), options.devices).await;
+    let groups = devices.chunks_exact(group.sockets()).map(<[_]>::to_vec);
+    let groups: Vec<NumberedGroup> = groups.zip((0_u32..).step_by(group.members)).collect();
 
     let course = Arc::new(Course::new(options.recipients()));
     let (connected, mut connections) = mpsc::channel(THREADS_MAX);
-    let share = pairs.len().div_ceil(options.threads).max(1);
-    let threads: Vec<JoinHandle<Result<Tally, Failure>>> = pairs
+    let share = groups.len().div_ceil(options.threads).max(1);
+    let threads: Vec<JoinHandle<Result<Tally, Failure>>> = groups
         .chunks(share)
-        .map(|pairs| {
-            let (pairs, addresses, options) = (pairs.to_vec(), target.addresses.clone(), options.clone());
+        .map(|groups| {
+            let (groups, addresses, options) = (groups.to_vec(), target.addresses.clone(), options.clone());
             let (course, connected) = (Arc::clone(&course), connected.clone());
-            std::thread::spawn(move || generate(&pairs, &addresses, &options, &course, &connected))
+            std::thread::spawn(move || generate(&groups, &addresses, &options, &course, &connected))
         })
         .collect();
     for _ in &threads {
@@ -180,11 +208,13 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     let server_before = cpu_seconds_of(&target.pids)?;
     let client_before = cpu_seconds(own)?;
     let acked_before = course.acked.load(Ordering::Acquire);
+    let delivered_before = course.delivered.load(Ordering::Acquire);
     let started = Instant::now();
     course.enter(Phase::Measuring);
     let each_second = show_progress(options.seconds, course).await;
     let seconds = started.elapsed().as_secs_f64();
     let messages = course.acked.load(Ordering::Acquire) - acked_before;
+    let deliveries = course.delivered.load(Ordering::Acquire) - delivered_before;
     let client_cpu_seconds = cpu_seconds(own)? - client_before;
     let server = if target.pids.is_empty() {
         None
@@ -200,7 +230,8 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     };
     let none = Latency::of(&Tally::new().ack_us);
     Ok(LoadReport {
-        pairs: options.pairs,
+        groups: options.groups(),
+        group_size: options.group().members,
         devices: options.devices,
         window: options.window,
         rate: options.rate,
@@ -209,6 +240,9 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
         seconds,
         messages,
         messages_per_second: messages as f64 / seconds,
+        texts_per_second: messages as f64 / seconds / options.group().others() as f64,
+        deliveries,
+        deliveries_per_second: deliveries as f64 / seconds,
         send_to_ack: none,
         send_to_delivery: none,
         due_to_written: None,
@@ -251,7 +285,7 @@ async fn show_progress(seconds: u64, course: &Course) -> Vec<u64> {
 
 /// One thread of the load generator: a runtime of its own, and nothing shared on the hot path but a few counters.
 fn generate(
-    pairs: &[NumberedPair],
+    groups: &[NumberedGroup],
     addresses: &[SocketAddr],
     options: &LoadOptions,
     course: &Arc<Course>,
@@ -262,29 +296,34 @@ fn generate(
     let local = LocalSet::new();
     let generated = local.run_until(async {
         let mut traffic = Vec::new();
-        let sockets = pairs.iter().flat_map(|(devices, pair)| {
-            (0..devices.len())
-                .map(move |place| (devices, place, 2 * pair + u32::from(place >= options.devices)))
+        let group = options.group();
+        let sockets = groups.iter().flat_map(|(devices, first)| {
+            (0..devices.len()).map(move |place| (devices, place, *first + group.member_at(place) as u32))
         });
         let opening = sockets.map(|(devices, place, number)| {
-            let device = &devices[place];
-            let peer = &devices[if place < options.devices { options.devices } else { 0 }];
-            // The two of a pair are on different pods, if there are several; so are the devices of each.
+            let (device, member) = (&devices[place], group.member_at(place));
+            let others: Vec<usize> = group.others_of(member).collect();
+            let peers: Vec<&Device> =
+                others.iter().map(|other| &*devices[group.places_of(*other).start]).collect();
+            // The members of a group are on different pods, if there are several; so are the devices of each.
             let address = addresses[(number as usize + place % options.devices) % addresses.len()];
-            let sends = place == 0 || (place == options.devices && options.both_ways);
             let counted = options.rate.is_none();
-            let template = sends.then(|| {
-                let others = devices.iter().filter(|other| !Arc::ptr_eq(other, device));
-                let others: Vec<&Device> = others.map(Arc::as_ref).collect();
-                Template::new(device, &others, options.payload, number, counted)
-            });
-            let senders = options.pairs as f64 * if options.both_ways { 2.0 } else { 1.0 };
+            let template = |(at, other): (usize, &usize)| {
+                let audience = group.places_of(member).chain(group.places_of(*other));
+                let audience = audience.filter(|there| *there != place).map(|there| &*devices[there]);
+                let audience: Vec<&Device> = audience.collect();
+                Template::new(device, &audience, options.payload, (number, at), counted)
+            };
+            let sent_to = if group.sends(place) { others.as_slice() } else { &[] };
+            let templates = sent_to.iter().enumerate().map(template).collect();
+            let senders = (options.groups() * group.senders()) as f64;
+            let users = (options.groups() * group.members) as f64;
             let pace = options.rate.map(|rate| {
                 let rate = f64::from(rate) / senders;
-                Pace { rate, ramp: options.ramp as f64, shift: f64::from(number) / (2.0 * senders * rate) }
+                Pace { rate, ramp: options.ramp as f64, shift: f64::from(number) / (users * rate) }
             });
-            let shared = (Arc::clone(course), Rc::clone(&tally));
-            Traffic::connect(address, device, peer, template, options.window, pace, shared)
+            let (window, shared) = (options.window, (Arc::clone(course), Rc::clone(&tally)));
+            async move { Traffic::connect(address, device, &peers, templates, window, pace, shared).await }
         });
         let mut failed = None;
         for opened in in_order(opening, &ProgressBar::hidden()).await {

@@ -10,13 +10,14 @@
 //! | [`world`] | pods and clients in one process, on virtual time, and what befalls them |
 //! | [`processes`] | real pods, and what a seed does to their processes |
 //! | [`cluster`] | three pods and a load balancer, to try things on |
-//! | [`load`] | pairs that send as fast as their window allows: throughput, latencies, CPU |
+//! | [`load`] | pairs, or groups, that send as fast as their window allows: throughput, latencies, CPU |
 //! | [`crowd`] | many devices with a socket each, which they do little with |
 //! | [`idle`] | sockets that only send heartbeats: memory per connection |
 //! | [`storm`] | sockets that are all cut off and all come back at once |
 //! | [`turns`] | people who ask agents and wait for the answer |
 //! | [`rolling`] | every pod of three restarted under traffic: what is lost, and how long clients wait |
-//! | [`traffic`] | one socket of a pair: sends, acknowledges, notes latencies |
+//! | [`group`] | who of a group writes to whom, and in which order |
+//! | [`traffic`] | one socket of a group: sends, acknowledges, notes latencies |
 //! | [`tally`] | what was counted and timed |
 //! | [`socket`] | a WebSocket client that costs next to nothing |
 //! | [`template`] | a message that is encoded once and patched for every send |
@@ -32,6 +33,7 @@ mod apart;
 mod chaos;
 mod cluster;
 mod crowd;
+mod group;
 mod idle;
 mod load;
 mod mutations;
@@ -79,7 +81,7 @@ enum Command {
     Mutations(mutations::MutationsOptions),
     /// Three pods, Redis, MongoDB and a load balancer, until they are told to stop.
     Cluster(cluster::ClusterArguments),
-    /// Pairs of users send each other messages as fast as a window allows.
+    /// Pairs or groups of users send each other messages as fast as a window allows.
     Load(load::LoadOptions),
     /// Authenticated sockets that only send heartbeats.
     Idle(idle::IdleOptions),

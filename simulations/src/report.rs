@@ -6,13 +6,17 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Failure;
+use crate::group::PAIR;
 use crate::stages::Stage;
 use crate::tally::Latency;
 
 /// What a load run came to.
 #[derive(Debug, Serialize)]
 pub(crate) struct LoadReport {
-    pub(crate) pairs: usize,
+    /// Groups of users; a pair is a group of two.
+    pub(crate) groups: usize,
+    /// Users of each.
+    pub(crate) group_size: usize,
     /// Devices of each user.
     pub(crate) devices: usize,
     pub(crate) window: u64,
@@ -23,6 +27,11 @@ pub(crate) struct LoadReport {
     pub(crate) seconds: f64,
     pub(crate) messages: u64,
     pub(crate) messages_per_second: f64,
+    /// To a whole group: each is a message to each of the others.
+    pub(crate) texts_per_second: f64,
+    /// Messages that were read from a recipient's socket in the measured time.
+    pub(crate) deliveries: u64,
+    pub(crate) deliveries_per_second: f64,
     pub(crate) send_to_ack: Latency,
     pub(crate) send_to_delivery: Latency,
     /// From when a message was due until there was room for it in the kernel.
@@ -78,22 +87,39 @@ pub(crate) fn latency(name: &str, latency: &Latency) {
 }
 
 impl LoadReport {
+    /// Who writes to whom.
+    pub(crate) fn who(&self) -> String {
+        let groups = self.groups;
+        let with = if self.devices > 1 { format!(" with {} devices", self.devices) } else { String::new() };
+        match self.group_size {
+            PAIR if self.devices > 1 => format!("{groups} pairs of users{with}"),
+            PAIR => format!("{groups} pairs"),
+            members => format!("{groups} groups of {members} users{with}"),
+        }
+    }
+
     pub(crate) fn print(&self) {
-        let ways = if self.both_ways { "both ways" } else { "one way" };
+        let ways = match (self.both_ways, self.group_size) {
+            (false, _) => "one way",
+            (true, PAIR) => "both ways",
+            (true, _) => "all send",
+        };
         let demand = match self.rate {
             Some(rate) => format!("{rate} messages/s are due"),
             None => format!("window {}", self.window),
         };
-        let devices = match self.devices {
-            1 => String::new(),
-            several => format!(" of users with {several} devices"),
-        };
         println!(
-            "{} pairs{devices}, {demand}, {} bytes, {ways}, {:.1} s measured",
-            self.pairs, self.payload_bytes, self.seconds
+            "{}, {demand}, {} bytes, {ways}, {:.1} s measured",
+            self.who(),
+            self.payload_bytes,
+            self.seconds
         );
         row("messages", self.messages);
         row("messages/s", format!("{:.0}", self.messages_per_second));
+        if self.group_size > PAIR {
+            row("texts/s to a whole group", format!("{:.0}", self.texts_per_second));
+        }
+        row("deliveries/s", format!("{:.0}", self.deliveries_per_second));
         latency("send to durable ack", &self.send_to_ack);
         latency("send to delivery", &self.send_to_delivery);
         if let Some(late) = &self.due_to_written {

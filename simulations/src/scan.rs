@@ -17,8 +17,10 @@ pub(crate) enum Seen<'a> {
     Message {
         /// Its id, as it is written.
         message_id: &'a [u8],
-        /// Its number.
+        /// Its number ...
         sequence_number: u64,
+        /// ... in this conversation, as it is written.
+        conversation_id: &'a [u8],
         /// The ciphertext; it begins with when it was sent.
         body: &'a [u8],
     },
@@ -51,8 +53,10 @@ fn scan_message(rest: &[u8]) -> Option<Seen<'_>> {
     let message_id = until_quote(rest);
     let rest = after(rest, br#""sequence_number":"#)?;
     let sequence_number = number(rest);
+    let rest = after(rest, br#""conversation_id":""#)?;
+    let conversation_id = until_quote(rest);
     let body = until_quote(after(rest, br#""body":""#)?);
-    Some(Seen::Message { message_id, sequence_number, body })
+    Some(Seen::Message { message_id, sequence_number, conversation_id, body })
 }
 
 /// What a load generator reads of a page.
@@ -60,6 +64,8 @@ fn scan_message(rest: &[u8]) -> Option<Seen<'_>> {
 pub(crate) struct Page {
     /// The ciphertexts of others' messages, in order.
     pub(crate) bodies: Vec<String>,
+    /// The conversation, as it is written.
+    pub(crate) conversation_id: String,
     /// The id of the newest message, as it is written.
     pub(crate) last_id: String,
     /// Its number.
@@ -69,11 +75,13 @@ pub(crate) struct Page {
 /// Reads a frame that [`scan`] has called a page; nothing if it is empty.
 pub(crate) fn read_page(frame: &[u8]) -> Option<Page> {
     let ServerFrame::Messages { payload } = serde_json::from_slice(frame).ok()? else { return None };
+    let conversation_id = payload.conversation_id.to_string();
     let last = payload.messages.last()?;
     let (last_id, last_number) = (last.message_id.to_string(), last.sequence_number);
     // Without a ciphertext it is a message of this side's own, whose ack was counted.
     let bodies = payload.messages.into_iter().filter_map(|message| message.content);
-    Some(Page { bodies: bodies.map(|content| content.body).collect(), last_id, last_number })
+    let bodies = bodies.map(|content| content.body).collect();
+    Some(Page { bodies, conversation_id, last_id, last_number })
 }
 
 fn until_quote(bytes: &[u8]) -> &[u8] {
@@ -136,9 +144,13 @@ mod tests {
     fn what_the_server_writes_is_found_at_its_place() {
         let device = DeviceId::new("phone").unwrap();
         let json = serde_json::to_string(&DeliveryOut::Message { payload: message(&device) }).unwrap();
-        let id = ids().0.to_string();
-        let expected =
-            Seen::Message { message_id: id.as_bytes(), sequence_number: 42, body: b"0000000000012345rest" };
+        let (id, conversation_id) = (ids().0.to_string(), ids().2.to_string());
+        let expected = Seen::Message {
+            message_id: id.as_bytes(),
+            sequence_number: 42,
+            conversation_id: conversation_id.as_bytes(),
+            body: b"0000000000012345rest",
+        };
         assert_eq!(scan(json.as_bytes()), expected);
         let ack = MessageAck {
             message_id: ids().0,
@@ -162,6 +174,7 @@ mod tests {
         assert_eq!(scan(json.as_bytes()), Seen::Page);
         let page = read_page(json.as_bytes()).unwrap();
         assert_eq!(page.bodies, ["0000000000012345rest"]);
+        assert_eq!(page.conversation_id, ids().2.to_string());
         assert_eq!((page.last_id, page.last_number), (ids().0.to_string(), 42));
     }
 

@@ -1,4 +1,4 @@
-//! One socket of a pair: sends as its window allows or as its pace demands, acknowledges what it gets, and notes
+//! One socket of a group: sends as its window allows or as its pace demands, acknowledges what it gets, and notes
 //! latencies.
 //!
 //! A sender with a pace never waits for answers: each message has a time at which it is due, and its latencies count from
@@ -19,10 +19,11 @@ use colloquy_tests::raw_client::auth;
 use tokio::time::Instant;
 
 use crate::Failure;
+use crate::group::in_turn;
 use crate::scan::{Seen, number, read_page, scan};
 use crate::socket::{Incoming, Socket};
 use crate::tally::{Course, Phase, Tally};
-use crate::template::{STAMP_DIGITS, Template};
+use crate::template::{STAMP_DIGITS, Template, place_of};
 
 /// Bytes read at once.
 const READ_SIZE: usize = 16 * 1024;
@@ -84,23 +85,32 @@ pub(crate) async fn authenticate(
     }
 }
 
-/// One side of a pair.
+/// One device of a member of a group: of a pair, mostly.
 pub(crate) struct Traffic {
     socket: Socket,
-    /// What this side sends, if it sends.
-    template: Option<Template>,
-    conversation_id: String,
+    /// What this side sends, conversation by conversation in turn, if it sends.
+    templates: Vec<Template>,
+    /// One with each of the others.
+    conversations: Vec<Conversation>,
+    /// Messages on the way in all conversations together.
     window: u64,
     /// Instead of a window.
     pace: Option<Pace>,
     count: u64,
     in_flight: u64,
-    /// When each message under way was due, and when there was room to write it; of a sender with a pace.
+    course: Arc<Course>,
+    tally: Rc<RefCell<Tally>>,
+}
+
+/// What a socket has to do with one conversation.
+struct Conversation {
+    /// As it is written.
+    id: String,
+    /// When each message under way was due, and when there was room to write it; of a sender with a pace. Answers keep the
+    /// order of a conversation only.
     written: VecDeque<(u64, u64)>,
     /// The newest message that is not acknowledged yet.
     owed: Option<Owed>,
-    course: Arc<Course>,
-    tally: Rc<RefCell<Tally>>,
 }
 
 struct Owed {
@@ -109,26 +119,29 @@ struct Owed {
 }
 
 impl Traffic {
-    /// Connects `device`, which will send `template` if there is one.
+    /// Connects `device`, which has a conversation with each of `peers` and will send the template for each, if there are any.
     pub(crate) async fn connect(
         address: SocketAddr,
         device: &Device,
-        peer: &Device,
-        template: Option<Template>,
+        peers: &[&Device],
+        templates: Vec<Template>,
         window: u64,
         pace: Option<Pace>,
         (course, tally): (Arc<Course>, Rc<RefCell<Tally>>),
     ) -> Result<Self, Failure> {
+        let conversations = peers.iter().map(|peer| Conversation {
+            id: device.conversation_with(peer).to_string(),
+            written: VecDeque::new(),
+            owed: None,
+        });
         Ok(Self {
             socket: authenticate(address, device, READ_SIZE).await?,
-            template,
-            conversation_id: device.conversation_with(peer).to_string(),
+            templates,
+            conversations: conversations.collect(),
             window,
             pace,
             count: 0,
             in_flight: 0,
-            written: VecDeque::new(),
-            owed: None,
             course,
             tally,
         })
@@ -168,11 +181,10 @@ impl Traffic {
             }
             is_written = self.socket.flush_some()?;
             let next_us = began_us + pace.due_us(self.count);
-            let wait = match &self.template {
-                Some(_) if is_written && self.course.phase() < Phase::Draining => {
-                    Duration::from_micros(next_us.saturating_sub(now_us)).min(IDLE)
-                }
-                _ => IDLE,
+            let wait = if is_written && self.has_more() {
+                Duration::from_micros(next_us.saturating_sub(now_us)).min(IDLE)
+            } else {
+                IDLE
             };
             if !self.socket.turn(Instant::now() + wait).await? {
                 return Ok(());
@@ -194,8 +206,7 @@ impl Traffic {
     }
 
     fn write_due(&mut self, pace: Pace, began_us: u64, now_us: u64) {
-        let Some(template) = &self.template else { return };
-        if self.course.phase() >= Phase::Draining {
+        if !self.has_more() {
             return;
         }
         for _ in 0..ENCODED_AT_ONCE {
@@ -203,10 +214,8 @@ impl Traffic {
             if due_us > now_us {
                 return;
             }
-            self.count += 1;
-            self.in_flight += 1;
-            self.socket.push_text(|out| template.write(self.count, due_us, out));
-            self.written.push_back((due_us, now_us));
+            let place = self.push_next(due_us);
+            self.conversations[place].written.push_back((due_us, now_us));
             self.course.sent.fetch_add(1, Ordering::Release);
             if self.course.counts(due_us) {
                 self.tally.borrow_mut().late_us.saturating_record(now_us - due_us);
@@ -215,34 +224,47 @@ impl Traffic {
     }
 
     fn fill_window(&mut self) {
-        let Some(template) = &self.template else { return };
-        if self.course.phase() >= Phase::Draining {
+        if !self.has_more() {
             return;
         }
         let before = self.count;
         let now_us = self.course.now_us();
         while self.in_flight < self.window {
-            self.count += 1;
-            self.in_flight += 1;
-            self.socket.push_text(|out| template.write(self.count, now_us, out));
+            self.push_next(now_us);
         }
         self.course.sent.fetch_add(self.count - before, Ordering::Release);
     }
 
-    /// One cumulative ack for everything that came with the last read.
+    /// Is there anything to send, now or later?
+    fn has_more(&self) -> bool {
+        !self.templates.is_empty() && self.course.phase() < Phase::Draining
+    }
+
+    /// Puts the next message into the write buffer. Returns the place of its conversation.
+    fn push_next(&mut self, sent_at_us: u64) -> usize {
+        let (place, number) = in_turn(self.count, self.templates.len());
+        self.count += 1;
+        self.in_flight += 1;
+        self.socket.push_text(|out| self.templates[place].write(self.count, number, sent_at_us, out));
+        place
+    }
+
+    /// One cumulative ack for everything of a conversation that came with the last read.
     fn acknowledge(&mut self) {
-        let Some(owed) = self.owed.take() else { return };
-        let conversation_id = &self.conversation_id;
-        self.socket.push_text(|out| {
-            out.extend_from_slice(br#"{"type":"delivery_ack","message_id":""#);
-            out.extend_from_slice(&owed.message_id);
-            let sequence_number = owed.sequence_number;
-            // Writing into a vector does not fail.
-            let _ = write!(
-                out,
-                r#"","position":{{"conversation_id":"{conversation_id}","sequence_number":{sequence_number}}},"timestamp":0}}"#
-            );
-        });
+        for conversation in &mut self.conversations {
+            let Some(owed) = conversation.owed.take() else { continue };
+            let id = &conversation.id;
+            self.socket.push_text(|out| {
+                out.extend_from_slice(br#"{"type":"delivery_ack","message_id":""#);
+                out.extend_from_slice(&owed.message_id);
+                let number = owed.sequence_number;
+                // Writing into a vector does not fail.
+                let _ = write!(
+                    out,
+                    r#"","position":{{"conversation_id":"{id}","sequence_number":{number}}},"timestamp":0}}"#
+                );
+            });
+        }
     }
 
     fn take(&mut self, range: std::ops::Range<usize>, now_us: u64) {
@@ -253,25 +275,24 @@ impl Traffic {
                 self.in_flight = self.in_flight.saturating_sub(1);
                 self.course.acked.fetch_add(1, Ordering::Release);
                 let sent_at_us = number(name);
-                // Those before it in the row were refused.
-                while self.written.front().is_some_and(|(due_us, _)| *due_us < sent_at_us) {
-                    self.written.pop_front();
-                }
-                let written_us = self.written.pop_front_if(|(due_us, _)| *due_us == sent_at_us);
+                let conversation = self.conversations.get_mut(place_of(name));
+                let written_us = conversation.and_then(|it| take_written(&mut it.written, sent_at_us));
                 if self.course.counts(sent_at_us) {
                     tally.ack_us.saturating_record(now_us - sent_at_us);
-                    if let Some((_, written_us)) = written_us {
+                    if let Some(written_us) = written_us {
                         tally.written_us.saturating_record(now_us - written_us);
                     }
                 }
             }
-            Seen::Message { message_id, sequence_number, body } => {
+            Seen::Message { message_id, sequence_number, conversation_id, body } => {
                 self.course.delivered.fetch_add(1, Ordering::Release);
                 let sent_at_us = stamp(body);
                 if self.course.counts(sent_at_us) {
                     tally.delivery_us.saturating_record(now_us - sent_at_us);
                 }
-                self.owed = Some(Owed { message_id: message_id.to_vec(), sequence_number });
+                if let Some(conversation) = named(&mut self.conversations, conversation_id) {
+                    conversation.owed = Some(Owed { message_id: message_id.to_vec(), sequence_number });
+                }
             }
             Seen::Page => {
                 tally.pages += 1;
@@ -284,7 +305,9 @@ impl Traffic {
                     }
                 }
                 let message_id = page.last_id.into_bytes();
-                self.owed = Some(Owed { message_id, sequence_number: page.last_number });
+                if let Some(conversation) = named(&mut self.conversations, page.conversation_id.as_bytes()) {
+                    conversation.owed = Some(Owed { message_id, sequence_number: page.last_number });
+                }
             }
             Seen::Refused => {
                 // Most refusals are of messages: without this the window would shrink for good.
@@ -297,6 +320,20 @@ impl Traffic {
     }
 }
 
+/// When the message that was due at `due_us` was written; it and those before it leave the row: those were refused.
+fn take_written(row: &mut VecDeque<(u64, u64)>, due_us: u64) -> Option<u64> {
+    while row.pop_front_if(|(due, _)| *due < due_us).is_some() {}
+    row.pop_front_if(|(due, _)| *due == due_us).map(|(_, written_us)| written_us)
+}
+
+/// The conversation of this name. There are few, and mostly one.
+fn named<'a>(conversations: &'a mut [Conversation], id: &[u8]) -> Option<&'a mut Conversation> {
+    match conversations {
+        [only] => Some(only),
+        several => several.iter_mut().find(|conversation| conversation.id.as_bytes() == id),
+    }
+}
+
 /// When the message with this ciphertext was sent.
 fn stamp(body: &[u8]) -> u64 {
     number(&body[..STAMP_DIGITS.min(body.len())])
@@ -305,6 +342,24 @@ fn stamp(body: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_row_of_what_was_written_skips_what_was_refused() {
+        let mut row = VecDeque::from([(1, 11), (2, 12), (4, 14)]);
+        assert_eq!(take_written(&mut row, 2), Some(12), "the first was refused");
+        assert_eq!(take_written(&mut row, 3), None, "it was never written");
+        assert_eq!(row, [(4, 14)]);
+    }
+
+    #[test]
+    fn each_conversation_owes_its_own_acknowledgement() {
+        let conversation =
+            |id: &str| Conversation { id: id.to_owned(), written: VecDeque::new(), owed: None };
+        let mut several = [conversation("first"), conversation("second")];
+        let found = named(&mut several, b"second").map(|it| it.id.clone());
+        assert_eq!(found.as_deref(), Some("second"));
+        assert!(named(&mut several, b"third").is_none());
+    }
 
     #[test]
     fn a_pace_rises_to_its_rate_and_keeps_it() {

@@ -2,6 +2,7 @@
 
 use super::Page;
 use super::plot::{Plot, Scale};
+use crate::group::PAIR;
 use crate::report::LoadReport;
 use crate::tally::{Tally, quantiles};
 
@@ -11,7 +12,7 @@ pub(crate) fn page(report: &LoadReport, tally: &Tally) -> Page {
         Some(rate) => format!("{rate} messages/s due"),
         None => format!("window {}", report.window),
     };
-    let mut page = Page::new(format!("Load: {} pairs, {demand}", report.pairs));
+    let mut page = Page::new(format!("Load: {}, {demand}", report.who()));
     let all =
         if report.refused == 0 { "everything sent was delivered" } else { "some messages were refused" };
     page.verdict(
@@ -20,12 +21,17 @@ pub(crate) fn page(report: &LoadReport, tally: &Tally) -> Page {
     );
     let mut tiles = vec![
         ("messages/s", format!("{:.0}", report.messages_per_second)),
+        ("deliveries/s", format!("{:.0}", report.deliveries_per_second)),
         ("send to durable ack, p50 / p99", of(report.send_to_ack.p50_ms, report.send_to_ack.p99_ms)),
         ("send to delivery, p50 / p99", of(report.send_to_delivery.p50_ms, report.send_to_delivery.p99_ms)),
         ("sockets a message goes to", (2 * report.devices - 1).to_string()),
         ("bytes of a ciphertext", report.payload_bytes.to_string()),
         ("seconds measured", format!("{:.0}", report.seconds)),
     ];
+    if report.group_size > PAIR {
+        tiles.push(("users of a group", report.group_size.to_string()));
+        tiles.push(("texts/s to a whole group", format!("{:.0}", report.texts_per_second)));
+    }
     if let Some(server) = &report.server {
         tiles.push(("messages per server-CPU-second", format!("{:.0}", server.messages_per_cpu_second)));
         tiles.push(("server memory", format!("{} MiB", server.resident_kib / 1024)));
