@@ -87,10 +87,10 @@ impl fmt::Display for Tried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attempt, forger, turn_id, outcome } = self;
         let what = match attempt {
-            Attempt::Delta => "piece of an answer",
-            Attempt::Answer => "answer",
+            Attempt::Delta => "a piece of an answer",
+            Attempt::Answer => "an answer",
         };
-        write!(f, "a {what} to {turn_id} that device {forger} has forged ")?;
+        write!(f, "{what} to {turn_id} that device {forger} has forged ")?;
         match outcome {
             Ok(()) => f.write_str("was taken"),
             Err(error) => write!(f, "ended as: {error}"),
