@@ -274,7 +274,10 @@ fn compared(mine: &[Message], theirs: &[Message]) -> Result<usize, &'static str>
     for history in [mine, theirs] {
         let is_line = |(message, (_, text)): (&Message, &(usize, &str))| match &message.content {
             ShownContent::Text(shown) => shown == text,
-            ShownContent::Undecryptable(_) | ShownContent::Unavailable => false,
+            ShownContent::Request(_)
+            | ShownContent::Verdict { .. }
+            | ShownContent::Undecryptable(_)
+            | ShownContent::Unavailable => false,
         };
         if history.len() != SCRIPT.len() || !history.iter().zip(&SCRIPT).all(is_line) {
             return Err("the two do not hold the conversation that was written");

@@ -44,9 +44,13 @@ plain HTTP, with what was said before; the answer goes back encrypted.
 conversation_id, user_id, text, history; it answers {\"text\": \"...\"}, or bit
 by bit: application/x-ndjson of {\"delta\": \"...\"}, {\"status\": \"...\"} and in the
 end {\"done\": true}; {\"tell\": {\"user_id\": ..., \"text\": ...}} has it write to
-somebody else, to hand over. Whoever asked sees the answer grow, and may stop
-it. Both see the turn in the header idempotency-key: a question that is asked
-again after a crash has the same. Whatever dies, each question is answered once.
+somebody else, to hand over. {\"approval_request\": {\"action\": ...,
+\"arguments\": {...}, \"expires_in_seconds\": ...}} asks whoever asked for
+approval (agent.approval.request): what they decide is posted in the place of a
+text, as \"approval\", signed by their device, once. Whoever asked sees the
+answer grow, and may stop it. Both see the turn in the header idempotency-key:
+a question that is asked again after a crash has the same. Whatever dies, each
+question is answered once.
 
 Its keys and conversations are in a profile of the agent's name; one process
 at a time uses it. The key file is needed for the first log-in only.";

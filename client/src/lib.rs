@@ -55,13 +55,19 @@ pub mod terminal;
 pub use api::ApiError;
 pub use api::accounts::UserQuery;
 pub use client::routing::RouteHints;
-pub use client::turns::{AnswerStream, NOTES_MAX, Note, Turn};
+pub use client::turns::{
+    APPROVAL_GOOD_FOR_MAX, Answer, AnswerStream, Decision, NOTES_MAX, Note, Turn, TurnContent, WantedApproval,
+};
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;
+pub use crypto::approval::{ACTION_MAX_BYTES, ARGUMENTS_MAX_BYTES};
 pub use crypto::plaintext::TEXT_MAX_BYTES;
-pub use crypto::{DecryptionFailure, IdentityChange, IdentityChangeKind, SafetyNumber};
+pub use crypto::{
+    ApprovalRequest, DecryptionFailure, IdentityChange, IdentityChangeKind, SafetyNumber, Verdict,
+    VoidVerdict,
+};
 pub use event::{DisconnectReason, Event, Events, GrowingAnswer};
-pub use message::{ConversationSummary, Message, MessageState, ShownContent};
+pub use message::{ConversationSummary, Message, MessageState, ShownContent, ShownRequest};
 pub use profile::{Identifier, ProfileOptions, Registration};
 pub use store::{LocalMessageId, SendFailure, StoreError, Unlock};
 pub use surroundings::Surroundings;

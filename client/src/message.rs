@@ -3,7 +3,7 @@
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
 
-use crate::crypto::DecryptionFailure;
+use crate::crypto::{ApprovalRequest, Body, DecryptionFailure, Verdict};
 use crate::store::{
     ConversationRecord, LocalMessageId, MessageContent, MessageRecord, OutboxRecord, OutboxState, SendFailure,
 };
@@ -38,10 +38,63 @@ pub struct Message {
 pub enum ShownContent {
     /// Its text.
     Text(String),
+    /// Somebody asks to be allowed something.
+    Request(Box<ShownRequest>),
+    /// Somebody has decided on such a request.
+    Verdict {
+        /// The message that asked.
+        request_id: MessageId,
+        /// What was decided. It counts if it was the first: the request says what does.
+        verdict: Verdict,
+    },
     /// It could not be decrypted (yet).
     Undecryptable(DecryptionFailure),
     /// It was never encrypted for this device.
     Unavailable,
+}
+
+/// A request for approval as it is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShownRequest {
+    /// What is said beside it; may be empty.
+    pub text: String,
+    /// What is to be decided on: all of it must be shown to whoever decides.
+    pub request: ApprovalRequest,
+    /// What was decided, if it was.
+    pub verdict: Option<Verdict>,
+}
+
+impl std::fmt::Debug for ShownRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShownRequest")
+            .field("request", &self.request)
+            .field("verdict", &self.verdict)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ShownRequest {
+    /// Can it be decided on at this time?
+    #[must_use]
+    pub fn is_open(&self, now: UnixMillis) -> bool {
+        self.verdict.is_none() && !self.request.is_expired(now)
+    }
+}
+
+impl ShownContent {
+    /// What a body shows, if it is a request with what was decided on it; nothing if it is not for a person.
+    fn of(body: &Body, decided: Option<Verdict>) -> Option<Self> {
+        match body {
+            Body::Text(text) => Some(Self::Text(text.text.clone())),
+            Body::ApprovalRequest(asked) => Some(Self::Request(Box::new(ShownRequest {
+                text: asked.text.clone(),
+                request: asked.request.clone(),
+                verdict: decided,
+            }))),
+            Body::Verdict(said) => Some(Self::Verdict { request_id: said.request_id, verdict: said.verdict }),
+            Body::SessionRepair { .. } | Body::Resend { .. } | Body::Blank => None,
+        }
+    }
 }
 
 /// How far a message has come.
@@ -62,11 +115,16 @@ pub enum MessageState {
 }
 
 impl Message {
-    /// A stored message; nothing if it is not for a person to read.
+    /// A stored message, if it is a request with what was decided on it; nothing if it is not for a person.
     #[must_use]
-    pub(crate) fn stored(record: &MessageRecord, own: UserId, marks: &ConversationRecord) -> Option<Self> {
+    pub(crate) fn stored(
+        record: &MessageRecord,
+        own: UserId,
+        marks: &ConversationRecord,
+        decided: Option<Verdict>,
+    ) -> Option<Self> {
         let content = match &record.content {
-            MessageContent::Known(body) => ShownContent::Text(body.text()?.to_owned()),
+            MessageContent::Known(body) => ShownContent::of(body, decided)?,
             MessageContent::Undecryptable(why) => ShownContent::Undecryptable(*why),
             MessageContent::Unavailable => ShownContent::Unavailable,
         };
@@ -91,7 +149,7 @@ impl Message {
         })
     }
 
-    /// A message in the outbox; nothing if it is not for a person to read.
+    /// A message in the outbox; nothing if it is not for a person.
     #[must_use]
     pub(crate) fn queued(record: &OutboxRecord, own: UserId, device: &DeviceId) -> Option<Self> {
         let state = match record.state {
@@ -107,7 +165,7 @@ impl Message {
             sender_device_id: device.clone(),
             is_own: true,
             timestamp: record.written_at,
-            content: ShownContent::Text(record.body.text()?.to_owned()),
+            content: ShownContent::of(&record.body, None)?,
             state,
         })
     }
@@ -128,6 +186,8 @@ impl std::fmt::Debug for ShownContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(_) => f.write_str("Text(..)"),
+            Self::Request(_) => f.write_str("Request(..)"),
+            Self::Verdict { .. } => f.write_str("Verdict(..)"),
             Self::Undecryptable(why) => write!(f, "Undecryptable({why:?})"),
             Self::Unavailable => f.write_str("Unavailable"),
         }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use colloquy_client::{Client, ClientError, DisconnectReason, Event, Message, TEXT_MAX_BYTES, Turn};
+use colloquy_client::{
+    Answer, Client, ClientError, DisconnectReason, Event, Message, ShownContent, TEXT_MAX_BYTES, Turn,
+    TurnContent, VoidVerdict,
+};
 use colloquy_protocol::agent::WhenBusy;
 use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, MessageId};
@@ -16,9 +19,9 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::draft::Draft;
-use crate::prompt::{HistoryLimits, Prompt};
+use crate::prompt::{HistoryLimits, Prompt, Question};
 use crate::sink::{self, Bell};
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::{Upstream, UpstreamError};
 
 /// How often it is looked what is due, whatever has been heard.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -187,7 +190,9 @@ impl Desk {
             if self.busy.contains_key(&turn_id) {
                 continue;
             }
-            if self.rejects && self.is_answering(conversation_id) {
+            // What was decided cannot be sent again: it waits.
+            let may_wait = matches!(turn.content, TurnContent::Decision(_) | TurnContent::Void(_));
+            if self.rejects && !may_wait && self.is_answering(conversation_id) {
                 reject(&self.client, turn_id).await;
                 continue;
             }
@@ -229,6 +234,7 @@ impl Desk {
     /// says so now.
     async fn received(&self, message: &Message) {
         if let (true, false, Some(turn_id)) = (self.rejects, message.is_own, message.message_id)
+            && !matches!(message.content, ShownContent::Verdict { .. })
             && self.is_answering(message.conversation_id)
             && let Err(error) = self.client.take_turn(turn_id, message.conversation_id).await
         {
@@ -271,18 +277,23 @@ async fn reject(client: &Client, turn_id: MessageId) {
 
 /// Sees one turn to its answer.
 async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: Turn, stop: Arc<Notify>) {
-    let said = match turn.text.clone() {
-        None => UNREADABLE.to_owned().into(),
-        Some(text) => {
-            let asking = ask_until(&stop, &client, &upstream, options, &turn, text);
+    let question = match turn.content.clone() {
+        TurnContent::Text(text) => Ok(Question::Text(text)),
+        TurnContent::Decision(decision) => Ok(Question::Approval(Box::new((*decision).into()))),
+        TurnContent::Void(why) => Err(void_text(why)),
+        TurnContent::Unreadable => Err(UNREADABLE),
+    };
+    let mut said = match question {
+        Err(text) => text.into(),
+        Ok(question) => {
+            let asking = ask_until(&stop, &client, &upstream, options, &turn, question);
             while_typing(&client, turn.conversation_id, asking).await
         }
     };
-    let Answer { text, mut notes } = said;
     // To itself an agent writes nothing.
     let own = client.user_id().ok().flatten();
-    notes.retain(|note| Some(note.to) != own);
-    if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(text), notes).await {
+    said.notes.retain(|note| Some(note.to) != own);
+    if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(said)).await {
         // It stays due.
         tracing::warn!(%error, turn = %turn.turn_id, "an answer cannot be sent");
         sleep(ANSWER_AGAIN).await;
@@ -296,18 +307,18 @@ async fn ask_until(
     upstream: &Upstream,
     options: DeskOptions,
     turn: &Turn,
-    text: String,
+    question: Question,
 ) -> Answer {
     let mut draft = match Draft::begin(client.clone(), turn.turn_id).await {
         Ok(draft) => draft,
         Err(error) => {
             tracing::error!(%error, "a question is gone");
-            return NO_ANSWER.to_owned().into();
+            return NO_ANSWER.into();
         }
     };
     tokio::select! {
         biased;
-        said = ask(client, upstream, options, turn, text, &mut draft) => return said,
+        said = ask(client, upstream, options, turn, question, &mut draft) => return said,
         () = stop.notified() => {}
     }
     let (said, notes) = draft.into_parts();
@@ -315,7 +326,7 @@ async fn ask_until(
         "" => STOPPED.to_owned(),
         said => format!("{said}{CUT}"),
     };
-    Answer { text, notes }
+    Answer { notes, ..text.into() }
 }
 
 /// What the agent says; or, if that is nothing for too long, what people are told instead.
@@ -324,14 +335,14 @@ async fn ask(
     upstream: &Upstream,
     options: DeskOptions,
     turn: &Turn,
-    text: String,
+    question: Question,
     draft: &mut Draft,
 ) -> Answer {
-    let prompt = match Prompt::of(client, turn, text, options.history) {
+    let prompt = match Prompt::of(client, turn, question, options.history) {
         Ok(prompt) => prompt,
         Err(error) => {
             tracing::error!(%error, "what was said cannot be read");
-            return NO_ANSWER.to_owned().into();
+            return NO_ANSWER.into();
         }
     };
     let (until, mut wait) = (Instant::now() + options.patience, BACKOFF_MIN);
@@ -349,7 +360,7 @@ async fn ask(
             }
             Err(error) => {
                 tracing::error!(%error, turn = %turn.turn_id, "the agent does not answer");
-                return NO_ANSWER.to_owned().into();
+                return NO_ANSWER.into();
             }
         }
     }
@@ -369,28 +380,54 @@ async fn while_typing<T>(client: &Client, conversation: ConversationId, work: im
     done
 }
 
-/// An answer as one message can hold it.
-fn fitting(mut text: String) -> String {
-    if text.trim().is_empty() {
-        return NOTHING_SAID.to_owned();
+/// An answer as one message can hold it: what it asks for is never cut.
+fn fitting(mut answer: Answer) -> Answer {
+    let asked = answer.approval.as_ref().map(|wanted| wanted.action.len() + wanted.arguments.len());
+    if asked.is_none() && answer.text.trim().is_empty() {
+        answer.text = NOTHING_SAID.to_owned();
     }
-    if text.len() > TEXT_MAX_BYTES {
-        text.truncate(text.floor_char_boundary(TEXT_MAX_BYTES - CUT.len()));
-        text.push_str(CUT);
+    let room = TEXT_MAX_BYTES - asked.unwrap_or_default();
+    if answer.text.len() > room {
+        answer.text.truncate(answer.text.floor_char_boundary(room - CUT.len()));
+        answer.text.push_str(CUT);
     }
-    text
+    answer
+}
+
+/// What is said to whoever has decided in vain. The agent hears nothing of it.
+fn void_text(why: VoidVerdict) -> &'static str {
+    match why {
+        VoidVerdict::UnknownRequest => "I did nothing: I have not asked you for this.",
+        VoidVerdict::BadSignature => "I did nothing: your device has not signed this.",
+        VoidVerdict::AlreadyDecided => "I did nothing more: this was decided before.",
+        VoidVerdict::Expired => "I did nothing: it was too late to decide on this. Please ask me again.",
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use colloquy_client::{ACTION_MAX_BYTES, ARGUMENTS_MAX_BYTES, WantedApproval};
+
     use super::*;
 
     #[test]
     fn an_answer_that_is_too_long_is_cut_between_characters_and_one_of_nothing_says_so() {
-        assert_eq!(fitting("short".into()), "short");
-        assert_eq!(fitting(" \n".into()), NOTHING_SAID);
-        let cut = fitting("ä".repeat(TEXT_MAX_BYTES));
+        assert_eq!(fitting("short".into()).text, "short");
+        assert_eq!(fitting(" \n".into()).text, NOTHING_SAID);
+        let cut = fitting("ä".repeat(TEXT_MAX_BYTES).into()).text;
         assert!(cut.len() <= TEXT_MAX_BYTES && cut.ends_with(CUT));
         assert!(cut.len() > TEXT_MAX_BYTES - CUT.len() - 2);
+    }
+
+    #[test]
+    fn beside_a_request_there_need_be_no_text_and_is_less_room_for_one() {
+        let arguments = format!(r#"{{"a":"{}"}}"#, "x".repeat(ARGUMENTS_MAX_BYTES - 8));
+        let good_for = Duration::from_secs(1);
+        let wanted = WantedApproval { action: "a".repeat(ACTION_MAX_BYTES), arguments, good_for };
+        let asking = |text: &str| Answer { approval: Some(wanted.clone()), ..text.into() };
+        assert_eq!(fitting(asking("")), asking(""));
+        let cut = fitting(asking(&"x".repeat(TEXT_MAX_BYTES)));
+        assert_eq!(cut.text.len(), TEXT_MAX_BYTES - ACTION_MAX_BYTES - ARGUMENTS_MAX_BYTES);
+        assert_eq!(cut.approval, Some(wanted));
     }
 }

@@ -1,6 +1,8 @@
 //! An answer while the agent is giving it: shown to whoever asked as it grows, and kept in case it is cut short.
 
-use colloquy_client::{AnswerStream, Client, ClientError, NOTES_MAX, Note, TEXT_MAX_BYTES};
+use colloquy_client::{
+    Answer, AnswerStream, Client, ClientError, NOTES_MAX, Note, TEXT_MAX_BYTES, WantedApproval,
+};
 use colloquy_protocol::ids::MessageId;
 
 /// Shown until the agent has said something, or says what it is doing.
@@ -13,6 +15,7 @@ pub struct Draft {
     shown: AnswerStream,
     text: String,
     notes: Vec<Note>,
+    approval: Option<WantedApproval>,
 }
 
 impl Draft {
@@ -20,7 +23,7 @@ impl Draft {
     pub(crate) async fn begin(client: Client, turn_id: MessageId) -> Result<Self, ClientError> {
         let shown = client.show_answer(turn_id).await?;
         shown.set_status(Some(THINKING));
-        Ok(Self { client, turn_id, shown, text: String::new(), notes: Vec::new() })
+        Ok(Self { client, turn_id, shown, text: String::new(), notes: Vec::new(), approval: None })
     }
 
     /// What has been said so far.
@@ -42,14 +45,24 @@ impl Draft {
         fits
     }
 
-    /// What has been said, to whoever asked and to others.
+    /// The agent asks to be allowed something. Says whether it may ask: for one thing in one answer.
+    pub(crate) fn ask_for(&mut self, wanted: WantedApproval) -> bool {
+        // When it is asked changes nothing about whether it may be.
+        let fits = self.approval.is_none() && wanted.made_at(0).is_some();
+        if fits {
+            self.approval = Some(wanted);
+        }
+        fits
+    }
+
+    /// What has been said, to whoever asked and to others. Who was stopped asks for nothing.
     pub(crate) fn into_parts(self) -> (String, Vec<Note>) {
         (self.text, self.notes)
     }
 
-    /// The notes so far.
-    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+    /// The answer, with this text.
+    pub(crate) fn complete(&mut self, text: String) -> Answer {
+        Answer { text, notes: std::mem::take(&mut self.notes), approval: self.approval.take() }
     }
 
     /// The agent has said more.
@@ -72,6 +85,7 @@ impl Draft {
     /// The agent is asked again, from the beginning.
     pub(crate) async fn begin_again(&mut self) -> Result<(), ClientError> {
         self.notes.clear();
+        self.approval = None;
         // First: what was said is said again, also where it cannot be shown.
         if !std::mem::take(&mut self.text).is_empty() {
             self.shown = self.client.show_answer(self.turn_id).await?;

@@ -1,9 +1,11 @@
 //! A question, and what was said before it in the same conversation.
 
-use colloquy_client::{Client, ClientError, Message, ShownContent, Turn};
+use colloquy_client::{Client, ClientError, Decision, Message, ShownContent, Turn, Verdict};
 use colloquy_protocol::UnixMillis;
-use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
-use serde::Serialize;
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId, UserId};
+use serde::ser::Error;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// How much of what was said before is shown to an agent: the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,61 @@ pub struct Said {
     pub at: UnixMillis,
 }
 
+/// Why an agent is asked.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Question {
+    /// Somebody has written this.
+    Text(String),
+    /// Somebody has decided on what the agent asked to be allowed.
+    Approval(Box<Approval>),
+}
+
+/// A decision, with all that is needed to check its signature.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Approval {
+    /// The message that asked.
+    pub request_id: MessageId,
+    /// As it was asked for.
+    pub action: String,
+    /// As they were asked for, byte for byte: a JSON object.
+    #[serde(serialize_with = "as_it_is")]
+    pub arguments: String,
+    /// Until when there was to be decided, milliseconds since 1970.
+    pub expires_at: UnixMillis,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// By whom, on which device.
+    pub decided_by: DeviceAddress,
+    /// The agent, as others know it.
+    pub agent_user_id: UserId,
+    /// Ed25519, unpadded base64.
+    pub signature: String,
+    /// The device's public key, unpadded base64.
+    pub signing_key: String,
+}
+
+impl From<Decision> for Approval {
+    fn from(decision: Decision) -> Self {
+        Self {
+            request_id: decision.request_id,
+            action: decision.request.action,
+            arguments: decision.request.arguments,
+            expires_at: decision.request.expires_at,
+            verdict: decision.verdict,
+            decided_by: decision.decided_by,
+            agent_user_id: decision.agent,
+            signature: decision.signature,
+            signing_key: decision.signing_key,
+        }
+    }
+}
+
+/// JSON within JSON, without a byte changed.
+fn as_it_is<S: Serializer>(json: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(json).map_err(S::Error::custom)?.serialize(serializer)
+}
+
 /// What an agent is asked.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Prompt {
@@ -51,7 +108,8 @@ pub struct Prompt {
     /// By whom.
     pub user_id: UserId,
     /// The question.
-    pub text: String,
+    #[serde(flatten)]
+    pub question: Question,
     /// What was said before, oldest first.
     pub history: Vec<Said>,
 }
@@ -70,7 +128,7 @@ impl Prompt {
     pub fn of(
         client: &Client,
         turn: &Turn,
-        text: String,
+        question: Question,
         limits: HistoryLimits,
     ) -> Result<Self, ClientError> {
         let before = match limits.messages {
@@ -81,7 +139,7 @@ impl Prompt {
             turn_id: turn.turn_id,
             conversation_id: turn.conversation_id,
             user_id: turn.asked_by,
-            text,
+            question,
             history: newest(before, limits),
         })
     }
@@ -92,7 +150,11 @@ fn newest(messages: Vec<Message>, limits: HistoryLimits) -> Vec<Said> {
     let mut bytes = 0;
     let mut said: Vec<Said> = Vec::new();
     for message in messages.into_iter().rev() {
-        let ShownContent::Text(text) = message.content else { continue };
+        let text = match message.content {
+            ShownContent::Text(text) => text,
+            ShownContent::Request(asked) if !asked.text.is_empty() => asked.text,
+            _ => continue,
+        };
         bytes += text.len();
         if bytes > limits.bytes || said.len() == limits.messages {
             break;
@@ -106,7 +168,7 @@ fn newest(messages: Vec<Message>, limits: HistoryLimits) -> Vec<Said> {
 
 #[cfg(test)]
 mod tests {
-    use colloquy_client::MessageState;
+    use colloquy_client::{ApprovalRequest, MessageState, ShownRequest};
     use colloquy_protocol::ids::DeviceId;
 
     use super::*;
@@ -137,5 +199,48 @@ mod tests {
         assert_eq!(texts(&said(HistoryLimits { messages: 2, bytes: 100 })), ["two", "three"]);
         assert_eq!(texts(&said(HistoryLimits { messages: 20, bytes: 8 })), ["two", "three"]);
         assert_eq!(texts(&said(HistoryLimits { messages: 20, bytes: 4 })), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_part_of_what_was_said_as_far_as_it_is_a_text() {
+        let request = |text: &str| {
+            let request =
+                ApprovalRequest { action: "a".to_owned(), arguments: "{}".to_owned(), expires_at: 1 };
+            let asked = ShownRequest { text: text.to_owned(), request, verdict: None };
+            Message { content: ShownContent::Request(Box::new(asked)), ..message(2, "") }
+        };
+        let said = newest(vec![request("may I?"), request("")], HistoryLimits::default());
+        assert_eq!(said.iter().map(|said| said.text.as_str()).collect::<Vec<_>>(), ["may I?"]);
+    }
+
+    #[test]
+    fn a_decision_comes_with_the_arguments_as_they_were_written_and_without_a_text() {
+        let arguments = "{ \"amount\":\t1.50, \"to\": \"\\u0061\" }";
+        let Message { conversation_id, sender_id, sender_device_id, .. } = message(1, "");
+        let request_id = "0192f7a4-7c1e-7000-8000-000000000007".parse().unwrap();
+        let approval = Approval {
+            request_id,
+            action: "pay".to_owned(),
+            arguments: arguments.to_owned(),
+            expires_at: 5,
+            verdict: Verdict::Approved,
+            decided_by: DeviceAddress { user_id: sender_id, device_id: sender_device_id },
+            agent_user_id: sender_id,
+            signature: "signature".to_owned(),
+            signing_key: "key".to_owned(),
+        };
+        let mut prompt = Prompt {
+            turn_id: request_id,
+            conversation_id,
+            user_id: sender_id,
+            question: Question::Approval(Box::new(approval)),
+            history: Vec::new(),
+        };
+        let posted = serde_json::to_string(&prompt).unwrap();
+        assert!(posted.contains(&format!("\"arguments\":{arguments},")), "{posted}");
+        assert!(posted.contains("\"approval\":{") && posted.contains("\"verdict\":\"approved\""), "{posted}");
+        assert!(!posted.contains("\"text\""), "{posted}");
+        prompt.question = Question::Text("hello".to_owned());
+        assert!(serde_json::to_string(&prompt).unwrap().contains("\"text\":\"hello\""));
     }
 }

@@ -56,7 +56,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Sends a failed message again, under a new idempotency key: the old one may name another body by now.
+    /// Sends a failed message again, under a new idempotency key: the old one may name another body by now. Only a verdict
+    /// keeps its own: if another device was first, it fails again.
     ///
     /// # Errors
     /// [`ClientError::UnknownMessage`] unless it is a failed message of the outbox.
@@ -69,8 +70,13 @@ impl Client {
             .update_off_thread(move |tx| {
                 let failed = failed_message(tx, id)?;
                 tx.remove_outbox(id)?;
+                let idempotency_key = match failed.body {
+                    // Under its own and no other: of all verdicts on a request the log takes one.
+                    Body::Verdict(_) => failed.idempotency_key,
+                    _ => ambient::idempotency_key(),
+                };
                 let message = NewMessage {
-                    idempotency_key: ambient::idempotency_key(),
+                    idempotency_key,
                     conversation_id: failed.conversation_id,
                     receiver_id: failed.receiver_id,
                     body: failed.body,

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `log_in` | registers, logs in and out |
 //! | `composing` | writes, reads, types, watches |
+//! | `deciding` | approves or denies what agents ask to be allowed |
 //! | `reading` | looks at conversations, history, users and safety numbers |
 //! | [`routing`] | finds the agent that a text goes to |
 //! | [`turns`] | answers as an agent |
 
 mod composing;
+mod deciding;
 mod log_in;
 mod reading;
 pub(crate) mod routing;
@@ -71,6 +73,18 @@ pub enum ClientError {
     /// The turn was not taken on, or its message is not here.
     #[error("no such turn")]
     UnknownTurn,
+    /// An answer asks for what nobody could decide on: see [`turns::WantedApproval`].
+    #[error("not an action with arguments and a time to decide on it")]
+    BadApproval,
+    /// Nobody has asked this user to approve that.
+    #[error("no such request")]
+    UnknownRequest,
+    /// It is too late to decide.
+    #[error("the request has expired")]
+    RequestExpired,
+    /// It was decided before, on this device or another.
+    #[error("the request is decided already")]
+    RequestDecided,
     /// No such message waits in the outbox.
     #[error("no such message in the outbox")]
     UnknownMessage,

@@ -14,7 +14,7 @@ use crate::crypto::safety_number::DeviceFingerprint;
 use crate::crypto::{PeerDevice, SafetyNumber};
 use crate::event::Event;
 use crate::message::{ConversationSummary, Message};
-use crate::store::StoreError;
+use crate::store::{ConversationRecord, MessageRecord, StoreError, Transaction};
 
 /// Messages looked through for the newest one that can be shown.
 const LAST_MESSAGE_SCAN_MAX: usize = 16;
@@ -38,11 +38,13 @@ impl Client {
                     .find_map(|queued| Message::queued(queued, own.user_id, &own.device_id));
                 let last_message = match newest_queued {
                     Some(message) => Some(message),
-                    None => tx
-                        .messages_before(id, None, LAST_MESSAGE_SCAN_MAX)?
-                        .iter()
-                        .rev()
-                        .find_map(|message| Message::stored(message, own.user_id, &record)),
+                    None => shown(
+                        tx,
+                        own.user_id,
+                        &record,
+                        &tx.messages_before(id, None, LAST_MESSAGE_SCAN_MAX)?,
+                    )?
+                    .pop(),
                 };
                 summaries.push(ConversationSummary {
                     conversation_id: id,
@@ -83,7 +85,7 @@ impl Client {
                 let messages = tx.messages_before(conversation, below, limit)?;
                 let Some(first) = messages.first() else { break };
                 below = Some(first.sequence_number);
-                page.extend(messages.iter().filter_map(|m| Message::stored(m, own.user_id, &record)));
+                page.extend(shown(tx, own.user_id, &record, &messages)?);
             }
             if before.is_none() {
                 let queued = tx.outbox_all()?;
@@ -177,4 +179,18 @@ impl Client {
             Ok(SafetyNumber::between((own.user_id, &ours), (user, &theirs)))
         })
     }
+}
+
+/// Those of a conversation's messages that are for a person, as they are shown.
+fn shown(
+    tx: &Transaction<'_>,
+    own: UserId,
+    conversation: &ConversationRecord,
+    messages: &[MessageRecord],
+) -> Result<Vec<Message>, StoreError> {
+    let mut shown = Vec::new();
+    for message in messages {
+        shown.extend(Message::stored(message, own, conversation, tx.verdict_on(message)?));
+    }
+    Ok(shown)
 }

@@ -3,9 +3,15 @@
 //! A turn is a message that somebody wrote to the agent. The message itself comes as every message does; that its turn has
 //! come, the server says by an event ([`colloquy_protocol::event::AGENT_MESSAGE`]), and again until there is an answer. The
 //! answer's idempotency key follows from the turn, so whichever device of the agent answers, and however often, there is one.
+//!
+//! An answer may ask for approval. What the person decides is a message to the agent, and so begins a turn of its own: it is
+//! acted upon as surely, and as often, as any question is answered.
 
+use std::time::Duration;
+
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::delta::TurnPlace;
-use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
 use tokio::sync::watch;
 
 use super::composing::write;
@@ -13,11 +19,14 @@ use super::{Client, ClientError, Recipient};
 use crate::ambient;
 use crate::connection::engine::Command;
 use crate::connection::streaming::{Draft, Writing};
+use crate::connection::verdicts::{Weighed, weigh};
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
 use crate::crypto::stream::StreamKey;
-use crate::crypto::{Body, Text};
+use crate::crypto::{ApprovalRequest, Asked, Body, Verdict, VoidVerdict};
 use crate::store::outbox::NewMessage;
-use crate::store::{LocalMessageId, MessageContent, OutboxState, StoreError, Transaction, TurnRecord};
+use crate::store::{
+    LocalMessageId, MessageContent, MessageRecord, OutboxState, StoreError, Transaction, TurnRecord,
+};
 use crate::sync::stream::Telling;
 
 /// A turn that waits for an answer.
@@ -31,13 +40,63 @@ pub struct Turn {
     pub sequence_number: u64,
     /// Who wrote it.
     pub asked_by: UserId,
-    /// What it says; nothing if it cannot be read, and will not be.
-    pub text: Option<String>,
+    /// What it says.
+    pub content: TurnContent,
+}
+
+/// What the message that began a turn says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TurnContent {
+    /// A text.
+    Text(String),
+    /// What a person has decided on a request of this agent. Whatever is done because of an approval is done in this turn, and
+    /// in no other.
+    Decision(Box<Decision>),
+    /// A verdict that does not count. Nothing may be done because of it.
+    Void(VoidVerdict),
+    /// It cannot be read, and will not be.
+    Unreadable,
+}
+
+/// A verdict that counts.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The message that asked.
+    pub request_id: MessageId,
+    /// What was asked for, as it was asked for.
+    pub request: ApprovalRequest,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// By whom, on which device.
+    pub decided_by: DeviceAddress,
+    /// The agent, as it stands in the signed statement.
+    pub agent: UserId,
+    /// The device's signature of [`crate::crypto::Statement::to_bytes`], unpadded base64.
+    pub signature: String,
+    /// The public key it can be checked with, unpadded base64.
+    pub signing_key: String,
 }
 
 impl std::fmt::Debug for Turn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").field("turn_id", &self.turn_id).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for TurnContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(..)"),
+            Self::Decision(decision) => decision.fmt(f),
+            Self::Void(why) => write!(f, "Void({why:?})"),
+            Self::Unreadable => f.write_str("Unreadable"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decision").field("request_id", &self.request_id).finish_non_exhaustive()
     }
 }
 
@@ -58,6 +117,65 @@ impl std::fmt::Debug for Note {
 
 /// Notes that one turn may lead to.
 pub const NOTES_MAX: usize = 4;
+
+/// What an agent asks to be allowed, once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WantedApproval {
+    /// What: 1 to [`crate::ACTION_MAX_BYTES`] bytes.
+    pub action: String,
+    /// With what: the text of a JSON object, at most [`crate::ARGUMENTS_MAX_BYTES`]; shown, signed and told back as it is.
+    pub arguments: String,
+    /// How long there is to decide, from when the answer is given: up to [`APPROVAL_GOOD_FOR_MAX`].
+    pub good_for: Duration,
+}
+
+/// The longest time there is to decide on a request: a week.
+pub const APPROVAL_GOOD_FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+impl WantedApproval {
+    /// The request, if it is made at this time; nothing unless it keeps to its bounds.
+    #[must_use]
+    pub fn made_at(&self, now: UnixMillis) -> Option<ApprovalRequest> {
+        let good_for = Some(self.good_for).filter(|good_for| *good_for <= APPROVAL_GOOD_FOR_MAX)?;
+        let good_for = u64::try_from(good_for.as_millis()).ok().filter(|good_for| *good_for > 0)?;
+        let (action, arguments) = (self.action.clone(), self.arguments.clone());
+        let request = ApprovalRequest { action, arguments, expires_at: now.saturating_add(good_for) };
+        request.is_within_bounds().then_some(request)
+    }
+}
+
+impl std::fmt::Debug for WantedApproval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WantedApproval").field("good_for", &self.good_for).finish_non_exhaustive()
+    }
+}
+
+/// What a turn is answered with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// To whoever asked: 1 to [`TEXT_MAX_BYTES`] bytes. Beside a request it may be empty, and is shorter by what that takes.
+    pub text: String,
+    /// To others, at most [`NOTES_MAX`].
+    pub notes: Vec<Note>,
+    /// What whoever asked is to allow first.
+    pub approval: Option<WantedApproval>,
+}
+
+impl<T: Into<String>> From<T> for Answer {
+    /// An answer that leads to nothing else.
+    fn from(text: T) -> Self {
+        Self { text: text.into(), notes: Vec::new(), approval: None }
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer")
+            .field("notes", &self.notes)
+            .field("approval", &self.approval)
+            .finish_non_exhaustive()
+    }
+}
 
 /// An answer that is shown while it is being written. Dropped, it is no longer shown; it is not the answer itself: that is
 /// given by [`Client::answer_turn`].
@@ -166,10 +284,11 @@ impl Client {
     /// [`ClientError::UnknownTurn`] if the question is not here; [`ClientError::Store`].
     pub async fn show_answer(&self, turn_id: MessageId) -> Result<AnswerStream, ClientError> {
         let question = self.shared().store.read(|tx| tx.message(turn_id))?.ok_or(ClientError::UnknownTurn)?;
-        let MessageContent::Known(Body::Text(Text { stream_secret: Some(secret), .. })) = &question.content
-        else {
-            return Ok(AnswerStream(None));
+        let secret = match &question.content {
+            MessageContent::Known(body) => body.stream_secret(),
+            MessageContent::Undecryptable(_) | MessageContent::Unavailable => None,
         };
+        let Some(secret) = secret else { return Ok(AnswerStream(None)) };
         let stream_id = ambient::stream_id(self.shared().clock.now());
         let (shown, draft) = watch::channel(Draft::default());
         let writing = Writing {
@@ -207,28 +326,40 @@ impl Client {
         turn_id: MessageId,
         text: impl Into<String>,
     ) -> Result<Option<LocalMessageId>, ClientError> {
-        self.answer_turn_with(turn_id, text, Vec::new()).await
+        self.answer_turn_with(turn_id, text.into().into()).await
     }
 
-    /// As [`Self::answer_turn`], and writes to others what the turn has led to: with the answer, or not at all, and each once
-    /// however often the turn is answered.
+    /// As [`Self::answer_turn`], and asks for approval, and writes to others what the turn has led to: with the answer, or not
+    /// at all, and each once however often the turn is answered. The time to decide begins now, by this device's clock.
     ///
     /// # Errors
     /// As of [`Self::answer_turn`]; [`ClientError::BadText`] also for more than [`NOTES_MAX`] notes,
-    /// [`ClientError::NoRecipient`] for one to the agent itself.
+    /// [`ClientError::NoRecipient`] for one to the agent itself, [`ClientError::BadApproval`] unless the [`WantedApproval`]
+    /// keeps to its bounds.
     pub async fn answer_turn_with(
         &self,
         turn_id: MessageId,
-        text: impl Into<String>,
-        notes: Vec<Note>,
+        answer: Answer,
     ) -> Result<Option<LocalMessageId>, ClientError> {
-        let text = text.into();
+        let Answer { text, notes, approval } = answer;
         let fits = |text: &str| !text.is_empty() && text.len() <= TEXT_MAX_BYTES;
-        if !fits(&text) || notes.len() > NOTES_MAX || !notes.iter().all(|note| fits(&note.text)) {
+        if notes.len() > NOTES_MAX || !notes.iter().all(|note| fits(&note.text)) {
             return Err(ClientError::BadText);
         }
         let own = self.own()?.user_id;
         let (now, shared) = (self.shared().clock.now(), self.inner.shared.clone());
+        let body = match approval {
+            None if fits(&text) => Body::Text(text.into()),
+            None => return Err(ClientError::BadText),
+            Some(wanted) => {
+                let request = wanted.made_at(now).ok_or(ClientError::BadApproval)?;
+                let verdict_key = ambient::idempotency_key();
+                Body::ApprovalRequest(Box::new(Asked { text, request, verdict_key }))
+            }
+        };
+        if !body.is_within_bounds() {
+            return Err(ClientError::BadText);
+        }
         let enqueued = self
             .shared()
             .store
@@ -240,8 +371,7 @@ impl Client {
                     record => record.ok_or(ClientError::UnknownTurn)?,
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
-                let mut enqueued =
-                    vec![enqueue(tx, &record, message.sender.user_id, Body::Text(text.into()), now)?];
+                let mut enqueued = vec![enqueue(tx, &record, message.sender.user_id, body, now)?];
                 for (number, note) in (0..).zip(notes) {
                     let (to, key) = (Recipient::User(note.to), IdempotencyKey::of_note(turn_id, number));
                     let record = write(tx, own, to, key, note.text.into(), now)?;
@@ -260,25 +390,58 @@ impl Client {
     }
 }
 
-fn look(tx: &Transaction<'_>, record: &TurnRecord) -> Result<Look, StoreError> {
+fn look(tx: &mut Transaction<'_>, record: &TurnRecord) -> Result<Look, StoreError> {
     let Some(message) = tx.message(record.turn_id)? else { return Ok(Look::NotYet) };
     let asked_by = message.sender.user_id;
-    let text = match message.content {
+    let content = match &message.content {
+        MessageContent::Known(Body::Verdict(said)) => {
+            // What it is about may be told again, as may the message itself.
+            if tx.repair(said.request_id)?.is_some() {
+                return Ok(Look::NotYet);
+            }
+            decided(tx, record, &message)?
+        }
         MessageContent::Known(body) => match body.text() {
             None => return Ok(Look::Nothing { asked_by }),
-            text => text.map(str::to_owned),
+            Some(text) => TurnContent::Text(text.to_owned()),
         },
         // Whoever wrote it is asked to tell it again; the answer waits for that.
         MessageContent::Undecryptable(_) if tx.repair(record.turn_id)?.is_some() => return Ok(Look::NotYet),
-        MessageContent::Undecryptable(_) | MessageContent::Unavailable => None,
+        MessageContent::Undecryptable(_) | MessageContent::Unavailable => TurnContent::Unreadable,
     };
     Ok(Look::Due(Turn {
         turn_id: record.turn_id,
         conversation_id: message.conversation_id,
         sequence_number: message.sequence_number,
         asked_by,
-        text,
+        content,
     }))
+}
+
+/// What a verdict comes to. Whether it came in time is judged by when its turn was taken on, by this device's clock: the
+/// server's word is not trusted, and after a crash the same comes out.
+fn decided(
+    tx: &mut Transaction<'_>,
+    turn: &TurnRecord,
+    message: &MessageRecord,
+) -> Result<TurnContent, StoreError> {
+    let weighed: Weighed = weigh(tx, message)?.unwrap_or(Err(VoidVerdict::UnknownRequest));
+    Ok(match weighed {
+        Err(why) => TurnContent::Void(why),
+        Ok((_, asked)) if asked.request.is_expired(turn.taken_at) => TurnContent::Void(VoidVerdict::Expired),
+        Ok((decision, asked)) => {
+            let agent = tx.identity()?.ok_or(StoreError::Damaged("the identity is missing"))?.address.user_id;
+            TurnContent::Decision(Box::new(Decision {
+                request_id: decision.request_id,
+                request: asked.request,
+                verdict: decision.verdict,
+                decided_by: decision.decided_by,
+                agent,
+                signature: decision.signature,
+                signing_key: decision.signing_key,
+            }))
+        }
+    })
 }
 
 /// The key of a turn's answer.

@@ -172,7 +172,7 @@ pub(crate) fn fail(
     mut record: OutboxRecord,
     why: SendFailure,
 ) -> Result<Sealing, StoreError> {
-    if record.body.text().is_some() || record.turn().is_some() {
+    if record.body.is_for_a_person() || record.turn().is_some() {
         record.state = OutboxState::Failed(why);
         tx.put_outbox(&record);
     } else {

@@ -10,6 +10,7 @@ use colloquy_protocol::frame::client::MessagePosition;
 use colloquy_protocol::frame::server::{DeliveredMessage, MessageAck};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId, UserId};
 
+use super::verdicts::weigh;
 use crate::crypto::{Body, DecryptionFailure, DeviceAccount, Expected, PeerDevice, open};
 use crate::event::Event;
 use crate::message::Message;
@@ -151,7 +152,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
         sequence_number: u64,
         timestamp: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.tx.put_message(&MessageRecord {
+        let stored = MessageRecord {
             message_id,
             conversation_id: record.conversation_id,
             sequence_number,
@@ -160,7 +161,9 @@ impl<'t, 'a> Ingest<'t, 'a> {
             timestamp,
             content: MessageContent::Known(record.body.clone()),
             told: record.told.clone(),
-        });
+        };
+        self.tx.put_message(&stored);
+        weigh(self.tx, &stored)?;
         self.tx.remove_outbox(record.local_id)?;
         if let Some(turn) = record.turn() {
             self.tx.use_key(self.own.user_id, record.idempotency_key)?;
@@ -169,11 +172,11 @@ impl<'t, 'a> Ingest<'t, 'a> {
         self.out.settled.push(record.local_id);
         let mut conversation = self.conversation(record.conversation_id, record.receiver_id)?;
         conversation.last_activity_at = conversation.last_activity_at.max(timestamp);
-        if record.body.text().is_some() {
+        if record.body.is_for_a_person() {
             conversation.own_last = conversation.own_last.max(sequence_number);
         }
         self.tx.put_conversation(&conversation);
-        if record.body.text().is_some() {
+        if record.body.is_for_a_person() {
             self.out.events.push(Event::MessageSent {
                 local_id: record.local_id,
                 message_id,
@@ -343,6 +346,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
         };
         let record = self.record(message, sender.clone(), content);
         self.tx.put_message(&record);
+        weigh(self.tx, &record)?;
         let (own, number) = (self.own.user_id, record.sequence_number);
         match is_news(&record) {
             true if sender.user_id == own => conversation.own_last = conversation.own_last.max(number),
@@ -350,7 +354,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
             true if number > conversation.own_read_through => conversation.unread += 1,
             _ => {}
         }
-        let shown = Message::stored(&record, own, conversation).map(Box::new);
+        let shown = Message::stored(&record, own, conversation, None).map(Box::new);
         match opened {
             Ok(Some(Body::SessionRepair { message_ids })) => {
                 self.answer_repair(sender, conversation, &message_ids)?;

@@ -19,7 +19,6 @@ use super::errand::Errand;
 use super::ingest::{Arrival, Batch, Ingested, MarkMove, ingest};
 use super::socket::{Received, Socket};
 use crate::ambient;
-use crate::crypto::Body;
 use crate::crypto::stream::StreamSecret;
 use crate::event::Event;
 use crate::store::{LocalMessageId, MessageContent, MessageRecord, SendFailure, StoreError, Transaction};
@@ -435,7 +434,7 @@ fn secret_of(tx: &Transaction<'_>, turn: TurnPlace, own: UserId) -> Result<Optio
     };
     let question = tx.message(turn.turn_id)?.filter(is_asked);
     Ok(match question.map(|record| record.content) {
-        Some(MessageContent::Known(Body::Text(text))) => text.stream_secret,
+        Some(MessageContent::Known(body)) => body.stream_secret().cloned(),
         _ => None,
     })
 }

@@ -10,6 +10,7 @@ use colloquy_protocol::frame::server::DeliveredMessage;
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId};
 
 use super::ingest::{Ingest, Ingested};
+use super::verdicts::weigh_late;
 use crate::ambient;
 use crate::crypto::plaintext::REPAIR_IDS_MAX;
 use crate::crypto::repair::{ANSWERS_MAX, REPAIRS_MAX};
@@ -20,7 +21,7 @@ use crate::store::outbox::NewMessage;
 use crate::store::repairs::RepairRecord;
 use crate::store::{ConversationRecord, MessageContent, StoreError, Transaction};
 
-/// Text in one `resend`, bytes of UTF-8: it fits one ciphertext, beside an empty one for every other device that a
+/// What was said in one `resend`, bytes of UTF-8: it fits one ciphertext, beside an empty one for every other device that a
 /// frame can be for.
 const RESEND_BYTES_MAX: usize = 24 * 1024;
 /// Messages one question is answered with. What does not fit is asked for again.
@@ -122,14 +123,11 @@ impl Ingest<'_, '_> {
                 // What could not be decrypted was itself a resend: what it named goes out with it.
                 MessageContent::Known(Body::Resend { items: nested }) => {
                     nested_items.extend(nested);
-                    items.push(ResentItem { message_id: *id, text: None });
+                    items.push(ResentItem { message_id: *id, body: None });
                 }
                 MessageContent::Known(body) => {
-                    let text = match body {
-                        Body::Text(text) => Some(text),
-                        _ => None,
-                    };
-                    items.push(ResentItem { message_id: *id, text });
+                    let body = Some(body).filter(Body::is_for_a_person);
+                    items.push(ResentItem { message_id: *id, body });
                 }
                 MessageContent::Undecryptable(_) | MessageContent::Unavailable => {}
             }
@@ -156,10 +154,12 @@ impl Ingest<'_, '_> {
             if !fits {
                 continue;
             }
-            record.content = MessageContent::Known(item.text.map_or(Body::Blank, Body::Text));
+            record.content = MessageContent::Known(item.body.unwrap_or(Body::Blank));
             self.tx.put_message(&record);
+            weigh_late(self.tx, &record)?;
             self.tx.remove_repair(record.message_id)?;
-            let shown = Message::stored(&record, self.own.user_id, conversation).map(Box::new);
+            let decided = self.tx.verdict_on(&record)?;
+            let shown = Message::stored(&record, self.own.user_id, conversation, decided).map(Box::new);
             self.out.events.extend(shown.map(Event::MessageRepaired));
             if let Some(peer) = self.load(sender, record.conversation_id)? {
                 peer.asked = RepairBudget::default();
@@ -226,7 +226,7 @@ fn portions(items: Vec<ResentItem>) -> Vec<Vec<ResentItem>> {
     let mut portions: Vec<Vec<ResentItem>> = Vec::new();
     let mut bytes = 0;
     for item in items {
-        let length = item.text.as_ref().map_or(0, |text| text.text.len());
+        let length = item.body.as_ref().map_or(0, Body::text_bytes);
         match portions.last_mut() {
             Some(last) if last.len() < REPAIR_IDS_MAX && bytes + length <= RESEND_BYTES_MAX => {
                 bytes += length;

@@ -13,6 +13,7 @@
 //! | `sending` | the outbox of a live connection |
 //! | `upkeep` | keys, tokens and heartbeats of a live connection |
 //! | [`ingest`] | what arrived, into the store |
+//! | [`verdicts`] | which verdict on a request for approval counts |
 //! | `mending` | broken sessions, repaired |
 //! | [`streaming`] | answers while they are being written |
 //! | `resync` | marks that moved while this device was away |
@@ -39,6 +40,7 @@ mod sending;
 pub(crate) mod socket;
 pub(crate) mod streaming;
 mod upkeep;
+pub(crate) mod verdicts;
 
 #[cfg(test)]
 mod tests;

@@ -14,9 +14,11 @@
 //! | [`trust`] | pinning: what changed since a device list was last seen |
 //! | [`repair`] | how often a broken session may be mended |
 //! | [`stream`] | answers that are shown while they are being written |
+//! | [`approval`] | what an agent asks to be allowed, and what a device signs about it |
 //! | [`safety_number`] | what two people compare to know there is nobody between them |
 
 pub mod account;
+pub mod approval;
 pub mod opening;
 pub mod peer;
 pub mod plaintext;
@@ -27,6 +29,7 @@ pub mod stream;
 pub mod trust;
 
 pub use account::{AccountPickle, DeviceAccount, OwnIdentity};
+pub use approval::{ApprovalRequest, Asked, SignedVerdict, Statement, Verdict, VoidVerdict};
 pub use opening::{DecryptionFailure, Expected, Opened, open};
 pub use peer::{PeerDevice, PeerPickle, RatchetsPickle, UntrustedKey};
 pub use plaintext::{Body, Plaintext, ResentItem, Text};

@@ -385,7 +385,11 @@ fn failure_in_known_chain(error: &DecryptionError) -> DecryptionFailure {
     }
 }
 
-fn check_signature(key: &Ed25519PublicKey, message: &[u8], signature: &str) -> Result<(), UntrustedKey> {
+pub(super) fn check_signature(
+    key: &Ed25519PublicKey,
+    message: &[u8],
+    signature: &str,
+) -> Result<(), UntrustedKey> {
     let signature = Ed25519Signature::from_base64(signature).map_err(|_| UntrustedKey::BadSignature)?;
     key.verify(message, &signature).map_err(|_| UntrustedKey::BadSignature)
 }

@@ -10,6 +10,7 @@ use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, Mess
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::approval::{Asked, SignedVerdict};
 use super::stream::StreamSecret;
 
 /// The first byte of every plaintext. Another one is [`NotAPlaintext`].
@@ -44,6 +45,10 @@ pub struct Plaintext {
 pub enum Body {
     /// For a person to read.
     Text(Text),
+    /// An agent asks to be allowed something.
+    ApprovalRequest(Box<Asked>),
+    /// A person has decided on such a request.
+    Verdict(SignedVerdict),
     /// The sender could not decrypt these messages of the receiving device, and asks for them again.
     SessionRepair {
         /// At most [`REPAIR_IDS_MAX`].
@@ -80,8 +85,8 @@ impl<T: Into<String>> From<T> for Text {
 pub struct ResentItem {
     /// The message, by the id it was stored under.
     pub message_id: MessageId,
-    /// Its text; nothing if it was not for a person to read, or is no longer known.
-    pub text: Option<Text>,
+    /// What it said; nothing if it was not for a person, or is no longer known.
+    pub body: Option<Body>,
 }
 
 /// The bytes are not a plaintext of this version.
@@ -127,23 +132,57 @@ impl Body {
     /// Do all lists and texts keep to their documented bounds?
     #[must_use]
     pub fn is_within_bounds(&self) -> bool {
-        let fits = |text: &Text| text.text.len() <= TEXT_MAX_BYTES;
+        let fits = |body: &Self| body.is_for_a_person() && body.is_within_bounds();
         match self {
-            Self::Text(text) => fits(text),
+            Self::Text(_) | Self::Verdict(_) => self.text_bytes() <= TEXT_MAX_BYTES,
+            Self::ApprovalRequest(asked) => {
+                self.text_bytes() <= TEXT_MAX_BYTES && asked.request.is_within_bounds()
+            }
             Self::SessionRepair { message_ids } => message_ids.len() <= REPAIR_IDS_MAX,
             Self::Resend { items } => {
-                items.len() <= REPAIR_IDS_MAX && items.iter().all(|item| item.text.as_ref().is_none_or(fits))
+                items.len() <= REPAIR_IDS_MAX && items.iter().all(|item| item.body.as_ref().is_none_or(fits))
             }
             Self::Blank => true,
         }
     }
 
-    /// The text, where there is one for a person to read.
+    /// Is it for a person to see? All else clients tell each other by themselves.
+    #[must_use]
+    pub fn is_for_a_person(&self) -> bool {
+        match self {
+            Self::Text(_) | Self::ApprovalRequest(_) | Self::Verdict(_) => true,
+            Self::SessionRepair { .. } | Self::Resend { .. } | Self::Blank => false,
+        }
+    }
+
+    /// Bytes of what is as long as somebody makes it.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.text.len(),
+            Self::ApprovalRequest(asked) => asked.text.len() + asked.request.text_bytes(),
+            Self::Verdict(verdict) => verdict.signature.len(),
+            Self::SessionRepair { .. } | Self::Resend { .. } | Self::Blank => 0,
+        }
+    }
+
+    /// What an answer to it is shown under while it is being written.
+    #[must_use]
+    pub fn stream_secret(&self) -> Option<&StreamSecret> {
+        match self {
+            Self::Text(text) => text.stream_secret.as_ref(),
+            Self::Verdict(verdict) => verdict.stream_secret.as_ref(),
+            Self::ApprovalRequest(_) | Self::SessionRepair { .. } | Self::Resend { .. } | Self::Blank => None,
+        }
+    }
+
+    /// The text, where there is one for a person to read: also that which stands beside a request.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(&text.text),
-            Self::SessionRepair { .. } | Self::Resend { .. } | Self::Blank => None,
+            Self::ApprovalRequest(asked) => Some(&asked.text),
+            Self::Verdict(_) | Self::SessionRepair { .. } | Self::Resend { .. } | Self::Blank => None,
         }
     }
 }
@@ -152,6 +191,8 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text(_) => "Text(..)",
+            Self::ApprovalRequest(_) => "ApprovalRequest(..)",
+            Self::Verdict(_) => "Verdict(..)",
             Self::SessionRepair { .. } => "SessionRepair(..)",
             Self::Resend { .. } => "Resend(..)",
             Self::Blank => "Blank",
@@ -168,6 +209,7 @@ impl fmt::Debug for ResentItem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::approval::{ApprovalRequest, Verdict};
     use colloquy_protocol::ids::{DeviceId, UserId};
     use proptest::prelude::*;
     use uuid::{Builder, Uuid};
@@ -213,8 +255,58 @@ mod tests {
         assert_eq!(Plaintext::from_bytes(&text.to_bytes()), Err(NotAPlaintext));
     }
 
+    fn asked(text: &str, arguments: &str) -> Body {
+        Body::ApprovalRequest(Box::new(Asked {
+            text: text.to_owned(),
+            request: ApprovalRequest {
+                action: "secret".to_owned(),
+                arguments: arguments.to_owned(),
+                expires_at: 7,
+            },
+            verdict_key: plaintext(Body::Blank).idempotency_key,
+        }))
+    }
+
+    fn resent(body: Body) -> Body {
+        Body::Resend { items: vec![ResentItem { message_id: MessageId(Uuid::nil()), body: Some(body) }] }
+    }
+
+    #[test]
+    fn requests_and_verdicts_are_read_back_byte_for_byte_also_when_they_are_told_again() {
+        let verdict = SignedVerdict {
+            request_id: MessageId(Uuid::from_u128(3)),
+            verdict: Verdict::Denied,
+            signature: "signature".to_owned(),
+            stream_secret: Some(StreamSecret::draw()),
+        };
+        for body in [asked("I would", "{ \"a\":\t1.0}"), Body::Verdict(verdict)] {
+            for body in [body.clone(), resent(body)] {
+                let written = plaintext(body);
+                assert_eq!(Plaintext::from_bytes(&written.to_bytes()), Ok(written));
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_without_bounds_is_refused_and_only_what_is_for_a_person_is_told_again() {
+        let long = "x".repeat(TEXT_MAX_BYTES - "secret".len() - 1);
+        assert!(asked(&long[1..], "{}").is_within_bounds());
+        let repair = Body::SessionRepair { message_ids: Vec::new() };
+        for bad in [
+            asked(&long, "{}"),
+            asked("", "[]"),
+            resent(asked("", "[]")),
+            resent(repair),
+            resent(Body::Blank),
+        ] {
+            assert_eq!(Plaintext::from_bytes(&plaintext(bad).to_bytes()), Err(NotAPlaintext));
+        }
+    }
+
     #[test]
     fn a_debug_print_shows_no_content() {
-        assert!(!format!("{:?}", plaintext(Body::Text("secret".into()))).contains("secret"));
+        for body in [Body::Text("secret".into()), asked("secret", "{}"), resent(asked("secret", "{}"))] {
+            assert!(!format!("{:?}", plaintext(body)).contains("secret"));
+        }
     }
 }

@@ -23,7 +23,7 @@ pub const HISTORY_PAGE_MAX: usize = 500;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageContent {
-    /// Decrypted, or written here. Bodies other than text are not for a person to read.
+    /// Decrypted, or written here. Not every body is for a person to see.
     Known(Body),
     /// It could not be decrypted (yet): the sender may have been asked for it.
     Undecryptable(DecryptionFailure),
@@ -36,7 +36,7 @@ impl MessageContent {
     #[must_use]
     pub fn is_shown(&self) -> bool {
         match self {
-            Self::Known(body) => body.text().is_some(),
+            Self::Known(body) => body.is_for_a_person(),
             Self::Undecryptable(_) | Self::Unavailable => true,
         }
     }

@@ -21,10 +21,12 @@
 //! | [`outbox`] | what is to be sent |
 //! | [`repairs`] | what could not be decrypted and is to be asked for |
 //! | [`turns`] | what an agent has taken on and not answered |
+//! | [`decisions`] | what was decided on requests for approval |
 //! | `power` | a power cut, for simulations |
 
 pub mod conversations;
 pub mod database;
+pub mod decisions;
 pub mod master_key;
 pub mod messages;
 pub mod outbox;
@@ -39,6 +41,7 @@ pub mod turns;
 
 pub use conversations::ConversationRecord;
 pub use database::{Store, StoreError, Transaction};
+pub use decisions::DecisionRecord;
 pub use master_key::Unlock;
 pub use messages::{MessageContent, MessageRecord};
 pub use outbox::{LocalMessageId, OutboxRecord, OutboxState, SendFailure};

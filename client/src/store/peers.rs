@@ -39,6 +39,15 @@ impl Transaction<'_> {
         self.peer_prefix(address.user_id).id(self.sealer(), address.device_id.as_str().as_bytes())
     }
 
+    /// One other device, without its ratchets.
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn peer(&self, address: &DeviceAddress) -> Result<Option<PeerDevice>, StoreError> {
+        let pickle: Option<PeerPickle> = self.get(&self.peer_key(address))?;
+        Ok(pickle.map(|pickle| PeerDevice::from_pickle(pickle, None)))
+    }
+
     /// One other device, with its ratchets of `conversation`.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub(super) enum Table {
     Repairs = 10,
     Ratchets = 11,
     Turns = 12,
+    Decisions = 13,
 }
 
 /// A record's key, or the beginning shared by a run of them.

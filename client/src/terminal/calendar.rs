@@ -31,6 +31,11 @@ impl Calendar {
         Self::new(TimeZone::try_system().unwrap_or(TimeZone::UTC), opened_at)
     }
 
+    /// What time it is `since_opened_ms` after the screen was made.
+    pub(super) fn now(&self, since_opened_ms: u64) -> UnixMillis {
+        self.opened_at.saturating_add(since_opened_ms)
+    }
+
     /// The day, which changes at the user's own midnight.
     pub(super) fn day(&self, at: UnixMillis) -> Date {
         self.local(at).date()
@@ -49,7 +54,7 @@ impl Calendar {
     /// A moment as it is told `since_opened_ms` after the screen was made: without the day if it is today's, without
     /// the year if it is this one.
     pub(super) fn moment(&self, at: UnixMillis, since_opened_ms: u64) -> String {
-        let (then, now) = (self.local(at), self.local(self.opened_at.saturating_add(since_opened_ms)));
+        let (then, now) = (self.local(at), self.local(self.now(since_opened_ms)));
         let form = if then.date() == now.date() {
             "%H:%M"
         } else if then.year() == now.year() {

@@ -29,6 +29,9 @@ Ctrl-C             leave
 /new <email, phone or user id>   open a conversation
 /ask <text>        ask the agent that it is for
 /stop              the agent that is answering here says no more
+/approve, /deny    decide on what an agent asks to be allowed; with the
+                   number of the request, where several are open
+/request           show all of a request that is longer than the screen
 /safety            show the safety number, to compare it with the other person
 /retry, /discard   send the newest failed message again, or delete it
 /reconnect         connect again after the server closed the connection for good
@@ -157,13 +160,22 @@ impl Screen {
 }
 
 fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: &Panel) {
-    let (title, text) = match panel {
-        Panel::Help => ("help", KEYS.to_owned()),
-        Panel::SafetyNumber(digits) => ("safety number", safety_text(digits)),
+    let (title, keys) = match panel {
+        Panel::Help => ("help", " any key closes "),
+        Panel::SafetyNumber(_) => ("safety number", " any key closes "),
+        Panel::Request(_) => ("request for approval", " PageUp, PageDown move; other keys close "),
     };
-    let block = framed(title, true).title_bottom(Row::from(" any key closes ").right_aligned());
+    let block = framed(title, true).title_bottom(Row::from(keys).right_aligned());
+    let inner = block.inner(area);
+    let content = match panel {
+        Panel::Help => Paragraph::new(KEYS),
+        Panel::SafetyNumber(digits) => Paragraph::new(safety_text(digits)),
+        Panel::Request(pages) => {
+            Paragraph::new(pages.rows(usize::from(inner.width), usize::from(inner.height)))
+        }
+    };
     frame.render_widget(Clear, area);
-    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: false }).block(block), area);
+    frame.render_widget(content.wrap(Wrap { trim: false }).block(block), area);
 }
 
 /// Four groups a row, as they are read aloud.

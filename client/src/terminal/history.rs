@@ -116,19 +116,29 @@ impl Screen {
             }
             Row::from(spans)
         });
-        rows.collect()
+        let mut rows: Vec<Row<'static>> = rows.collect();
+        if let ShownContent::Request(asked) = &message.content {
+            rows.extend(self.request_rows(message, asked, width));
+        }
+        rows
     }
 }
 
 /// A message in one line of the list.
 pub(super) fn preview(message: &Message) -> String {
-    let text = one_line(&content(message).0);
+    let text = match &message.content {
+        ShownContent::Request(asked) if asked.text.is_empty() => one_line(&asked.request.action),
+        _ => one_line(&content(message).0),
+    };
     if message.is_own { format!("you: {text}") } else { text }
 }
 
 fn content(message: &Message) -> (String, Style) {
     match &message.content {
         ShownContent::Text(text) => (harmless(text), Style::new()),
+        // What it asks for stands beneath it.
+        ShownContent::Request(asked) => (harmless(&asked.text), Style::new()),
+        ShownContent::Verdict { verdict, .. } => (format!("[{}]", verdict.as_str()), faint()),
         ShownContent::Undecryptable(why) => (format!("[cannot be read: {why}]"), faint()),
         ShownContent::Unavailable => ("[from before this device]".to_owned(), faint()),
     }

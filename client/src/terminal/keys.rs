@@ -3,12 +3,16 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::address::parse_address;
+use super::request::Pages;
 use super::screen::{Effect, Focus, Link, Panel, Screen};
-use crate::message::{Message, MessageState};
+use crate::crypto::Verdict;
+use crate::message::{Message, MessageState, ShownContent};
 use crate::store::LocalMessageId;
 
 /// Messages one press of a page key moves.
 const PAGE_MESSAGES: usize = 8;
+/// Rows of a long request that one press of a page key moves.
+const PAGE_ROWS: isize = 8;
 /// Messages above the lower edge below which older ones are loaded.
 const LOAD_BELOW: usize = 40;
 
@@ -23,7 +27,8 @@ impl Screen {
             return;
         }
         // Whatever covers the history goes first, and the key is spent on it.
-        if self.panel.take().is_some() {
+        if let Some(panel) = self.panel.take() {
+            self.panel = turned(panel, key.code);
             return;
         }
         match (key.code, control) {
@@ -147,6 +152,16 @@ impl Screen {
                 Some(answer) => effects.push(Effect::Stop(answer.turn_id)),
                 None => self.notify("nobody is answering here".to_owned()),
             },
+            ("/approve", number) => self.decide(number, Verdict::Approved, effects),
+            ("/deny", number) => self.decide(number, Verdict::Denied, effects),
+            ("/request", number) => match self.meant(number) {
+                Ok(Message { content: ShownContent::Request(asked), sequence_number, .. }) => {
+                    let pages = Pages::of(sequence_number.unwrap_or_default(), asked);
+                    self.panel = Some(Panel::Request(pages));
+                }
+                Ok(_) => {}
+                Err(why) => self.notify(why.to_owned()),
+            },
             ("/retry", "") => match self.newest_failed() {
                 Some(id) => effects.push(Effect::Retry(id)),
                 None => self.notify("no message here has failed".to_owned()),
@@ -159,6 +174,13 @@ impl Screen {
             ("/help", "") => self.panel = Some(Panel::Help),
             ("/quit", "") => effects.push(Effect::Quit),
             _ => self.notify("no such command: /help lists them".to_owned()),
+        }
+    }
+
+    fn decide(&mut self, number: &str, verdict: Verdict, effects: &mut Vec<Effect>) {
+        match self.meant(number) {
+            Ok(asking) => effects.extend(asking.message_id.map(|id| Effect::Decide(id, verdict))),
+            Err(why) => self.notify(why.to_owned()),
         }
     }
 
@@ -178,4 +200,18 @@ impl Screen {
         let failed = |message: &&Message| matches!(message.state, MessageState::Failed(_));
         self.history.iter().rev().find(failed).and_then(|message| message.local_id)
     }
+}
+
+/// What a key leaves of what covers the history.
+fn turned(panel: Panel, key: KeyCode) -> Option<Panel> {
+    let Panel::Request(mut pages) = panel else { return None };
+    let rows = match key {
+        KeyCode::Up => -1,
+        KeyCode::Down => 1,
+        KeyCode::PageUp => -PAGE_ROWS,
+        KeyCode::PageDown => PAGE_ROWS,
+        _ => return None,
+    };
+    pages.turn(rows);
+    Some(Panel::Request(pages))
 }

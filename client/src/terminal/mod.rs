@@ -9,7 +9,7 @@
 //! | `keys`, `happenings` | its answers to keys and commands, and to events | none |
 //! | [`mod@line`] | the text being written | none |
 //! | `composing` | when others are told that this user is writing | none |
-//! | [`draw`], `history`, [`wrap`] | how it looks | none |
+//! | [`draw`], `history`, [`request`], [`wrap`] | how it looks | none |
 //! | [`calendar`] | when something was, by the user's own clock | none |
 //! | [`shell`] | the loop that drives it | terminal, client |
 //! | [`script`], [`script_command`] | one command a line, one JSON object a line | client |
@@ -23,6 +23,7 @@ mod happenings;
 mod history;
 mod keys;
 pub mod line;
+pub mod request;
 pub mod screen;
 pub mod script;
 pub mod script_command;

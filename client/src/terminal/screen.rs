@@ -11,7 +11,9 @@ use crossterm::event::KeyEvent;
 use super::calendar::Calendar;
 use super::composing::Composing;
 use super::line::Line;
+use super::request::Pages;
 use crate::api::accounts::UserQuery;
+use crate::crypto::Verdict;
 use crate::event::{DisconnectReason, Event, GrowingAnswer};
 use crate::message::{ConversationSummary, Message};
 use crate::store::LocalMessageId;
@@ -115,6 +117,8 @@ pub enum Effect {
     SafetyNumber(UserId),
     /// Whoever is answering this is to stop.
     Stop(MessageId),
+    /// Sign this verdict on a request, and send it.
+    Decide(MessageId, Verdict),
     /// Leave.
     Quit,
 }
@@ -157,6 +161,8 @@ pub enum Panel {
     Help,
     /// The safety number of the conversation.
     SafetyNumber(String),
+    /// All of a request for approval. Keys that move in it leave it there.
+    Request(Pages),
 }
 
 /// A line in the status bar that goes away.
@@ -279,6 +285,11 @@ impl Screen {
         self.conversations.iter().find(|shown| Some(shown.conversation_id) == self.selected)
     }
 
+    /// What time it is, by this device's clock.
+    pub(super) fn now(&self) -> UnixMillis {
+        self.calendar.now(self.now_ms)
+    }
+
     pub(super) fn notify(&mut self, text: String) {
         self.notice = Some(Notice { text, until_ms: self.now_ms + NOTICE_MS });
     }
@@ -382,6 +393,7 @@ impl Screen {
             // Only if nothing changed at that end meanwhile.
             if oldest == before {
                 self.history.splice(0..0, page);
+                self.mark_decided();
             }
             return;
         }
@@ -400,6 +412,7 @@ impl Screen {
             self.is_whole = reaches_start || first.is_none();
         }
         self.history.extend(page);
+        self.mark_decided();
         self.scroll = looked_at.map_or(0, |at| {
             let index = self.history.iter().rposition(|message| message.sequence_number == Some(at));
             index.map_or(0, |index| self.history.len() - 1 - index)

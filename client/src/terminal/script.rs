@@ -16,7 +16,7 @@ use crate::api::accounts::UserQuery;
 use crate::client::routing::RouteHints;
 use crate::client::{Client, ClientError};
 use crate::event::{Event, Events};
-use crate::message::{Message, MessageState, ShownContent};
+use crate::message::{Message, MessageState, ShownContent, ShownRequest};
 use crate::store::{LocalMessageId, SendFailure};
 
 /// Messages `history` prints, and `wait-read` looks through.
@@ -64,6 +64,9 @@ pub enum ScriptFailure {
     /// The client has stopped.
     #[error("the client has stopped")]
     Stopped,
+    /// Nobody has asked for approval since the start, or since the last decision.
+    #[error("nobody has asked for approval")]
+    NothingAsked,
     /// There is no own message that could be read.
     #[error("no message of yours is there to be read")]
     NothingToRead,
@@ -85,6 +88,8 @@ pub struct Script<'a, E: FnMut(&Value)> {
     not_sent: Option<SendFailure>,
     /// Turns whose answers are being written; the client follows a bounded number of them.
     growing: BTreeSet<MessageId>,
+    /// The newest request for approval that was not decided on here.
+    asked: Option<Box<Message>>,
     known: VecDeque<(UserQuery, UserId)>,
 }
 
@@ -108,6 +113,7 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             unsent,
             not_sent: None,
             growing: BTreeSet::new(),
+            asked: None,
             known: VecDeque::new(),
         })
     }
@@ -172,6 +178,19 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
                     self.client.cancel_turn(turn_id).await?;
                     (self.emit)(&json!({"event": "stopped", "turn_id": turn_id}));
                 }
+            }
+            ScriptCommand::WaitRequest => {
+                self.wait_until("a request for approval", |script| Ok(script.asked.is_some())).await?;
+                self.asked.iter().for_each(|asked| (self.emit)(&described("request", asked)));
+            }
+            ScriptCommand::Decide(verdict) => {
+                let request = self.asked.as_ref().and_then(|asked| asked.message_id);
+                let request_id = request.ok_or(ScriptFailure::NothingAsked)?;
+                let local_id = self.client.decide(request_id, verdict).await?;
+                self.asked = None;
+                self.unsent.insert(local_id);
+                (self.emit)(&json!({"event": "decided", "local_id": local_id, "request_id": request_id,
+                    "verdict": verdict}));
             }
             ScriptCommand::WaitMessages(count) => {
                 self.wait_until("messages of others", |script| Ok(script.received >= count)).await?;
@@ -278,7 +297,11 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             Event::MessageReceived(message) if message.is_own => described("sent_elsewhere", &message),
             Event::MessageReceived(message) | Event::MessageRepaired(message) => {
                 self.received += 1;
-                described("received", &message)
+                let told = described("received", &message);
+                if matches!(message.content, ShownContent::Request(_)) {
+                    self.asked = Some(message);
+                }
+                told
             }
             Event::MessageSent { local_id, message_id, conversation_id, sequence_number } => {
                 self.unsent.remove(&local_id);
@@ -341,7 +364,8 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
 fn described(event: &str, message: &Message) -> Value {
     let text = match &message.content {
         ShownContent::Text(text) => Some(text),
-        ShownContent::Undecryptable(_) | ShownContent::Unavailable => None,
+        ShownContent::Request(asked) => Some(&asked.text),
+        ShownContent::Verdict { .. } | ShownContent::Undecryptable(_) | ShownContent::Unavailable => None,
     };
     let state = match message.state {
         MessageState::Queued => "queued",
@@ -351,9 +375,21 @@ fn described(event: &str, message: &Message) -> Value {
         MessageState::Failed(_) => "failed",
         MessageState::Received => "received",
     };
-    json!({"event": event, "from": message.sender_id, "text": text, "sequence": message.sequence_number,
-        "own": message.is_own, "state": state, "message_id": message.message_id,
-        "conversation_id": message.conversation_id})
+    let mut told = json!({"event": event, "from": message.sender_id, "text": text,
+        "sequence": message.sequence_number, "own": message.is_own, "state": state,
+        "message_id": message.message_id, "conversation_id": message.conversation_id});
+    match &message.content {
+        ShownContent::Request(asked) => {
+            let ShownRequest { request, verdict, .. } = &**asked;
+            told["request"] = json!({"action": request.action, "arguments": request.arguments,
+                "expires_at": request.expires_at, "verdict": verdict});
+        }
+        ShownContent::Verdict { request_id, verdict } => {
+            told["decision"] = json!({"request_id": request_id, "verdict": verdict});
+        }
+        ShownContent::Text(_) | ShownContent::Undecryptable(_) | ShownContent::Unavailable => {}
+    }
+    told
 }
 
 #[cfg(test)]
@@ -361,7 +397,7 @@ mod tests {
     use colloquy_protocol::ids::DeviceId;
 
     use super::*;
-    use crate::crypto::DecryptionFailure;
+    use crate::crypto::{ApprovalRequest, DecryptionFailure, Verdict};
 
     fn user(number: u8) -> UserId {
         format!("0192f7a4-7c1e-7000-8000-0000000000{number:02x}").parse().unwrap()
@@ -408,6 +444,24 @@ mod tests {
         for content in cannot {
             assert!(described("message", &message(MessageState::Received, content))["text"].is_null());
         }
+    }
+
+    #[test]
+    fn a_request_is_told_with_all_that_is_asked_for_and_a_verdict_with_what_it_is_on() {
+        let request =
+            ApprovalRequest { action: "pay".to_owned(), arguments: "{ \"a\": 1 }".to_owned(), expires_at: 5 };
+        let asked = ShownRequest { text: "May I?".to_owned(), request, verdict: Some(Verdict::Denied) };
+        let told =
+            described("request", &message(MessageState::Received, ShownContent::Request(Box::new(asked))));
+        assert_eq!(told["text"], "May I?");
+        let expected =
+            json!({"action": "pay", "arguments": "{ \"a\": 1 }", "expires_at": 5, "verdict": "denied"});
+        assert_eq!(told["request"], expected);
+        let request_id = MessageId(uuid::Uuid::from_u128(3));
+        let decided = ShownContent::Verdict { request_id, verdict: Verdict::Approved };
+        let told = described("message", &message(MessageState::Sent, decided));
+        assert_eq!(told["decision"], json!({"request_id": request_id, "verdict": "approved"}));
+        assert!(told["text"].is_null());
     }
 
     #[test]

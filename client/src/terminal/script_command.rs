@@ -2,6 +2,7 @@
 
 use super::address::parse_address;
 use crate::api::accounts::UserQuery;
+use crate::crypto::Verdict;
 
 /// Every command, as help shows it: what to write, two spaces or more, what it does.
 pub const SCRIPT_GRAMMAR: &str = "\
@@ -11,6 +12,9 @@ ask TEXT...            send a text to the agent that it is for
 wait-sent              until the server has stored everything that was sent
 wait-answer            until an agent has begun to answer
 stop                   whoever is answering says no more
+wait-request           until an agent has asked for approval, and print it
+approve                allow what was asked for last
+deny                   do not
 wait-messages N        until N messages of others have come since the start
 read ADDRESS           everything there was seen
 wait-read ADDRESS      until the newest own message there was seen
@@ -33,6 +37,10 @@ pub enum ScriptCommand {
     WaitAnswer,
     /// `stop`: whoever is answering says no more.
     Stop,
+    /// `wait-request`: until an agent has asked for approval.
+    WaitRequest,
+    /// `approve` and `deny`: decide on what was asked for last.
+    Decide(Verdict),
     /// `wait-messages N`: until so many messages of others have come since the start.
     WaitMessages(u64),
     /// `read ADDRESS`: everything there was seen.
@@ -64,6 +72,9 @@ impl ScriptCommand {
             "wait-sent" => rest.is_empty().then_some(Self::WaitSent),
             "wait-answer" => rest.is_empty().then_some(Self::WaitAnswer),
             "stop" => rest.is_empty().then_some(Self::Stop),
+            "wait-request" => rest.is_empty().then_some(Self::WaitRequest),
+            "approve" => rest.is_empty().then_some(Self::Decide(Verdict::Approved)),
+            "deny" => rest.is_empty().then_some(Self::Decide(Verdict::Denied)),
             "wait-messages" => rest.parse().ok().map(Self::WaitMessages),
             "read" => address().map(Self::Read),
             "wait-read" => address().map(Self::WaitRead),
@@ -88,7 +99,7 @@ mod tests {
                 form.replace("ADDRESS", "a@example.com").replace("TEXT...", "hello").replace('N', "3");
             assert!(ScriptCommand::parse(&command).is_some(), "{command}");
         }
-        assert_eq!(verbs.len(), 12, "as many as there are commands");
+        assert_eq!(verbs.len(), 15, "as many as there are commands");
     }
 
     #[test]
@@ -100,9 +111,19 @@ mod tests {
         assert_eq!(parse("send a@example.com two words"), Some(sent));
         assert_eq!(parse("wait-messages 3"), Some(ScriptCommand::WaitMessages(3)));
         assert_eq!(parse("wait-sent"), Some(ScriptCommand::WaitSent));
+        assert_eq!(parse("approve"), Some(ScriptCommand::Decide(Verdict::Approved)));
+        assert_eq!(parse("deny"), Some(ScriptCommand::Decide(Verdict::Denied)));
         assert_eq!(parse("wait-read a@example.com"), Some(ScriptCommand::WaitRead(email())));
         assert_eq!(parse("quit"), Some(ScriptCommand::Quit));
-        for bad in ["", "say hello", "find", "find somebody", "send a@example.com", "wait-messages many"] {
+        for bad in [
+            "",
+            "say hello",
+            "approve of it",
+            "find",
+            "find somebody",
+            "send a@example.com",
+            "wait-messages many",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

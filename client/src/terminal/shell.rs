@@ -168,6 +168,10 @@ impl Shell<'_> {
                 client.retry(id).await?;
                 return self.reload();
             }
+            Effect::Decide(request, verdict) => {
+                client.decide(request, verdict).await?;
+                return self.reload();
+            }
             Effect::Discard(id) => {
                 client.discard(id).await?;
                 return self.reload();

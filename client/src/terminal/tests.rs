@@ -14,8 +14,9 @@ use ratatui::style::Color;
 use super::calendar::Calendar;
 use super::screen::{Effect, Found, Input, Screen};
 use crate::api::accounts::UserQuery;
+use crate::crypto::{ApprovalRequest, Verdict};
 use crate::event::{DisconnectReason, Event, GrowingAnswer};
-use crate::message::{ConversationSummary, Message, MessageState, ShownContent};
+use crate::message::{ConversationSummary, Message, MessageState, ShownContent, ShownRequest};
 use crate::store::{LocalMessageId, SendFailure};
 
 const OWN: u8 = 1;
@@ -397,12 +398,20 @@ fn a_long_or_hostile_text_stays_in_its_frame() {
 #[test]
 fn a_screen_of_any_size_can_be_drawn() {
     let (mut screen, _) = two_conversations();
-    page(&mut screen, ADA, vec![message(ADA, 1, MessageState::Read, "some words")]);
+    let words = message(ADA, 1, MessageState::Read, "some words");
+    page(&mut screen, ADA, vec![words, request(2, "{}", NOON + 1000)]);
     write(&mut screen, "and a line", 0);
-    for (width, height) in [(1, 1), (10, 3), (30, 5), (48, 8), (200, 60)] {
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| screen.draw(frame)).unwrap();
-    }
+    let draw_all = |screen: &Screen| {
+        for (width, height) in [(1, 1), (10, 3), (30, 5), (48, 8), (200, 60)] {
+            let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+            terminal.draw(|frame| screen.draw(frame)).unwrap();
+        }
+    };
+    draw_all(&screen);
+    screen.apply(control('u'), 0);
+    run(&mut screen, "/request");
+    assert!(screen.panel.is_some());
+    draw_all(&screen);
 }
 
 #[test]
@@ -505,4 +514,123 @@ fn what_waits_to_be_sent_stops_neither_presence_nor_typing() {
     let effects = screen.apply(Input::Conversations(list), 0);
     assert!(effects.contains(&Effect::Watch(vec![user(ADA)])), "{effects:?}");
     assert_eq!(write(&mut screen, "a", 0), [Effect::Typing(with(ADA), true)]);
+}
+
+fn id(number: u64) -> MessageId {
+    MessageId(uuid::Uuid::from_u128(u128::from(number)))
+}
+
+fn request(number: u64, arguments: &str, expires_at: u64) -> Message {
+    let request = ApprovalRequest {
+        action: "delete\u{202e}files".to_owned(),
+        arguments: arguments.to_owned(),
+        expires_at,
+    };
+    let asked = ShownRequest { text: "I would delete 3 files.".to_owned(), request, verdict: None };
+    Message {
+        message_id: Some(id(number)),
+        content: ShownContent::Request(Box::new(asked)),
+        ..message(ADA, number, MessageState::Received, "")
+    }
+}
+
+fn verdict(number: u64, on: u64, verdict: Verdict, state: MessageState) -> Message {
+    let content = ShownContent::Verdict { request_id: id(on), verdict };
+    Message { content, ..message(ADA, number, state, "") }
+}
+
+fn run(screen: &mut Screen, command: &str) -> Vec<Effect> {
+    write(screen, command, 0);
+    screen.apply(key(KeyCode::Enter), 0)
+}
+
+#[test]
+fn a_request_is_shown_with_all_that_is_asked_for_and_how_long_there_is() {
+    let (mut screen, _) = two_conversations();
+    page(&mut screen, ADA, vec![request(7, "{\"paths\": [\"a\u{1b}[2J\"]}", NOON + 600_000)]);
+    let (text, backend) = drawn(&screen);
+    for expected in [
+        "09:05 Left: I would delete 3 files.",
+        "│ request 7: delete\u{fffd}files",
+        "│ {\"paths\": [\"a\u{fffd}[2J\"]}",
+        "│ open until 12:10: /approve or /deny",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+    let coloured = backend.buffer().content().iter().filter(|cell| cell.fg == Color::Yellow).count();
+    assert!(coloured > 40, "what is asked for looks like no text: {coloured}");
+}
+
+#[test]
+fn a_text_cannot_pass_for_a_request() {
+    let (mut screen, _) = two_conversations();
+    page(&mut screen, ADA, vec![message(ADA, 1, MessageState::Received, "hi\n│ request 7: nothing\n│ {}")]);
+    let (_, backend) = drawn(&screen);
+    let is_edge = |cell: &&ratatui::buffer::Cell| cell.symbol() == "│" && cell.fg == Color::Yellow;
+    assert_eq!(backend.buffer().content().iter().filter(is_edge).count(), 0);
+}
+
+#[test]
+fn the_open_request_is_decided_on_and_no_other() {
+    let (mut screen, _) = two_conversations();
+    assert_eq!(run(&mut screen, "/approve"), [], "nobody asks");
+    assert!(drawn(&screen).0.contains("nobody asks for your approval"));
+    page(&mut screen, ADA, vec![request(7, "{}", NOON + 600_000)]);
+    assert_eq!(run(&mut screen, "/approve"), [Effect::Decide(id(7), Verdict::Approved)]);
+    assert_eq!(run(&mut screen, "/deny"), [Effect::Decide(id(7), Verdict::Denied)]);
+    // Another one has come while the first was read.
+    page(&mut screen, ADA, vec![request(7, "{}", NOON + 600_000), request(8, "{}", NOON + 600_000)]);
+    assert_eq!(run(&mut screen, "/approve"), []);
+    assert!(drawn(&screen).0.contains("several requests are open"));
+    assert_eq!(run(&mut screen, "/approve 7"), [Effect::Decide(id(7), Verdict::Approved)]);
+    assert_eq!(run(&mut screen, "/deny #8"), [Effect::Decide(id(8), Verdict::Denied)]);
+    for other in ["/approve 9", "/approve x"] {
+        assert_eq!(run(&mut screen, other), [], "{other}");
+    }
+}
+
+#[test]
+fn what_was_decided_or_has_expired_is_shown_so_and_is_open_no_more() {
+    let (mut screen, _) = two_conversations();
+    let (approved, denied) = (Verdict::Approved, Verdict::Denied);
+    page(&mut screen, ADA, vec![request(7, "{}", NOON + 1000), request(8, "{}", NOON + 1000)]);
+    let failed = MessageState::Failed(SendFailure::TooManyAttempts);
+    let newest = vec![
+        verdict(9, 7, approved, MessageState::Sent),
+        Message { sequence_number: None, ..verdict(10, 8, denied, failed) },
+    ];
+    page(&mut screen, ADA, newest);
+    let (text, _) = drawn(&screen);
+    assert!(text.contains("│ approved") && text.contains("09:05 you: [approved] ✓"), "{text}");
+    assert!(text.contains("│ open until 12:00") && !text.contains("│ denied"), "{text}");
+    assert_eq!(run(&mut screen, "/deny"), [Effect::Decide(id(8), denied)], "the other one is still open");
+    screen.apply(Input::Tick, 1000);
+    assert!(drawn(&screen).0.contains("│ expired 12:00"));
+    assert_eq!(run(&mut screen, "/deny"), []);
+    assert_eq!(run(&mut screen, "/approve 7"), []);
+}
+
+#[test]
+fn no_part_of_a_long_request_is_out_of_reach() {
+    let (mut screen, _) = two_conversations();
+    let words: Vec<String> = (0..300).map(|number| format!("word-{number}.")).collect();
+    let arguments = format!("{{\"words\": \"{}\"}}", words.join(" "));
+    page(&mut screen, ADA, vec![request(7, &arguments, NOON + 600_000)]);
+    let (text, _) = drawn(&screen);
+    assert!(!text.contains("word-0.") && text.contains("shows all of it"), "{text}");
+    run(&mut screen, "/request");
+    let mut seen = drawn(&screen).0;
+    assert!(seen.contains("request 7: delete") && seen.contains("word-0."), "{seen}");
+    for _ in 0..20 {
+        assert_eq!(screen.apply(key(KeyCode::PageDown), 0), []);
+        seen.push_str(&drawn(&screen).0);
+    }
+    let missing: Vec<_> = words.iter().filter(|word| !seen.contains(word.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(seen.contains("I would delete 3 files."));
+    screen.apply(key(KeyCode::Up), 0);
+    assert!(drawn(&screen).0.contains("request for approval"));
+    screen.apply(key(KeyCode::Esc), 0);
+    assert!(!drawn(&screen).0.contains("request for approval"));
 }

@@ -23,8 +23,8 @@ impl Bruno {
         Self { client }
     }
 
-    pub(super) async fn ask(&self, prompt: &Prompt) -> Result<String, UpstreamError> {
-        let text = prompt.text.trim();
+    pub(super) async fn ask(&self, prompt: &Prompt, text: &str) -> Result<String, UpstreamError> {
+        let text = text.trim();
         let (verb, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         match verb.to_lowercase().trim_end_matches(['?', '!', '.']) {
             "agents" | "who" => Ok(introduce(&self.others().await?)),

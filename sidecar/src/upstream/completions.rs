@@ -97,8 +97,13 @@ impl Completions {
         Ok(Self { url, model, instructions, headers, http: http(timeout)? })
     }
 
-    pub(super) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<String, UpstreamError> {
-        let question = Request { model: &self.model, messages: self.lines(prompt), stream: true };
+    pub(super) async fn ask(
+        &self,
+        prompt: &Prompt,
+        text: &str,
+        draft: &mut Draft,
+    ) -> Result<String, UpstreamError> {
+        let question = Request { model: &self.model, messages: self.lines(prompt, text), stream: true };
         let turn = prompt.turn_id.to_string();
         let response = post(&self.http, &self.url, self.headers.clone(), &turn, &question).await?;
         if is_written_in(&response, EVENT_STREAM) {
@@ -109,7 +114,7 @@ impl Completions {
         first.ok_or_else(|| UpstreamError::Refused("the model has said nothing".to_owned()))
     }
 
-    fn lines<'a>(&'a self, prompt: &'a Prompt) -> Vec<Line<'a>> {
+    fn lines<'a>(&'a self, prompt: &'a Prompt, text: &'a str) -> Vec<Line<'a>> {
         let instructions = self.instructions.iter().map(|content| Line { role: "system", content });
         let history = prompt.history.iter().map(|said| Line {
             role: match said.role {
@@ -118,7 +123,7 @@ impl Completions {
             },
             content: &said.text,
         });
-        instructions.chain(history).chain([Line { role: "user", content: &prompt.text }]).collect()
+        instructions.chain(history).chain([Line { role: "user", content: text }]).collect()
     }
 }
 

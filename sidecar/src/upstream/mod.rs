@@ -7,7 +7,7 @@ mod service;
 
 use std::time::Duration;
 
-use colloquy_client::Note;
+use colloquy_client::Answer;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::draft::Draft;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, Question};
 
 pub use bruno::Bruno;
 pub use completions::Completions;
@@ -25,6 +25,8 @@ pub use service::Service;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read, bytes.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+/// What is said to whoever decides on something where the agent can ask for nothing.
+const ASKED_NOTHING: &str = "I did nothing: I can no longer do what I asked for.";
 /// Names a turn to the agent: the same however often it is asked, so that one that remembers does its work once.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -37,21 +39,6 @@ pub enum Upstream {
     Service(Service),
     /// One that is built in, and needs no model.
     Bruno(Bruno),
-}
-
-/// What an agent answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// To whoever asked.
-    pub text: String,
-    /// To others.
-    pub notes: Vec<Note>,
-}
-
-impl From<String> for Answer {
-    fn from(text: String) -> Self {
-        Self { text, notes: Vec::new() }
-    }
 }
 
 /// Why there is no answer.
@@ -71,11 +58,16 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`].
     pub(crate) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<Answer, UpstreamError> {
-        match self {
-            Self::Completions(completions) => completions.ask(prompt, draft).await.map(Answer::from),
-            Self::Service(service) => service.ask(prompt, draft).await,
-            Self::Bruno(bruno) => bruno.ask(prompt).await.map(Answer::from),
-        }
+        let text = match (self, &prompt.question) {
+            (Self::Service(service), _) => return service.ask(prompt, draft).await,
+            // It was another agent that asked, under the same name.
+            (_, Question::Approval(_)) => Ok(ASKED_NOTHING.to_owned()),
+            (Self::Completions(completions), Question::Text(text)) => {
+                completions.ask(prompt, text, draft).await
+            }
+            (Self::Bruno(bruno), Question::Text(text)) => bruno.ask(prompt, text).await,
+        };
+        text.map(Answer::from)
     }
 }
 

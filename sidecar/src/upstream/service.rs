@@ -17,19 +17,37 @@
 //! An answer may have the agent write to others, at most four: `"tell": [{"user_id": "...", "text": "..."}]`, or
 //! `{"tell": {"user_id": "...", "text": "..."}}` in a line of its own. So an agent hands over to a person.
 //!
+//! An answer may ask to be allowed something (`agent.approval.request`): an action, its arguments, at most 4 KiB of them, and for
+//! how long there is to decide, a week at most. `"approval_request": {"action": "pay", "arguments": {"amount": "12.50"},
+//! "expires_in_seconds": 600}` beside the text, or in a line of its own; one in an answer. What whoever was asked decides, on any
+//! device, is signed by that device, and asked of the service as a question that has no text:
+//!
+//! ```json
+//! {"turn_id": "...", "conversation_id": "...", "user_id": "...", "history": [],
+//!  "approval": {"request_id": "...", "action": "pay", "arguments": {"amount": "12.50"}, "expires_at": 1767226200000,
+//!               "verdict": "approved", "decided_by": {"user_id": "...", "device_id": "..."}, "agent_user_id": "...",
+//!               "signature": "...", "signing_key": "..."}}
+//! ```
+//!
+//! The verdict is `approved` or `denied`; the arguments are those that were asked for, byte for byte. It comes once, under one
+//! turn, as any question does; one that was not asked for, came too late or not first, or is not signed, never comes. Who
+//! remembers nothing can act on it as it is; who trusts no sidecar checks the signature over
+//! [`Statement`](colloquy_client::crypto::Statement).
+//!
 //! What ends before it is `done` is asked for again. The header `idempotency-key` holds the turn: the same if it is asked
 //! again.
 
 use std::time::Duration;
 
-use colloquy_client::Note;
+use colloquy_client::{Answer, Note, WantedApproval};
 use colloquy_protocol::ids::UserId;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Url};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::lines::Lines;
-use super::{Answer, UpstreamError, broken_off, http, is_written_in, parsed, post, whole};
+use super::{UpstreamError, broken_off, http, is_written_in, parsed, post, whole};
 use crate::draft::Draft;
 use crate::prompt::Prompt;
 
@@ -45,6 +63,25 @@ struct Whole {
     text: String,
     #[serde(default)]
     tell: Vec<Tell>,
+    approval_request: Option<Wanted>,
+}
+
+/// What is to be allowed first.
+#[derive(Deserialize)]
+struct Wanted {
+    action: String,
+    arguments: Box<RawValue>,
+    expires_in_seconds: u64,
+}
+
+impl From<Wanted> for WantedApproval {
+    fn from(wanted: Wanted) -> Self {
+        Self {
+            action: wanted.action,
+            arguments: wanted.arguments.get().to_owned(),
+            good_for: Duration::from_secs(wanted.expires_in_seconds),
+        }
+    }
 }
 
 /// What is to be written to somebody else.
@@ -67,6 +104,7 @@ enum Bit {
     Delta(String),
     Status(String),
     Tell(Tell),
+    ApprovalRequest(Wanted),
     Done(bool),
 }
 
@@ -87,9 +125,10 @@ impl Service {
         if is_written_in(&response, LINES) {
             return follow(Lines::of(response), draft).await;
         }
-        let Whole { text, tell } = whole(response).await?;
+        let Whole { text, tell, approval_request } = whole(response).await?;
         tell.into_iter().try_for_each(|tell| tell_of(draft, tell))?;
-        Ok(Answer { text, notes: draft.take_notes() })
+        approval_request.into_iter().try_for_each(|wanted| ask_for(draft, wanted))?;
+        Ok(draft.complete(text))
     }
 }
 
@@ -112,10 +151,15 @@ async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<Answer, UpstreamE
                 tell_of(draft, tell)?;
                 false
             }
+            Bit::ApprovalRequest(wanted) => {
+                ask_for(draft, wanted)?;
+                false
+            }
             Bit::Done(is_done) => is_done,
         };
         if is_over {
-            return Ok(Answer { text: draft.text().to_owned(), notes: draft.take_notes() });
+            let text = draft.text().to_owned();
+            return Ok(draft.complete(text));
         }
     }
     Err(broken_off())
@@ -126,5 +170,39 @@ fn tell_of(draft: &mut Draft, tell: Tell) -> Result<(), UpstreamError> {
     match draft.note(tell.into()) {
         true => Ok(()),
         false => Err(UpstreamError::Refused("it tells too many, too much, or nothing".to_owned())),
+    }
+}
+
+/// A request that nobody could decide on would keep the answer from being given.
+fn ask_for(draft: &mut Draft, wanted: Wanted) -> Result<(), UpstreamError> {
+    match draft.ask_for(wanted.into()) {
+        true => Ok(()),
+        false => Err(UpstreamError::Refused("it asks for approval of too much, or of nothing".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_allowed_is_read_as_it_is_written() {
+        let answer = r#"{"text": "May I?", "approval_request":
+            {"action": "pay", "arguments": { "b": 1.50, "a": "\u0061" }, "expires_in_seconds": 60}}"#;
+        let whole: Whole = parsed(answer.as_bytes()).unwrap();
+        let wanted = WantedApproval::from(whole.approval_request.unwrap());
+        assert_eq!(wanted.arguments, r#"{ "b": 1.50, "a": "\u0061" }"#);
+        assert_eq!((wanted.action.as_str(), wanted.good_for), ("pay", Duration::from_secs(60)));
+        let line =
+            br#"{"approval_request": {"action": "pay", "arguments": {"a":  1}, "expires_in_seconds": 60}}"#;
+        let Ok(Bit::ApprovalRequest(wanted)) = parsed(line) else { panic!("it is a line of an answer") };
+        assert_eq!(wanted.arguments.get(), r#"{"a":  1}"#);
+        let without: Whole = parsed(br#"{"text": "No."}"#).unwrap();
+        assert!(without.approval_request.is_none());
+        for bad in [r#"{"action": "pay"}"#, r#"{"action": "pay", "arguments": {}, "expires_in_seconds": -1}"#]
+        {
+            let answer = format!(r#"{{"text": "", "approval_request": {bad}}}"#);
+            assert!(parsed::<Whole>(answer.as_bytes()).is_err(), "{bad}");
+        }
     }
 }

@@ -75,6 +75,8 @@ pub(crate) fn histories(client: &Client) -> Result<BTreeMap<ConversationId, Vec<
                 ShownContent::Text(text) => {
                     named(text).map_or(Content::Foreign, |(device, number)| Content::Text(device, number))
                 }
+                // Nobody asks for approval there.
+                ShownContent::Request(_) | ShownContent::Verdict { .. } => Content::Foreign,
                 ShownContent::Undecryptable(_) => Content::Undecryptable,
                 ShownContent::Unavailable => Content::Unavailable,
             },

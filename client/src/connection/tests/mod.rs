@@ -1,5 +1,6 @@
 //! The engine against a small server over real sockets, which drops connections, repeats, withholds and damages.
 
+mod approvals;
 mod desk;
 mod device_lists;
 mod mending;
@@ -7,6 +8,7 @@ mod resuming;
 mod sending;
 mod server;
 mod turns;
+mod verdicts;
 
 use std::time::Duration;
 

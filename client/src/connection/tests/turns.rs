@@ -5,10 +5,10 @@ use colloquy_protocol::ids::{ConversationId, MessageId};
 
 use super::server::{Fault, Server};
 use super::{open, person, sent, text, texts, until};
-use crate::{Client, ClientError, Event, Identifier, Turn};
+use crate::{Client, ClientError, Event, Identifier, Turn, TurnContent};
 
 /// The next question, as soon as it is due.
-async fn due(client: &Client) -> Turn {
+pub(super) async fn due(client: &Client) -> Turn {
     let mut events = client.events();
     loop {
         if let Some(turn) = client.due_turns().await.unwrap().pop() {
@@ -22,7 +22,7 @@ async fn due(client: &Client) -> Turn {
 }
 
 /// The message that was stored under this number.
-async fn stored(events: &mut crate::Events, number: u64) -> MessageId {
+pub(super) async fn stored(events: &mut crate::Events, number: u64) -> MessageId {
     until(events, |event| match event {
         Event::MessageSent { message_id, sequence_number, .. } if sequence_number == number => {
             Some(message_id)
@@ -46,8 +46,8 @@ async fn a_turn_is_answered_once_however_often_it_is_taken_on_and_answered() {
     assert!(agent.client.take_turn(turn_id, conversation).await.unwrap());
     let turn = due(&agent.client).await;
     assert_eq!(
-        (turn.turn_id, turn.text.as_deref(), turn.asked_by),
-        (turn_id, Some("a question"), alice.user_id)
+        (turn.turn_id, turn.content, turn.asked_by),
+        (turn_id, TurnContent::Text("a question".into()), alice.user_id)
     );
     assert!(agent.client.answer_turn(turn_id, "an answer").await.unwrap().is_some());
     assert_eq!(agent.client.answer_turn(turn_id, "another answer").await.unwrap(), None);
@@ -101,7 +101,7 @@ async fn a_question_that_cannot_be_read_is_due_when_it_was_told_again_and_the_te
     agent.client.take_turn(turn_id, conversation).await.unwrap();
     until(&mut events, |event| matches!(event, Event::MessageRepaired(_)).then_some(())).await;
     let turn = due(&agent.client).await;
-    assert_eq!((turn.turn_id, turn.text.as_deref()), (turn_id, Some("a question")));
+    assert_eq!((turn.turn_id, turn.content), (turn_id, TurnContent::Text("a question".into())));
     // The log holds the question, the agent's asking for it, and its being told again.
     let told_again = server.message_id(conversation, 3);
     agent.client.take_turn(told_again, conversation).await.unwrap();

@@ -1,0 +1,80 @@
+//! Approving and denying what agents ask to be allowed: what a person does.
+
+use colloquy_protocol::ids::MessageId;
+
+use super::{Client, ClientError};
+use crate::connection::engine::Command;
+use crate::crypto::stream::StreamSecret;
+use crate::crypto::{Asked, Body, SignedVerdict, Statement, Verdict};
+use crate::store::outbox::NewMessage;
+use crate::store::{LocalMessageId, MessageContent, OutboxState, StoreError, Transaction};
+
+impl Client {
+    /// Decides on a request for approval: signs the verdict, and puts it into the outbox. It is on disk when this returns, and is
+    /// sent as [`Self::send_text`] sends. If another device of the user was first and this one has not heard of it yet, it
+    /// fails with [`crate::Event::MessageFailed`].
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownRequest`] unless `request_id` is a request of somebody else that this device can read,
+    /// [`ClientError::RequestExpired`], by this device's clock, [`ClientError::RequestDecided`], [`StoreError::OutboxFull`],
+    /// [`ClientError::LoggedOut`] before the first log-in.
+    pub async fn decide(
+        &self,
+        request_id: MessageId,
+        verdict: Verdict,
+    ) -> Result<LocalMessageId, ClientError> {
+        let (now, shared) = (self.shared().clock.now(), self.inner.shared.clone());
+        let record = self
+            .shared()
+            .store
+            .update_off_thread(move |tx| {
+                let account = tx.account()?.ok_or(ClientError::LoggedOut)?;
+                let asking = tx.message(request_id)?.ok_or(ClientError::UnknownRequest)?;
+                let MessageContent::Known(Body::ApprovalRequest(asked)) = asking.content else {
+                    return Err(ClientError::UnknownRequest);
+                };
+                let Asked { request, verdict_key, .. } = *asked;
+                let agent = asking.sender.user_id;
+                if agent == account.user_id() {
+                    return Err(ClientError::UnknownRequest);
+                }
+                if tx.decision(request_id)?.is_some() || is_being_sent(tx, request_id)? {
+                    return Err(ClientError::RequestDecided);
+                }
+                if request.is_expired(now) {
+                    return Err(ClientError::RequestExpired);
+                }
+                let statement = Statement {
+                    verdict,
+                    conversation_id: asking.conversation_id,
+                    request_id,
+                    agent,
+                    decided_by: account.address(),
+                    request: &request,
+                };
+                let signature = statement.sign(&account);
+                let stream_secret = Some(StreamSecret::draw());
+                let message = NewMessage {
+                    idempotency_key: verdict_key,
+                    conversation_id: asking.conversation_id,
+                    receiver_id: agent,
+                    body: Body::Verdict(SignedVerdict { request_id, verdict, signature, stream_secret }),
+                    only_for: None,
+                    reply_to: None,
+                };
+                let record = tx.enqueue(message, now)?;
+                shared.note_unsent(record.local_id);
+                Ok(record)
+            })
+            .await?;
+        self.tell(Command::Enqueued(record.local_id, record.conversation_id, false)).await;
+        Ok(record.local_id)
+    }
+}
+
+/// Does a verdict on this request wait in the outbox? Looking through it is dear, and rare.
+fn is_being_sent(tx: &Transaction<'_>, request: MessageId) -> Result<bool, StoreError> {
+    let is_on_it = |body: &Body| matches!(body, Body::Verdict(said) if said.request_id == request);
+    let waiting = tx.outbox_all()?;
+    Ok(waiting.iter().any(|record| is_on_it(&record.body) && !matches!(record.state, OutboxState::Failed(_))))
+}
