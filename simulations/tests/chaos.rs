@@ -49,6 +49,8 @@ fn no_invariant_is_broken_in_worlds_that_are_known_and_in_some_that_are_new() {
     };
     let known = run(1, KNOWN);
     assert!(known.contains("forged ") && !known.contains("forged 0 times"), "nobody has forged: {known}");
+    let is_replayed = known.contains("given up and replayed") && !known.contains(" 0 turns given up");
+    assert!(is_replayed, "no agent was given a turn once more: {known}");
     run(fresh, fresh + FRESH - 1);
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn page(worlds: &Worlds<'_>) -> Page {
         ("calls and signals befallen", sum(|it| it.figures.befallen).to_string()),
         ("connections", sum(|it| it.figures.connections).to_string()),
         ("forged answers", sum(|it| it.figures.forged).to_string()),
+        ("turns given up and replayed", sum(|it| it.figures.replayed).to_string()),
         ("their own time", format!("{:.0} s", sum(|it| it.figures.lasted_ms) as f64 / 1e3)),
         ("the machine's", format!("{took:.0} s")),
     ]);

@@ -54,6 +54,8 @@ pub(crate) struct Moods {
     pub(crate) fails: f64,
     /// It says that it does not want this.
     pub(crate) refuses: f64,
+    /// It does not want these turns, however often it is given them.
+    pub(crate) loathes: f64,
     /// It has taken the turn, and says that it could not.
     pub(crate) denies: f64,
     /// It says nothing for [`HANG`].
@@ -68,10 +70,10 @@ pub(crate) struct Moods {
 
 impl fmt::Display for Moods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fails, refuses, denies, hangs, forgets, late, doubled } = self;
+        let Self { fails, refuses, loathes, denies, hangs, forgets, late, doubled } = self;
         write!(
             f,
-            "fails {fails:.2}, refuses {refuses:.2}, denies {denies:.2}, hangs {hangs:.2}, forgets {forgets:.2}, \
+            "fails {fails:.2}, refuses {refuses:.2}, loathes {loathes:.2}, denies {denies:.2}, hangs {hangs:.2}, forgets {forgets:.2}, \
              late {late:.2}, doubled {doubled:.2}"
         )
     }
@@ -211,6 +213,9 @@ impl Sink {
             return StatusCode::BAD_REQUEST;
         };
         let turn_id = message.turn_id;
+        if is_among(turn_id, moods.loathes) {
+            return StatusCode::UNPROCESSABLE_ENTITY;
+        }
         if self.client.take_turn(turn_id, message.conversation_id).await.is_err() {
             return StatusCode::INTERNAL_SERVER_ERROR;
         }
@@ -233,6 +238,12 @@ impl Sink {
     fn strikes(&self, share: f64) -> bool {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).random_bool(share)
     }
+}
+
+/// Is a turn among those of this share of all? The end of its id is random.
+fn is_among(turn_id: MessageId, share: f64) -> bool {
+    let (_, random) = turn_id.0.as_u64_pair();
+    ((random << 2) as f64) < share * u64::MAX as f64
 }
 
 /// What a device of an agent is about to answer.

@@ -1,5 +1,6 @@
 //! The course of a world: people come, things break, everything is made whole, and in the end it must be quiet and complete.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,8 @@ pub(crate) struct Figures {
     pub(crate) grown: u64,
     /// Answers and pieces of them by those whose turn it was not, that a pod has looked at.
     pub(crate) forged: u64,
+    /// Turns that were given up, and answered when agents were given them once more.
+    pub(crate) replayed: u64,
     /// Texts that could not be read at first, and those that were sent again for it.
     pub(crate) undecryptable: u64,
     pub(crate) repaired: u64,
@@ -118,6 +121,8 @@ pub(super) struct World {
     pub(super) planned_faults: u64,
     pub(super) faults_from: Duration,
     pub(super) usurped: Vec<(ConversationId, Vec<MessageId>)>,
+    /// Turns that were given up, and that agents were given once more.
+    pub(super) replayed: BTreeSet<MessageId>,
     /// Drawn from for who forges what.
     pub(super) forging: StdRng,
     pub(super) embedded: EmbeddedStore,
@@ -187,6 +192,7 @@ impl World {
             planned_faults: 0,
             faults_from: Duration::ZERO,
             usurped: Vec::new(),
+            replayed: BTreeSet::new(),
             forging: StdRng::seed_from_u64(plan.seed ^ FORGERIES_SALT),
             embedded,
             folder,
@@ -322,6 +328,7 @@ impl World {
                 && self.unreadable().is_empty()
                 && self.unanswered().is_empty();
             if !is_quiet {
+                self.replay();
                 self.until(REPAIR_LOOK, |_| false);
             }
         }

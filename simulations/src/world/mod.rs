@@ -13,6 +13,7 @@
 //! | [`pod`], [`people`] | the server on a host of its own; people with devices, who write to each other |
 //! | [`agents`] | people that answer when it is their turn, and how they fail to |
 //! | [`forgery`] | answers to turns by those whose turns they are not |
+//! | [`operator`] | whoever has agents take once more what was given up |
 //! | [`ills`] | what is broken now, and when it is made whole |
 //! | [`course`] | the run: set-up, faults, healing, silence |
 //! | [`stories`] | worlds that have found something, kept |
@@ -29,6 +30,7 @@ pub(crate) mod forgery;
 pub(crate) mod host;
 pub(crate) mod ills;
 pub(crate) mod network;
+pub(crate) mod operator;
 pub(crate) mod people;
 pub(crate) mod plan;
 pub(crate) mod pod;

@@ -185,6 +185,7 @@ impl World {
         let seen_by_pods = counted.iter().flat_map(|metrics| metrics.violations()).collect();
         let forgeries = self.ground.forgeries.take_tried();
         figures.forged = forgeries.iter().filter(|tried| tried.was_heard()).count() as u64;
+        figures.replayed = self.replayed.len() as u64;
         let usurped = std::mem::take(&mut self.usurped);
         let evidence = Evidence {
             logs,
