@@ -12,13 +12,14 @@ use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::ports::Store;
 use ractor::{Actor, ActorRef, SpawnErr};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::account_changes::AccountChanges;
 use crate::agent::{
-    AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Routes, Sinks, Turns,
+    ANNOUNCEMENTS_MAX, AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Routes, Sinks,
+    Turns,
 };
 use crate::cluster::{Herald, Membership, Notice, Pod, PodArguments, Shared};
 use crate::conversation::{
@@ -186,6 +187,7 @@ impl Node {
                     cluster: cluster.clone(),
                     sinks,
                     clock,
+                    announcing: Arc::new(Semaphore::new(ANNOUNCEMENTS_MAX)),
                 },
                 directory: store.conversations.clone(),
                 metrics: Arc::clone(&metrics),

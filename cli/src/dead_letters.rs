@@ -1,8 +1,10 @@
 //! `colloquy admin dead-letters`: messages that agents did not take, and that were given up.
 
 use clap::{Args, Subcommand};
+use colloquy_client::ApiError;
 use colloquy_client::terminal::calendar::in_utc;
 use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::MessageId;
 use colloquy_protocol::rest::dead_letters::{DeadLetterEntry, Replayed};
 
@@ -68,7 +70,9 @@ async fn replay(operator: &Operator, which: Which) -> Outcome {
     let turns = which.turns(operator).await?;
     let (mut taken, count) = (0, turns.len());
     for turn_id in turns {
-        let replayed = operator.told(operator.api.replay_dead_letter(&operator.token, turn_id).await)?;
+        let replayed = operator.api.replay_dead_letter(&operator.token, turn_id).await;
+        let replayed = if which.all { unless_gone(replayed, Replayed::Answered) } else { replayed };
+        let replayed = operator.told(replayed)?;
         taken += usize::from(matches!(replayed, Replayed::Taken | Replayed::Answered));
         say(&format!("{turn_id} {}", outcome(replayed)));
     }
@@ -77,19 +81,28 @@ async fn replay(operator: &Operator, which: Which) -> Outcome {
 
 async fn give_up(operator: &Operator, which: Which) -> Outcome {
     for turn_id in which.turns(operator).await? {
-        operator.told(operator.api.drop_dead_letter(&operator.token, turn_id).await)?;
+        let dropped = operator.api.drop_dead_letter(&operator.token, turn_id).await;
+        operator.told(if which.all { unless_gone(dropped, ()) } else { dropped })?;
         say(&format!("{turn_id} is dropped"));
     }
     Ok(())
 }
 
 impl Which {
-    async fn turns(self, operator: &Operator) -> Result<Vec<MessageId>, String> {
+    async fn turns(&self, operator: &Operator) -> Result<Vec<MessageId>, String> {
         if !self.all {
-            return Ok(self.turns);
+            return Ok(self.turns.clone());
         }
         let letters = all(operator, self.agent.as_ref()).await?;
         Ok(letters.into_iter().map(|letter| letter.turn_id).collect())
+    }
+}
+
+/// One that is gone since it was listed was answered, or dropped by somebody else.
+fn unless_gone<T>(answer: Result<T, ApiError>, gone: T) -> Result<T, ApiError> {
+    match answer {
+        Err(error) if error.code() == Some(ErrorCode::UnknownDeadLetter) => Ok(gone),
+        answer => answer,
     }
 }
 

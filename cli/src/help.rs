@@ -90,9 +90,10 @@ Examples:
   colloquy admin dead-letters replay --all --agent agent-bruno
   colloquy admin dead-letters drop --all --agent agent-bruno
 
-A message to an agent is given up when the agent refuses it again and again,
-when it fails on it again and again while it answers others, or after a day in
-which the agent could not be reached. Its conversation goes on without it.
+A message to an agent is given up when the agent refuses it, fails on it or
+leaves it without an answer again and again while it answers others; when it
+has refused it for ten minutes; or when the message is a day old and the agent
+still cannot take it. Its conversation goes on without it.
 Nothing is lost: the message stays where it is, and `replay` takes it to the
 agent once more, out of its order. It leaves the list when it is answered, and
 may be replayed as often as needed: it is answered once.";

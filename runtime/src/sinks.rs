@@ -8,7 +8,7 @@ use cloudevents::{EventBuilder, EventBuilderV10};
 use colloquy_accounts::sink::SinkHosts;
 use colloquy_actors::agent::{Event, Posted, Sinks};
 use colloquy_protocol::agent::SinkMode;
-use colloquy_protocol::event::{AGENT_EXTENSION, CONVERSATION_EXTENSION};
+use colloquy_protocol::event::{AGENT_EXTENSION, AGENT_MESSAGE_DEAD, CONVERSATION_EXTENSION};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
@@ -59,12 +59,12 @@ impl HttpSinks {
     }
 
     async fn post_to(&self, url: Url, event: &Event) -> Posted {
-        let Some(request) = request(url, event) else { return Posted::Failed { retry_after: None } };
+        let Some(request) = request(url, event) else { return Posted::SILENT };
         match self.http.execute(request).await {
             Ok(response) => judged(response.status(), response.headers()),
             Err(error) => {
                 tracing::debug!(error = %error.without_url(), "a sink cannot be reached");
-                Posted::Failed { retry_after: None }
+                Posted::SILENT
             }
         }
     }
@@ -98,9 +98,13 @@ fn request(sink: Url, event: &Event) -> Option<reqwest::Request> {
         .ty(event.kind)
         .time(date(event.time)?)
         .extension(CONVERSATION_EXTENSION, event.conversation_id.to_string())
-        .extension(AGENT_EXTENSION, event.agent_id.to_string())
         .extension(PARTITION_EXTENSION, event.conversation_id.to_string())
         .extension("traceparent", trace_parent(event));
+    // What is said of an agent is not for the agent: a broker takes to it whatever names it.
+    let built = match event.kind {
+        AGENT_MESSAGE_DEAD => built,
+        _ => built.extension(AGENT_EXTENSION, event.agent_id.to_string()),
+    };
     let mut request = reqwest::Request::new(reqwest::Method::POST, sink);
     let parent = HeaderValue::try_from(trace_parent(event)).ok()?;
     request.headers_mut().insert("traceparent", parent);
@@ -147,8 +151,11 @@ fn judged(status: StatusCode, headers: &HeaderMap) -> Posted {
         return Posted::Taken;
     }
     let is_retryable = status.is_server_error() || matches!(status.as_u16(), 404 | 408 | 409 | 425 | 429);
-    if is_retryable || status.is_redirection() || status.is_informational() {
-        return Posted::Failed { retry_after: retry_after(headers) };
+    // Wrong with the sink, or the way to it, and not with what it was given.
+    let is_elsewhere = matches!(status.as_u16(), 401 | 403 | 405 | 407 | 410);
+    if is_retryable || is_elsewhere || status.is_redirection() || status.is_informational() {
+        let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        return Posted::Failed { retry_after: retry_after(headers), is_busy };
     }
     Posted::Refused { status: status.as_u16() }
 }
@@ -219,15 +226,19 @@ mod tests {
         for taken in [200, 202, 204] {
             assert_eq!(judge(taken), Posted::Taken);
         }
-        for failed in [302, 307, 404, 408, 409, 425, 429, 500, 503] {
-            assert_eq!(judge(failed), Posted::Failed { retry_after: None }, "{failed}");
+        for failed in [302, 307, 401, 403, 404, 405, 408, 409, 410, 425, 500, 502] {
+            assert_eq!(judge(failed), Posted::SILENT, "{failed}");
         }
-        for status in [400, 401, 410, 413, 415, 422] {
+        for busy in [429, 503] {
+            assert_eq!(judge(busy), Posted::Failed { retry_after: None, is_busy: true }, "{busy}");
+        }
+        for status in [400, 413, 415, 422] {
             assert_eq!(judge(status), Posted::Refused { status });
         }
         let headers: HeaderMap = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
         let retry_after = Some(Duration::from_secs(7));
-        assert_eq!(judged(StatusCode::TOO_MANY_REQUESTS, &headers), Posted::Failed { retry_after });
+        let told = judged(StatusCode::BAD_GATEWAY, &headers);
+        assert_eq!(told, Posted::Failed { retry_after, is_busy: false });
     }
 
     #[tokio::test]

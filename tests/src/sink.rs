@@ -1,5 +1,6 @@
 //! An agent's sink: an HTTP server that takes CloudEvents, and answers what the test says.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use colloquy_protocol::event::{
     AGENT_CANCEL, AGENT_MESSAGE_DEAD, AgentCancel, AgentMessage, AgentMessageDead,
 };
+use colloquy_protocol::ids::MessageId;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
@@ -48,8 +50,15 @@ impl Received {
     }
 }
 
-/// How events are answered: a status and headers.
-type Manner = Arc<Mutex<(u16, Vec<(&'static str, String)>)>>;
+/// How events are answered.
+type Manner = Arc<Mutex<Answers>>;
+
+/// A status and headers, and which turns are not wanted whatever else is.
+struct Answers {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    refused: BTreeSet<MessageId>,
+}
 
 /// The server. Dropping it closes the port.
 pub struct Sink {
@@ -84,7 +93,8 @@ impl Sink {
     fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
         let (sender, received) = mpsc::channel(WAITING_MAX);
-        let manner: Manner = Arc::new(Mutex::new((202, Vec::new())));
+        let answers = Answers { status: 202, headers: Vec::new(), refused: BTreeSet::new() };
+        let manner: Manner = Arc::new(Mutex::new(answers));
         let (cancel, cancels) = mpsc::channel(WAITING_MAX);
         let (death, deaths) = mpsc::channel(WAITING_MAX);
         let told = Told { received: sender, cancels: cancel, deaths: death, manner: Arc::clone(&manner) };
@@ -106,7 +116,18 @@ impl Sink {
 
     /// From now on it answers so.
     pub fn answers(&self, status: u16, headers: Vec<(&'static str, String)>) {
-        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = (status, headers);
+        let mut answers = self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        (answers.status, answers.headers) = (status, headers);
+    }
+
+    /// From now on it does not want this turn, or wants it again.
+    pub fn refuses(&self, turn_id: MessageId, is_refused: bool) {
+        let mut answers = self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_refused {
+            answers.refused.insert(turn_id);
+        } else {
+            answers.refused.remove(&turn_id);
+        }
     }
 
     /// The next event.
@@ -174,6 +195,7 @@ async fn answer(request: Request<Incoming>, told: Told) -> Result<Response<Full<
     // In structured mode the data is a member of the body.
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let data = body.get("data").unwrap_or(&body);
+    let mut turn_id = None;
     let is_a = |kind: &str| parts.headers.get("ce-type").is_some_and(|given| given == kind);
     if is_a(AGENT_MESSAGE_DEAD) {
         let death = serde_json::from_value(data.clone()).expect("the data has the documented form");
@@ -181,11 +203,16 @@ async fn answer(request: Request<Incoming>, told: Told) -> Result<Response<Full<
     } else if is_a(AGENT_CANCEL) {
         let cancel = serde_json::from_value(data.clone()).expect("the data has the documented form");
         let _ = told.cancels.send(cancel).await;
-    } else if let Ok(message) = serde_json::from_value(data.clone()) {
+    } else if let Ok(message) = serde_json::from_value::<AgentMessage>(data.clone()) {
+        turn_id = Some(message.turn_id);
         let _ =
             told.received.send(Received { headers: parts.headers, body: body.to_string(), message }).await;
     }
-    let (status, headers) = told.manner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (status, headers) = {
+        let answers = told.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_refused = turn_id.is_some_and(|turn_id| answers.refused.contains(&turn_id));
+        (if is_refused { 422 } else { answers.status }, answers.headers.clone())
+    };
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(name, value);

@@ -13,6 +13,7 @@ use colloquy_storage::model::cursor::CursorKind;
 use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Cursors, DeadLetters, MessageLog, StoreResult};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::lanes::{Death, Outcome, Start};
@@ -28,6 +29,8 @@ const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// A message as old as this that its agent cannot take is given up.
 const TURN_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Dead letters that are being told of at the same time. One more is not told of; it is in the list all the same.
+pub const ANNOUNCEMENTS_MAX: usize = 16;
 /// How often an agent is told to stop, and whoever is to hear of it that a turn was given up ...
 const TELL_TRIES: u32 = 3;
 /// ... and how long after the time before.
@@ -50,6 +53,8 @@ pub struct Courier {
     pub sinks: Arc<dyn Sinks>,
     /// What time it is.
     pub clock: Clock,
+    /// How many may be told of at the same time that they were given up: [`ANNOUNCEMENTS_MAX`].
+    pub announcing: Arc<Semaphore>,
 }
 
 /// What is next in a conversation.
@@ -81,46 +86,52 @@ impl Courier {
                 return Outcome::Unread;
             }
         };
-        if let Some(death) = self.death_of(&message, start) {
-            match self.bury(agent, &message, death, start.tries).await {
-                Ok(true) => return Outcome::Buried { sequence_number: message.sequence_number },
-                Ok(false) => tracing::warn!("there are too many dead letters: a turn is tried on"),
-                Err(error) => {
-                    tracing::warn!(%error, "a dead letter cannot be kept");
-                    return Outcome::Unread;
-                }
-            }
+        if let Some(death) = start.death
+            && let Some(outcome) = self.bury(agent, &message, death, start.posts).await
+        {
+            return outcome;
         }
-        match self.sinks.post(&agent.profile.sink, &Event::of_message(agent, &message)).await {
+        let outcome = match self.sinks.post(&agent.profile.sink, &Event::of_message(agent, &message)).await {
             Posted::Taken => {
                 self.delivered(agent.user_id, &message).await;
                 let (turn_id, sequence_number) = (message.message_id, message.sequence_number);
-                Outcome::Taken { turn_id, sequence_number }
+                return Outcome::Taken { turn_id, sequence_number };
             }
-            Posted::Failed { retry_after } => Outcome::Failed { retry_after },
+            Posted::Failed { retry_after, is_busy } => Outcome::Failed { retry_after, is_busy },
             Posted::Refused { status } => {
                 tracing::warn!(agent = %agent.agent_id, status, "an agent does not want a message");
-                Outcome::Refused { status }
+                return Outcome::Refused { status };
             }
             Posted::Forbidden => {
                 tracing::warn!(agent = %agent.agent_id, "an agent's sink is on a host that agents.sink_hosts does not name");
-                Outcome::Failed { retry_after: None }
+                Outcome::Failed { retry_after: None, is_busy: false }
+            }
+        };
+        // Looked at only now: an agent that is back after long gets what it has missed.
+        let age = Duration::from_millis(self.clock.now().saturating_sub(message.created_at));
+        if start.posts == 0 || age < TURN_AGE_MAX {
+            return outcome;
+        }
+        let death = Death { reason: DeadReason::Expired, status: None };
+        self.bury(agent, &message, death, start.posts + 1).await.unwrap_or(outcome)
+    }
+
+    /// Puts a turn among the dead letters. Nothing comes of it if there is no room.
+    async fn bury(&self, agent: &Agent, message: &Message, death: Death, tries: u32) -> Option<Outcome> {
+        match self.kept(agent, message, death, tries).await {
+            Ok(true) => Some(Outcome::Buried { sequence_number: message.sequence_number }),
+            Ok(false) => {
+                tracing::warn!("there are too many dead letters: a turn is tried on");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a dead letter cannot be kept");
+                Some(Outcome::Unread)
             }
         }
     }
 
-    /// Why the next turn is to be given up, if it is.
-    fn death_of(&self, message: &Message, start: Start) -> Option<Death> {
-        let age = Duration::from_millis(self.clock.now().saturating_sub(message.created_at));
-        let is_expired = start.tries > 0 && age >= TURN_AGE_MAX;
-        let expired = is_expired.then_some(Death { reason: DeadReason::Expired, status: None });
-        start.death.or(expired)
-    }
-
-    /// Puts a turn among the dead letters, and says so. `false` if there is no room for it.
-    ///
-    /// Whoever dies in here leaves a letter of a turn that is tried again: it may be answered yet, and is a dead letter no more.
-    async fn bury(&self, agent: &Agent, message: &Message, death: Death, tries: u32) -> StoreResult<bool> {
+    async fn kept(&self, agent: &Agent, message: &Message, death: Death, tries: u32) -> StoreResult<bool> {
         let letter = DeadLetter {
             turn_id: message.message_id,
             agent_id: agent.agent_id.clone(),
@@ -137,20 +148,29 @@ impl Courier {
         }
         let DeadLetter { agent_id, reason, .. } = &letter;
         tracing::warn!(agent = %agent_id, reason = reason.as_str(), "a turn was given up: see `colloquy admin dead-letters`");
-        self.announce(&Event::of_dead_letter(agent, &letter)).await;
         self.settled(agent.user_id, message.conversation_id, message.sequence_number).await;
+        self.announce(Event::of_dead_letter(agent, &letter));
         Ok(true)
     }
 
-    async fn announce(&self, event: &Event) {
-        for _ in 0..TELL_TRIES {
-            match self.sinks.announce(event).await {
-                Posted::Taken => return,
-                Posted::Failed { .. } => sleep(TELL_PAUSE).await,
-                Posted::Refused { .. } | Posted::Forbidden => break,
+    /// Says that a turn was given up, beside what goes on: the list of dead letters is what holds.
+    fn announce(&self, event: Event) {
+        let Ok(permit) = Arc::clone(&self.announcing).try_acquire_owned() else {
+            tracing::warn!("too many dead letters at once for whoever is to hear of them");
+            return;
+        };
+        let sinks = Arc::clone(&self.sinks);
+        tokio::spawn(async move {
+            let _permit = permit;
+            for _ in 0..TELL_TRIES {
+                match sinks.announce(&event).await {
+                    Posted::Taken => return,
+                    Posted::Failed { .. } => sleep(TELL_PAUSE).await,
+                    Posted::Refused { .. } | Posted::Forbidden => break,
+                }
             }
-        }
-        tracing::warn!("whoever is to hear of dead letters does not listen");
+            tracing::warn!("whoever is to hear of dead letters does not listen");
+        });
     }
 
     /// Tells the agent to stop answering a turn. It may not be heard: whoever wants it says it again.
@@ -167,7 +187,7 @@ impl Courier {
     /// Nothing up to here is owed to the agent any more.
     pub(super) async fn settled(&self, agent: UserId, conversation_id: ConversationId, through: u64) {
         let moved = Moved { kind: CursorKind::Read, through, message_ids: Vec::new() };
-        // Lost, it is found again in the log: the answer stands there.
+        // Lost, it is found again: in the log, where the answer stands, or among the dead letters.
         let _ = self.doorway.advance(conversation_id, agent, true, moved).await;
     }
 
@@ -199,7 +219,11 @@ impl Courier {
                 let is_answered =
                     page.iter().any(|other| other.sender_id == agent && other.idempotency_key == key)
                         || self.log.find_by_key(agent, key).await?.is_some();
-                if !is_answered {
+                // What this lane has given up itself, it does not come to again.
+                let is_given_up = !is_answered
+                    && start.settled.is_none()
+                    && self.dead_letters.get(message.message_id).await?.is_some();
+                if !is_answered && !is_given_up {
                     return Ok(Next::Turn(Arc::clone(message)));
                 }
             }

@@ -90,7 +90,11 @@ impl DeadLetterOffice {
         if self.is_settled(Some(&agent), &letter).await? {
             return Ok(Replayed::Answered);
         }
-        let Some(message) = self.message_of(&letter).await? else { return Ok(Replayed::Gone) };
+        let message = self.message_of(&letter).await?;
+        // Another agent may be called so by now (AUTHZ).
+        let Some(message) = message.filter(|message| message.receiver_id == agent.user_id) else {
+            return Ok(Replayed::Gone);
+        };
         match self.sinks.post(&agent.profile.sink, &Event::of_message(&agent, &message)).await {
             Posted::Taken => {
                 self.letters.replayed(turn_id, self.clock.now()).await?;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A turn that is in vain again and again is given up: the lane is started once more, to put it among the dead letters, and goes
-//! on with the next. Not because the agent is away, though: only what it refuses, or what fails while others go well.
+//! on with the next. Not because the agent is away or busy, though: only what is in vain while others go well, and what is
+//! refused for long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -30,8 +31,10 @@ const HANDED_OVER_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest that a sink may ask to be left alone for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Refusals of one turn in a row after which it is given up: one may be a sink that is just being replaced.
+/// Refusals of one turn in a row after which it is given up, if another turn has been answered since the first of them, ...
 const REFUSALS_MAX: u32 = 5;
+/// ... or if that is so long ago. It is longer than it takes to replace an agent, and to mend the way to it.
+const REFUSED_MAX: Duration = Duration::from_secs(10 * 60);
 /// Failures of one turn in a row, each with another turn answered since the one before, after which it is given up.
 const OWN_FAILURES_MAX: u32 = 10;
 
@@ -68,10 +71,14 @@ struct Lane {
 /// Tries of a turn that came to nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Vain {
-    /// How often it was tried, for whatever reason in vain.
+    /// How often it was tried, for whatever reason in vain: if only because the store did not say what it is.
     tries: u32,
-    /// How often it was refused.
+    /// How often it was posted.
+    posts: u32,
+    /// How often it was refused ...
     refusals: u32,
+    /// ... and since when, and how many answers there had been then.
+    refused_since: Option<(Instant, u64)>,
     /// How often it failed while others went well.
     own: u32,
     /// Answers there had been when it failed last.
@@ -106,8 +113,8 @@ pub struct Start {
     pub settled: Option<u64>,
     /// Whoever else it belongs to.
     pub insists: bool,
-    /// How often the turn was tried in vain.
-    pub tries: u32,
+    /// How often the turn was posted in vain.
+    pub posts: u32,
     /// It is not to be posted any more: it is to be put among the dead letters.
     pub death: Option<Death>,
 }
@@ -135,6 +142,8 @@ pub enum Outcome {
     Failed {
         /// How long it wants to be left alone.
         retry_after: Option<Duration>,
+        /// It says that it has too much to do, which is not the turn's fault.
+        is_busy: bool,
     },
     /// The agent does not want it.
     Refused {
@@ -206,8 +215,8 @@ impl Lanes {
         let lane = self.lanes.get_mut(&conversation_id)?;
         (lane.state, lane.early) = (State::Posting, None);
         self.under_way += 1;
-        let Vain { tries, death, .. } = lane.vain;
-        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists, tries, death })
+        let Vain { posts, death, .. } = lane.vain;
+        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists, posts, death })
     }
 
     /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
@@ -245,15 +254,17 @@ impl Lanes {
                 self.breaker.unused(now);
                 lane.rest(now, None, rng);
             }
-            Outcome::Failed { retry_after } => {
+            Outcome::Failed { retry_after, is_busy } => {
                 self.breaker.failed(now);
-                lane.vain.failed(DeadReason::Failing, self.answers);
-                self.try_again(conversation_id, now, retry_after, rng);
+                let is_given_up = lane.vain.failed(DeadReason::Failing, self.answers, is_busy);
+                lane.rest(now, retry_after, rng);
+                self.wake_if(is_given_up, conversation_id);
             }
             Outcome::Refused { status } => {
                 self.breaker.succeeded();
-                lane.vain.refused(status);
-                self.try_again(conversation_id, now, None, rng);
+                let is_given_up = lane.vain.refused(status, self.answers, now);
+                lane.rest(now, None, rng);
+                self.wake_if(is_given_up, conversation_id);
             }
             Outcome::Buried { sequence_number } => {
                 self.breaker.unused(now);
@@ -302,7 +313,7 @@ impl Lanes {
                 State::Answering { until, .. } if until <= now => {
                     self.under_way = self.under_way.saturating_sub(1);
                     // If it is to be given up, that may wait as long as a try.
-                    lane.vain.failed(DeadReason::Unanswered, self.answers);
+                    lane.vain.failed(DeadReason::Unanswered, self.answers, false);
                     lane.rest(now, None, rng);
                 }
                 _ => {}
@@ -333,18 +344,9 @@ impl Lanes {
         self.breaker.is_open()
     }
 
-    /// A try was in vain: there is another after a while, unless the turn is given up now.
-    fn try_again(
-        &mut self,
-        conversation_id: ConversationId,
-        now: Instant,
-        retry_after: Option<Duration>,
-        rng: &mut StdRng,
-    ) {
-        let Some(lane) = self.lanes.get_mut(&conversation_id) else { return };
-        let is_given_up = lane.vain.death.is_some();
-        lane.rest(now, retry_after, rng);
-        if is_given_up {
+    /// Nobody rests to give a turn up.
+    fn wake_if(&mut self, is_given_up: bool, conversation_id: ConversationId) {
+        if let Some(lane) = self.lanes.get_mut(&conversation_id).filter(|_| is_given_up) {
             lane.state = State::Waiting;
             self.ready.push_back(conversation_id);
         }
@@ -378,23 +380,32 @@ impl Lane {
 }
 
 impl Vain {
-    fn refused(&mut self, status: u16) {
+    /// It was refused, and so many turns have been answered by now. Says whether it is given up for that.
+    fn refused(&mut self, status: u16, answers: u64, now: Instant) -> bool {
+        self.posts += 1;
         self.refusals += 1;
-        if self.refusals >= REFUSALS_MAX {
-            self.death = Some(Death { reason: DeadReason::Refused, status: Some(status) });
-        }
+        let (since, answers_then) = *self.refused_since.get_or_insert((now, answers));
+        let is_its_own = answers > answers_then || now - since >= REFUSED_MAX;
+        let is_hopeless = self.refusals >= REFUSALS_MAX && is_its_own;
+        is_hopeless && self.dies(Death { reason: DeadReason::Refused, status: Some(status) })
     }
 
     /// It failed, and so many turns have been answered by now. The first failure counts: nothing says yet that it is the
-    /// agent's.
-    fn failed(&mut self, reason: DeadReason, answers: u64) {
-        if self.own == 0 || answers > self.answers {
+    /// agent's. Says whether it is given up for that.
+    fn failed(&mut self, reason: DeadReason, answers: u64, is_busy: bool) -> bool {
+        self.posts += 1;
+        if !is_busy && (self.own == 0 || answers > self.answers) {
             self.own += 1;
             self.answers = answers;
         }
-        if self.own >= OWN_FAILURES_MAX {
-            self.death = Some(Death { reason, status: None });
-        }
+        self.own >= OWN_FAILURES_MAX && self.dies(Death { reason, status: None })
+    }
+
+    /// It is given up, unless it was before: then there was no room for it among the dead letters, and it is tried on.
+    fn dies(&mut self, death: Death) -> bool {
+        let is_news = self.death.is_none();
+        self.death = Some(death);
+        is_news
     }
 }
 
@@ -418,7 +429,8 @@ mod tests {
         Outcome::Taken { turn_id: turn(n), sequence_number }
     }
 
-    const FAILED: Outcome = Outcome::Failed { retry_after: None };
+    const FAILED: Outcome = Outcome::Failed { retry_after: None, is_busy: false };
+    const BUSY: Outcome = Outcome::Failed { retry_after: None, is_busy: true };
     const REFUSED: Outcome = Outcome::Refused { status: 422 };
 
     struct Trial {
@@ -470,7 +482,7 @@ mod tests {
             conversation_id: conversation(1),
             settled: Some(1),
             insists: false,
-            tries: 0,
+            posts: 0,
             death: None,
         };
         assert_eq!(start, Some(begun));
@@ -545,37 +557,70 @@ mod tests {
         for (asked, given) in [(120, 120), (1_000_000, RETRY_AFTER_MAX.as_secs())] {
             assert_eq!(trial.started(), [1]);
             let retry_after = Some(Duration::from_secs(asked));
-            trial.ended(1, Outcome::Failed { retry_after });
+            trial.ended(1, Outcome::Failed { retry_after, is_busy: true });
             let wait = trial.lanes.next_tick().unwrap() - trial.now;
             assert_eq!(wait.as_secs(), given);
             trial.pass(wait);
         }
     }
 
+    /// Has the agent refuse the turn that it has been given.
+    fn refuse(trial: &mut Trial) {
+        assert_eq!(trial.ended(1, REFUSED), None);
+    }
+
     #[test]
-    fn a_turn_that_is_refused_again_and_again_is_given_up_and_the_next_one_is_not() {
-        let mut trial = Trial::of(1);
+    fn a_turn_that_is_refused_while_others_go_well_is_given_up_and_the_next_one_is_not() {
+        let mut trial = Trial::of(2);
         trial.lanes.told(conversation(1), 2);
-        for tries in 0..REFUSALS_MAX {
+        trial.lanes.told(conversation(2), 1);
+        assert_eq!(trial.started(), [1, 2]);
+        refuse(&mut trial);
+        trial.ended(2, taken(20, 1));
+        trial.lanes.answered(conversation(2), turn(20));
+        for posts in 1..REFUSALS_MAX {
+            assert_eq!(trial.lanes.start(trial.now), None);
+            trial.pass(BACKOFF_MAX);
             let start = trial.lanes.start(trial.now).unwrap();
-            assert_eq!((start.tries, start.death), (tries, None));
-            trial.ended(1, REFUSED);
-            if tries + 1 < REFUSALS_MAX {
-                assert_eq!(trial.lanes.start(trial.now), None);
-                trial.pass(BACKOFF_MAX);
-            }
+            assert_eq!((start.posts, start.death), (posts, None));
+            refuse(&mut trial);
         }
+        // It does not rest for that.
         let start = trial.lanes.start(trial.now).unwrap();
         let death = Death { reason: DeadReason::Refused, status: Some(422) };
-        assert_eq!((start.tries, start.death), (REFUSALS_MAX, Some(death)));
+        assert_eq!((start.posts, start.death), (REFUSALS_MAX, Some(death)));
         // That it cannot be put among the dead letters now changes nothing.
         trial.ended(1, Outcome::Unread);
+        assert_eq!(trial.lanes.start(trial.now), None);
+        trial.pass(BACKOFF_MAX);
+        assert_eq!(trial.lanes.start(trial.now).unwrap().death, Some(death));
+        // Nor that there is no room: it is tried on, at the pace at which it was.
+        refuse(&mut trial);
+        assert_eq!(trial.lanes.start(trial.now), None);
         trial.pass(BACKOFF_MAX);
         assert_eq!(trial.lanes.start(trial.now).unwrap().death, Some(death));
         trial.ended(1, Outcome::Buried { sequence_number: 1 });
         let next = trial.lanes.start(trial.now).unwrap();
-        assert_eq!((next.settled, next.tries, next.death), (Some(1), 0, None));
+        assert_eq!((next.settled, next.posts, next.death), (Some(1), 0, None));
         assert!(!trial.lanes.is_left_alone());
+    }
+
+    #[test]
+    fn an_agent_that_refuses_everything_for_a_while_has_not_given_up_anything() {
+        let mut trial = Trial::of(1);
+        trial.lanes.told(conversation(1), 1);
+        let began = trial.now;
+        loop {
+            let start = trial.lanes.start(trial.now).unwrap();
+            if start.death.is_some() {
+                break;
+            }
+            refuse(&mut trial);
+            if trial.now - began < REFUSED_MAX {
+                trial.pass(BACKOFF_MAX);
+            }
+        }
+        assert_eq!(trial.now - began, REFUSED_MAX);
     }
 
     /// Fails a turn of the first conversation for as long as it is not given up, at most so often; each time the second one has
@@ -613,6 +658,8 @@ mod tests {
         let death = Death { reason: DeadReason::Failing, status: None };
         assert_eq!(fail_until_given_up(true, fails), (OWN_FAILURES_MAX, Some(death)));
         assert_eq!(fail_until_given_up(false, fails).1, None);
+        let is_busy = |trial: &mut Trial| assert_eq!(trial.ended(1, BUSY), None);
+        assert_eq!(fail_until_given_up(true, is_busy).1, None, "that is not the turn's fault");
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod turns;
 pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
 pub use breaker::Breaker;
 pub use colloquy_routing::Request as RouteRequest;
-pub use courier::Courier;
+pub use courier::{ANNOUNCEMENTS_MAX, Courier};
 pub use dead_letters::{DeadLetterOffice, ReplayError};
 pub use lanes::{Death, Lanes, Outcome, Start};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};

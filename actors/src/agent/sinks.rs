@@ -145,9 +145,16 @@ pub enum Posted {
     Failed {
         /// How long it wants to be left alone.
         retry_after: Option<Duration>,
+        /// It says that it has too much to do.
+        is_busy: bool,
     },
     /// It may not be posted there: the installation does not allow the host.
     Forbidden,
+}
+
+impl Posted {
+    /// Nothing was heard of it.
+    pub const SILENT: Self = Self::Failed { retry_after: None, is_busy: false };
 }
 
 /// Posts events to sinks.

@@ -124,7 +124,6 @@ pub(crate) struct PodSinks {
 #[async_trait]
 impl Sinks for PodSinks {
     async fn post(&self, sink: &str, event: &Event) -> Posted {
-        let failed = Posted::Failed { retry_after: None };
         let Ok(url) = Url::parse(sink) else { return Posted::Forbidden };
         let Some(address) = url.socket_addrs(|| None).ok().and_then(|it| it.first().copied()) else {
             return Posted::Forbidden;
@@ -138,7 +137,7 @@ impl Sinks for PodSinks {
         match timeout(POST_PATIENCE, exchange).await {
             Ok(Ok((status, _))) if status.is_success() => Posted::Taken,
             Ok(Ok((status, _))) if status.is_client_error() => Posted::Refused { status: status.as_u16() },
-            Ok(_) | Err(_) => failed,
+            Ok(_) | Err(_) => Posted::SILENT,
         }
     }
 

@@ -316,7 +316,7 @@ impl Plan {
                 forgets: share(&mut rng, 0.3),
                 late: share(&mut rng, 0.3),
                 doubled: share(&mut rng, 0.5),
-                loathes: share(&mut rng, 0.3),
+                loathes: share(&mut rng, 0.9),
             };
             let at = self.length.mul_f64(rng.random());
             let length = Duration::from_secs_f64(20.0 * rng.random::<f64>());
