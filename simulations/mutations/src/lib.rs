@@ -26,11 +26,15 @@ pub enum Mutation {
     NoReorderBuffer = 6,
     /// An agent answers under a key that does not follow from the turn.
     AnswerWithoutTurnKey = 7,
+    /// Whoever answers a turn is believed that it is theirs.
+    AnswerByAnyone = 8,
+    /// A turn that is given up is not kept.
+    NoDeadLetter = 9,
 }
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeWrite,
         Self::NoUniqueKey,
         Self::CursorBeforeDelivery,
@@ -38,6 +42,8 @@ impl Mutation {
         Self::RetryWithoutKey,
         Self::NoReorderBuffer,
         Self::AnswerWithoutTurnKey,
+        Self::AnswerByAnyone,
+        Self::NoDeadLetter,
     ];
 
     /// Its name on a command line.
@@ -51,6 +57,8 @@ impl Mutation {
             Self::RetryWithoutKey => "retry-without-key",
             Self::NoReorderBuffer => "no-reorder-buffer",
             Self::AnswerWithoutTurnKey => "answer-without-turn-key",
+            Self::AnswerByAnyone => "answer-by-anyone",
+            Self::NoDeadLetter => "no-dead-letter",
         }
     }
 }
