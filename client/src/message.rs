@@ -44,8 +44,10 @@ pub enum ShownContent {
     Verdict {
         /// The message that asked.
         request_id: MessageId,
-        /// What was decided. It counts if it was the first: the request says what does.
+        /// What was decided.
         verdict: Verdict,
+        /// Is it the one that counts, or on its way to be? Anybody can say anything: only such a one decides.
+        counts: bool,
     },
     /// It could not be decrypted (yet).
     Undecryptable(DecryptionFailure),
@@ -82,7 +84,7 @@ impl ShownRequest {
 }
 
 impl ShownContent {
-    /// What a body shows, if it is a request with what was decided on it; nothing if it is not for a person.
+    /// What a body shows, with what was decided on it or by it; nothing if it is not for a person.
     fn of(body: &Body, decided: Option<Verdict>) -> Option<Self> {
         match body {
             Body::Text(text) => Some(Self::Text(text.text.clone())),
@@ -91,7 +93,11 @@ impl ShownContent {
                 request: asked.request.clone(),
                 verdict: decided,
             }))),
-            Body::Verdict(said) => Some(Self::Verdict { request_id: said.request_id, verdict: said.verdict }),
+            Body::Verdict(said) => Some(Self::Verdict {
+                request_id: said.request_id,
+                verdict: said.verdict,
+                counts: decided.is_some(),
+            }),
             Body::SessionRepair { .. } | Body::Resend { .. } | Body::Blank => None,
         }
     }
@@ -115,7 +121,7 @@ pub enum MessageState {
 }
 
 impl Message {
-    /// A stored message, if it is a request with what was decided on it; nothing if it is not for a person.
+    /// A stored message, with what was decided on it or by it; nothing if it is not for a person.
     #[must_use]
     pub(crate) fn stored(
         record: &MessageRecord,
@@ -156,6 +162,10 @@ impl Message {
             OutboxState::Failed(reason) => MessageState::Failed(reason),
             OutboxState::Written | OutboxState::Sealed(_) => MessageState::Queued,
         };
+        let decided = match &record.body {
+            Body::Verdict(said) if state == MessageState::Queued => Some(said.verdict),
+            _ => None,
+        };
         Some(Self {
             local_id: Some(record.local_id),
             message_id: None,
@@ -165,7 +175,7 @@ impl Message {
             sender_device_id: device.clone(),
             is_own: true,
             timestamp: record.written_at,
-            content: ShownContent::of(&record.body, None)?,
+            content: ShownContent::of(&record.body, decided)?,
             state,
         })
     }

@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_decision_comes_with_the_arguments_as_they_were_written_and_without_a_text() {
-        let arguments = "{ \"amount\":\t1.50, \"to\": \"\\u0061\" }";
+        let arguments = "{ \"amount\":  1.50, \"to\": \"\\u0061\" }";
         let Message { conversation_id, sender_id, sender_device_id, .. } = message(1, "");
         let request_id = "0192f7a4-7c1e-7000-8000-000000000007".parse().unwrap();
         let approval = Approval {

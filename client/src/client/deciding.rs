@@ -7,12 +7,12 @@ use crate::connection::engine::Command;
 use crate::crypto::stream::StreamSecret;
 use crate::crypto::{Asked, Body, SignedVerdict, Statement, Verdict};
 use crate::store::outbox::NewMessage;
-use crate::store::{LocalMessageId, MessageContent, OutboxState, StoreError, Transaction};
+use crate::store::{LocalMessageId, MessageContent, OutboxRecord, OutboxState, StoreError, Transaction};
 
 impl Client {
     /// Decides on a request for approval: signs the verdict, and puts it into the outbox. It is on disk when this returns, and is
     /// sent as [`Self::send_text`] sends. If another device of the user was first and this one has not heard of it yet, it
-    /// fails with [`crate::Event::MessageFailed`].
+    /// fails with [`crate::Event::MessageFailed`]. One that has failed before is deleted.
     ///
     /// # Errors
     /// [`ClientError::UnknownRequest`] unless `request_id` is a request of somebody else that this device can read,
@@ -38,11 +38,17 @@ impl Client {
                 if agent == account.user_id() {
                     return Err(ClientError::UnknownRequest);
                 }
-                if tx.decision(request_id)?.is_some() || is_being_sent(tx, request_id)? {
+                let earlier = verdicts_in_outbox(tx, request_id)?;
+                let has_failed = |record: &OutboxRecord| matches!(record.state, OutboxState::Failed(_));
+                if tx.decision(request_id)?.is_some() || !earlier.iter().all(has_failed) {
                     return Err(ClientError::RequestDecided);
                 }
                 if request.is_expired(now) {
                     return Err(ClientError::RequestExpired);
+                }
+                // Of two under one key, what comes back from the log could be taken for the other.
+                for failed in earlier {
+                    tx.remove_outbox(failed.local_id)?;
                 }
                 let statement = Statement {
                     verdict,
@@ -72,9 +78,9 @@ impl Client {
     }
 }
 
-/// Does a verdict on this request wait in the outbox? Looking through it is dear, and rare.
-fn is_being_sent(tx: &Transaction<'_>, request: MessageId) -> Result<bool, StoreError> {
-    let is_on_it = |body: &Body| matches!(body, Body::Verdict(said) if said.request_id == request);
-    let waiting = tx.outbox_all()?;
-    Ok(waiting.iter().any(|record| is_on_it(&record.body) && !matches!(record.state, OutboxState::Failed(_))))
+/// The verdicts on this request that are in the outbox. Looking through it is dear, and rare.
+fn verdicts_in_outbox(tx: &Transaction<'_>, request: MessageId) -> Result<Vec<OutboxRecord>, StoreError> {
+    let is_on_it =
+        |record: &OutboxRecord| matches!(&record.body, Body::Verdict(said) if said.request_id == request);
+    Ok(tx.outbox_all()?.into_iter().filter(is_on_it).collect())
 }

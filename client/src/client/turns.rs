@@ -25,7 +25,8 @@ use crate::crypto::stream::StreamKey;
 use crate::crypto::{ApprovalRequest, Asked, Body, Verdict, VoidVerdict};
 use crate::store::outbox::NewMessage;
 use crate::store::{
-    LocalMessageId, MessageContent, MessageRecord, OutboxState, StoreError, Transaction, TurnRecord,
+    DecisionRecord, LocalMessageId, MessageContent, MessageRecord, OutboxState, StoreError, Transaction,
+    TurnRecord,
 };
 use crate::sync::stream::Telling;
 
@@ -75,6 +76,9 @@ pub struct Decision {
     pub signature: String,
     /// The public key it can be checked with, unpadded base64.
     pub signing_key: String,
+    /// Names what is to be done, once: the agent has drawn it for the request, so it is the same on all its devices, in
+    /// whichever turn and however often the server tells of the verdict.
+    pub verdict_key: IdempotencyKey,
 }
 
 impl std::fmt::Debug for Turn {
@@ -121,9 +125,10 @@ pub const NOTES_MAX: usize = 4;
 /// What an agent asks to be allowed, once.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WantedApproval {
-    /// What: 1 to [`crate::ACTION_MAX_BYTES`] bytes.
+    /// What: 1 to [`crate::ACTION_MAX_BYTES`] bytes, none of a control character.
     pub action: String,
-    /// With what: the text of a JSON object, at most [`crate::ARGUMENTS_MAX_BYTES`]; shown, signed and told back as it is.
+    /// With what: the text of a JSON object, at most [`crate::ARGUMENTS_MAX_BYTES`]; shown, signed and told back as it is. It is
+    /// in one line, and no key stands twice in it: what is read must be what is done.
     pub arguments: String,
     /// How long there is to decide, from when the answer is given: up to [`APPROVAL_GOOD_FOR_MAX`].
     pub good_for: Duration,
@@ -418,30 +423,37 @@ fn look(tx: &mut Transaction<'_>, record: &TurnRecord) -> Result<Look, StoreErro
     }))
 }
 
-/// What a verdict comes to. Whether it came in time is judged by when its turn was taken on, by this device's clock: the
-/// server's word is not trusted, and after a crash the same comes out.
+/// What a verdict comes to. Whether it came in time is judged once, by when its turn was first taken on, by this device's
+/// clock: the server's word is not trusted. That is noted with the decision, which stays when the turn goes, so the same comes
+/// out after a crash, and when the server tells of the verdict again.
 fn decided(
     tx: &mut Transaction<'_>,
     turn: &TurnRecord,
     message: &MessageRecord,
 ) -> Result<TurnContent, StoreError> {
     let weighed: Weighed = weigh(tx, message)?.unwrap_or(Err(VoidVerdict::UnknownRequest));
-    Ok(match weighed {
-        Err(why) => TurnContent::Void(why),
-        Ok((_, asked)) if asked.request.is_expired(turn.taken_at) => TurnContent::Void(VoidVerdict::Expired),
-        Ok((decision, asked)) => {
-            let agent = tx.identity()?.ok_or(StoreError::Damaged("the identity is missing"))?.address.user_id;
-            TurnContent::Decision(Box::new(Decision {
-                request_id: decision.request_id,
-                request: asked.request,
-                verdict: decision.verdict,
-                decided_by: decision.decided_by,
-                agent,
-                signature: decision.signature,
-                signing_key: decision.signing_key,
-            }))
-        }
-    })
+    let (decision, asked) = match weighed {
+        Ok(counts) => counts,
+        Err(why) => return Ok(TurnContent::Void(why)),
+    };
+    let was_in_time = decision.was_in_time.unwrap_or_else(|| !asked.request.is_expired(turn.taken_at));
+    if decision.was_in_time.is_none() {
+        tx.put_decision(&DecisionRecord { was_in_time: Some(was_in_time), ..decision.clone() });
+    }
+    if !was_in_time {
+        return Ok(TurnContent::Void(VoidVerdict::Expired));
+    }
+    let agent = tx.identity()?.ok_or(StoreError::Damaged("the identity is missing"))?.address.user_id;
+    Ok(TurnContent::Decision(Box::new(Decision {
+        request_id: decision.request_id,
+        request: asked.request,
+        verdict: decision.verdict,
+        decided_by: decision.decided_by,
+        agent,
+        signature: decision.signature,
+        signing_key: decision.signing_key,
+        verdict_key: asked.verdict_key,
+    })))
 }
 
 /// The key of a turn's answer.

@@ -144,7 +144,8 @@ impl<'t, 'a> Ingest<'t, 'a> {
         Ok(self.peers.get_mut(&key))
     }
 
-    /// The server has stored a message of this device.
+    /// The server has stored a message of this device. One that it says to be where another is stays in the outbox, as if
+    /// nothing had been said: what was signed about the other must not come to be about it.
     fn settle(
         &mut self,
         record: &OutboxRecord,
@@ -152,6 +153,10 @@ impl<'t, 'a> Ingest<'t, 'a> {
         sequence_number: u64,
         timestamp: UnixMillis,
     ) -> Result<(), StoreError> {
+        if self.is_taken(record.conversation_id, sequence_number, message_id)? {
+            tracing::warn!("a message is said to be stored in the place of another");
+            return Ok(());
+        }
         let stored = MessageRecord {
             message_id,
             conversation_id: record.conversation_id,
@@ -185,6 +190,24 @@ impl<'t, 'a> Ingest<'t, 'a> {
             });
         }
         Ok(())
+    }
+
+    /// Does another message have this number, or this id? What this device sent, and did not know again, has neither yet.
+    fn is_taken(
+        &self,
+        conversation: ConversationId,
+        number: u64,
+        message_id: MessageId,
+    ) -> Result<bool, StoreError> {
+        let is_unknown = |there: &MessageRecord| {
+            there.message_id == message_id
+                && there.sender == self.own
+                && there.content == MessageContent::Unavailable
+        };
+        match self.tx.message_at(conversation, number)? {
+            Some(there) => Ok(!is_unknown(&there)),
+            None => self.tx.has_seen(message_id),
+        }
     }
 
     fn move_mark(&mut self, mark: &MarkMove) -> Result<(), StoreError> {
@@ -248,7 +271,9 @@ impl<'t, 'a> Ingest<'t, 'a> {
         let other = if sender.user_id == self.own.user_id { message.receiver_id } else { sender.user_id };
         let mut conversation = self.conversation(message.conversation_id, other)?;
         let number = message.sequence_number;
-        let is_new = number > conversation.cursor && !self.tx.has_seen(message.message_id)?;
+        // A number that a message of this device was acknowledged under is not another one's.
+        let is_new = number > conversation.cursor
+            && !self.is_taken(message.conversation_id, number, message.message_id)?;
         if is_new && sender == self.own {
             self.take_own(message)?;
             conversation = self.conversation(message.conversation_id, other)?;
@@ -354,7 +379,8 @@ impl<'t, 'a> Ingest<'t, 'a> {
             true if number > conversation.own_read_through => conversation.unread += 1,
             _ => {}
         }
-        let shown = Message::stored(&record, own, conversation, None).map(Box::new);
+        let decided = self.tx.verdict_on(&record)?;
+        let shown = Message::stored(&record, own, conversation, decided).map(Box::new);
         match opened {
             Ok(Some(Body::SessionRepair { message_ids })) => {
                 self.answer_repair(sender, conversation, &message_ids)?;

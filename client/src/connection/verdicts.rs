@@ -25,38 +25,52 @@ pub(crate) fn weigh(
     let asking = tx.message(said.request_id)?.filter(|asking| {
         asking.conversation_id == message.conversation_id && asking.sender.user_id != message.sender.user_id
     });
-    let Some((agent, MessageContent::Known(Body::ApprovalRequest(asked)))) =
-        asking.map(|asking| (asking.sender.user_id, asking.content))
-    else {
-        return Ok(Some(Err(VoidVerdict::UnknownRequest)));
+    let (agent, asked) = match asking.map(|asking| (asking.sender.user_id, asking.content)) {
+        Some((agent, MessageContent::Known(Body::ApprovalRequest(asked)))) => (agent, *asked),
+        Some((_, MessageContent::Undecryptable(_) | MessageContent::Unavailable)) => {
+            return Ok(Some(Err(VoidVerdict::UnreadableRequest)));
+        }
+        Some((_, MessageContent::Known(_))) | None => return Ok(Some(Err(VoidVerdict::UnknownRequest))),
     };
-    match tx.decision(said.request_id)? {
-        Some(first) if first.message_id == message.message_id => return Ok(Some(Ok((first, *asked)))),
-        Some(_) => return Ok(Some(Err(VoidVerdict::AlreadyDecided))),
-        None => {}
+    let noted = tx.decision(said.request_id)?;
+    let is_noted = noted.is_some();
+    let first = match noted {
+        Some(first) if first.message_id != message.message_id => {
+            return Ok(Some(Err(VoidVerdict::AlreadyDecided)));
+        }
+        Some(first) => Some(first),
+        None => signing_key(tx, &message.sender)?.map(|key| first_verdict(message, said, &key)),
+    };
+    // Also of one that is noted: what it was about is read anew, and must still be what was signed.
+    let first = first.filter(|first| {
+        let statement = Statement {
+            verdict: first.verdict,
+            conversation_id: message.conversation_id,
+            request_id: first.request_id,
+            agent,
+            decided_by: &first.decided_by,
+            request: &asked.request,
+        };
+        let key = Ed25519PublicKey::from_base64(&first.signing_key);
+        key.is_ok_and(|key| statement.is_signed(&key, &first.signature))
+    });
+    let Some(first) = first else { return Ok(Some(Err(VoidVerdict::BadSignature))) };
+    if !is_noted {
+        tx.put_decision(&first);
     }
-    let SignedVerdict { request_id, verdict, ref signature, .. } = *said;
-    let decided_by = message.sender.clone();
-    let statement = Statement {
-        verdict,
-        conversation_id: message.conversation_id,
-        request_id,
-        agent,
-        decided_by: &decided_by,
-        request: &asked.request,
-    };
-    let key = signing_key(tx, &decided_by)?.filter(|key| statement.is_signed(key, signature));
-    let Some(key) = key else { return Ok(Some(Err(VoidVerdict::BadSignature))) };
-    let first = DecisionRecord {
-        request_id,
+    Ok(Some(Ok((first, asked))))
+}
+
+fn first_verdict(message: &MessageRecord, said: &SignedVerdict, key: &Ed25519PublicKey) -> DecisionRecord {
+    DecisionRecord {
+        request_id: said.request_id,
         message_id: message.message_id,
-        verdict,
-        decided_by,
-        signature: signature.clone(),
+        verdict: said.verdict,
+        decided_by: message.sender.clone(),
+        signature: said.signature.clone(),
         signing_key: key.to_base64(),
-    };
-    tx.put_decision(&first);
-    Ok(Some(Ok((first, *asked))))
+        was_in_time: None,
+    }
 }
 
 /// A message has become readable after others that came later: it may be a verdict, or what one was about.

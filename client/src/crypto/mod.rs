@@ -15,10 +15,12 @@
 //! | [`repair`] | how often a broken session may be mended |
 //! | [`stream`] | answers that are shown while they are being written |
 //! | [`approval`] | what an agent asks to be allowed, and what a device signs about it |
+//! | `arguments` | that what is asked for reads as one thing only |
 //! | [`safety_number`] | what two people compare to know there is nobody between them |
 
 pub mod account;
 pub mod approval;
+mod arguments;
 pub mod opening;
 pub mod peer;
 pub mod plaintext;

@@ -279,7 +279,7 @@ mod tests {
             signature: "signature".to_owned(),
             stream_secret: Some(StreamSecret::draw()),
         };
-        for body in [asked("I would", "{ \"a\":\t1.0}"), Body::Verdict(verdict)] {
+        for body in [asked("I would", "{ \"a\":  1.0}"), Body::Verdict(verdict)] {
             for body in [body.clone(), resent(body)] {
                 let written = plaintext(body);
                 assert_eq!(Plaintext::from_bytes(&written.to_bytes()), Ok(written));
@@ -295,6 +295,8 @@ mod tests {
         for bad in [
             asked(&long, "{}"),
             asked("", "[]"),
+            asked("", r#"{"to":"a","to":"b"}"#),
+            asked("", "{\n}"),
             resent(asked("", "[]")),
             resent(repair),
             resent(Body::Blank),

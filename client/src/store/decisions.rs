@@ -25,6 +25,10 @@ pub struct DecisionRecord {
     pub signature: String,
     /// The public key that it was checked with, unpadded base64: the device may have another one by now.
     pub signing_key: String,
+    /// Did it come in time? Nothing before this device was first asked; only an agent's is. Whoever is told of it again
+    /// judges it no second time.
+    #[serde(default)]
+    pub was_in_time: Option<bool>,
 }
 
 impl Transaction<'_> {
@@ -40,7 +44,7 @@ impl Transaction<'_> {
         self.get(&self.decision_key(request))
     }
 
-    /// What was decided on this message, if it is a request.
+    /// What was decided on this message, if it is a request; or by it, if it is the verdict that counts.
     ///
     /// # Errors
     /// [`StoreError`] as of every read.
@@ -49,11 +53,16 @@ impl Transaction<'_> {
             MessageContent::Known(Body::ApprovalRequest(_)) => {
                 Ok(self.decision(message.message_id)?.map(|decision| decision.verdict))
             }
+            MessageContent::Known(Body::Verdict(ref said)) => {
+                let decision = self.decision(said.request_id)?;
+                let counts = |decision: &DecisionRecord| decision.message_id == message.message_id;
+                Ok(decision.filter(counts).map(|decision| decision.verdict))
+            }
             _ => Ok(None),
         }
     }
 
-    /// Stages a decision. The first one stands: whoever stages another has looked for it.
+    /// Stages a decision, or that it was judged. The first one stands: whoever stages another has looked for it.
     pub fn put_decision(&mut self, decision: &DecisionRecord) {
         let key = self.decision_key(decision.request_id);
         self.put(key, decision);

@@ -103,13 +103,14 @@ impl Transaction<'_> {
         self.contains(&self.seen_message_key(message))
     }
 
-    /// A message by its id.
+    /// A message by its id, and never another one that has come to lie in its place.
     ///
     /// # Errors
     /// [`StoreError`] as of every read.
     pub fn message(&self, message: MessageId) -> Result<Option<MessageRecord>, StoreError> {
         let Some(place) = self.get::<Place>(&self.seen_message_key(message))? else { return Ok(None) };
-        self.get(&self.messages_of(place.conversation_id).number(place.sequence_number))
+        let there = self.message_at(place.conversation_id, place.sequence_number)?;
+        Ok(there.filter(|there| there.message_id == message))
     }
 
     /// A message by its place.

@@ -29,9 +29,9 @@ Ctrl-C             leave
 /new <email, phone or user id>   open a conversation
 /ask <text>        ask the agent that it is for
 /stop              the agent that is answering here says no more
-/approve, /deny    decide on what an agent asks to be allowed; with the
-                   number of the request, where several are open
-/request           show all of a request that is longer than the screen
+/approve 7, /deny 7   decide on the request of this number: what an agent
+                   asks to be allowed
+/request 7         show all of it; first, if it is longer than the screen
 /safety            show the safety number, to compare it with the other person
 /retry, /discard   send the newest failed message again, or delete it
 /reconnect         connect again after the server closed the connection for good
@@ -43,12 +43,7 @@ Times are those of your own time zone (TZ).";
 impl Screen {
     /// Draws everything.
     pub fn draw(&self, frame: &mut Frame<'_>) {
-        let [body, status] =
-            Layout::vertical([Constraint::Min(5), Constraint::Length(1)]).areas(frame.area());
-        let [list, right] =
-            Layout::horizontal([Constraint::Length(LIST_WIDTH), Constraint::Min(20)]).areas(body);
-        let [history, typing, line] =
-            Layout::vertical([Constraint::Min(2), Constraint::Length(1), Constraint::Length(3)]).areas(right);
+        let Places { list, right, history, typing, line, status } = Places::of(frame.area());
         self.draw_list(frame, list);
         self.draw_history(frame, history);
         self.draw_typing(frame, typing);
@@ -159,6 +154,35 @@ impl Screen {
     }
 }
 
+/// Where things are.
+pub(super) struct Places {
+    list: Rect,
+    /// All beside the list: what a panel covers.
+    pub(super) right: Rect,
+    pub(super) history: Rect,
+    typing: Rect,
+    line: Rect,
+    status: Rect,
+}
+
+impl Places {
+    /// On a screen of this size.
+    pub(super) fn of(area: Rect) -> Self {
+        let [body, status] = Layout::vertical([Constraint::Min(5), Constraint::Length(1)]).areas(area);
+        let [list, right] =
+            Layout::horizontal([Constraint::Length(LIST_WIDTH), Constraint::Min(20)]).areas(body);
+        let [history, typing, line] =
+            Layout::vertical([Constraint::Min(2), Constraint::Length(1), Constraint::Length(3)]).areas(right);
+        Self { list, right, history, typing, line, status }
+    }
+}
+
+/// Columns and rows inside the frame of a place.
+pub(super) fn room(place: Rect) -> (usize, usize) {
+    let inner = framed("", false).inner(place);
+    (usize::from(inner.width), usize::from(inner.height))
+}
+
 fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: &Panel) {
     let (title, keys) = match panel {
         Panel::Help => ("help", " any key closes "),
@@ -166,13 +190,10 @@ fn draw_panel(frame: &mut Frame<'_>, area: Rect, panel: &Panel) {
         Panel::Request(_) => ("request for approval", " PageUp, PageDown move; other keys close "),
     };
     let block = framed(title, true).title_bottom(Row::from(keys).right_aligned());
-    let inner = block.inner(area);
     let content = match panel {
         Panel::Help => Paragraph::new(KEYS),
         Panel::SafetyNumber(digits) => Paragraph::new(safety_text(digits)),
-        Panel::Request(pages) => {
-            Paragraph::new(pages.rows(usize::from(inner.width), usize::from(inner.height)))
-        }
+        Panel::Request(pages) => Paragraph::new(pages.rows(room(area))),
     };
     frame.render_widget(Clear, area);
     frame.render_widget(content.wrap(Wrap { trim: false }).block(block), area);

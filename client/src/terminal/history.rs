@@ -6,16 +6,15 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Row, Span};
 use ratatui::widgets::Paragraph;
 
-use super::draw::{faint, framed, one_line, peer_name};
+use super::draw::{faint, framed, one_line, peer_name, room};
 use super::screen::Screen;
-use super::wrap::{columns, harmless, wrap};
+use super::wrap::{columns, harmless, wrap_indented};
 use crate::message::{ConversationSummary, Message, MessageState, ShownContent};
 
 impl Screen {
     pub(super) fn draw_history(&self, frame: &mut Frame<'_>, area: Rect) {
         let title = self.current().map_or_else(|| "no conversation".to_owned(), |shown| self.title_of(shown));
-        let inner = framed(&title, false).inner(area);
-        let (width, height) = (usize::from(inner.width), usize::from(inner.height));
+        let (width, height) = room(area);
         // From the lower edge upwards, so that nothing above the upper edge is laid out.
         let mut rows: Vec<Row<'_>> = Vec::new();
         let mut shown = self.history.len().saturating_sub(self.scroll);
@@ -23,7 +22,8 @@ impl Screen {
             rows.extend(self.growing_rows(width).into_iter().rev());
         }
         for index in (0..shown).rev() {
-            rows.extend(self.rows_of(index, width).into_iter().rev());
+            let room = height.saturating_sub(rows.len());
+            rows.extend(self.rows_within(index, width, room).into_iter().rev());
             if rows.len() >= height {
                 break;
             }
@@ -32,7 +32,7 @@ impl Screen {
         rows.reverse();
         // At the beginning of the history newer messages fill what is left.
         while rows.len() < height && shown < self.history.len() {
-            rows.extend(self.rows_of(shown, width));
+            rows.extend(self.rows_within(shown, width, height - rows.len()));
             shown += 1;
         }
         rows.truncate(height);
@@ -52,6 +52,18 @@ impl Screen {
         match self.last_seen.get(&shown.peer) {
             Some(at) => format!("{name} (last seen {})", self.calendar.moment(*at, self.now_ms)),
             None => name,
+        }
+    }
+
+    /// As [`Self::rows_of`], but a request for which there is no room is one that says so: its ends must not pass for all of it.
+    fn rows_within(&self, index: usize, width: usize, room: usize) -> Vec<Row<'static>> {
+        let rows = self.rows_of(index, width);
+        let message = &self.history[index];
+        match &message.content {
+            ShownContent::Request(asked) if rows.len() > room => {
+                self.request_rows_within(message, asked, width, room)
+            }
+            _ => rows,
         }
     }
 
@@ -79,7 +91,7 @@ impl Screen {
         let answer = self.selected.and_then(|selected| self.answers.get(&selected));
         let Some(answer) = answer.filter(|answer| !answer.text.is_empty()) else { return Vec::new() };
         let who = self.current().map(peer_name).unwrap_or_default();
-        let lines = wrap(&format!("… {who}: {}▌", harmless(&answer.text)), width.saturating_sub(1));
+        let lines = wrap_indented(&format!("… {who}: {}▌", harmless(&answer.text)), width);
         lines.into_iter().map(|line| Row::from(line).style(faint())).collect()
     }
 
@@ -98,7 +110,7 @@ impl Screen {
         let (text, style) = content(message);
         let mark = mark(message.state);
         let room = columns(&mark.content) + usize::from(!mark.content.is_empty());
-        let mut lines = wrap(&format!("{head}{text}"), width.saturating_sub(1));
+        let mut lines = wrap_indented(&format!("{head}{text}"), width);
         if lines.last().is_some_and(|last| columns(last) + room > width) && room <= width {
             lines.push(String::new());
         }
@@ -138,6 +150,12 @@ fn content(message: &Message) -> (String, Style) {
         ShownContent::Text(text) => (harmless(text), Style::new()),
         // What it asks for stands beneath it.
         ShownContent::Request(asked) => (harmless(&asked.text), Style::new()),
+        // One that has failed has its mark.
+        ShownContent::Verdict { verdict, counts: false, .. }
+            if !matches!(message.state, MessageState::Failed(_)) =>
+        {
+            (format!("[{}, unconfirmed]", verdict.as_str()), faint())
+        }
         ShownContent::Verdict { verdict, .. } => (format!("[{}]", verdict.as_str()), faint()),
         ShownContent::Undecryptable(why) => (format!("[cannot be read: {why}]"), faint()),
         ShownContent::Unavailable => ("[from before this device]".to_owned(), faint()),

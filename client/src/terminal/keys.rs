@@ -3,10 +3,9 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::address::parse_address;
-use super::request::Pages;
 use super::screen::{Effect, Focus, Link, Panel, Screen};
 use crate::crypto::Verdict;
-use crate::message::{Message, MessageState, ShownContent};
+use crate::message::{Message, MessageState};
 use crate::store::LocalMessageId;
 
 /// Messages one press of a page key moves.
@@ -28,7 +27,8 @@ impl Screen {
         }
         // Whatever covers the history goes first, and the key is spent on it.
         if let Some(panel) = self.panel.take() {
-            self.panel = turned(panel, key.code);
+            self.panel = self.turned(panel, key.code);
+            self.note_read();
             return;
         }
         match (key.code, control) {
@@ -155,11 +155,10 @@ impl Screen {
             ("/approve", number) => self.decide(number, Verdict::Approved, effects),
             ("/deny", number) => self.decide(number, Verdict::Denied, effects),
             ("/request", number) => match self.meant(number) {
-                Ok(Message { content: ShownContent::Request(asked), sequence_number, .. }) => {
-                    let pages = Pages::of(sequence_number.unwrap_or_default(), asked);
-                    self.panel = Some(Panel::Request(pages));
+                Ok(asking) => {
+                    self.panel = self.pages_of(asking).map(Panel::Request);
+                    self.note_read();
                 }
-                Ok(_) => {}
                 Err(why) => self.notify(why.to_owned()),
             },
             ("/retry", "") => match self.newest_failed() {
@@ -177,11 +176,34 @@ impl Screen {
         }
     }
 
+    /// The number is never left out: what has come, or run out, since the line was begun must not be decided on in place of what
+    /// was read.
     fn decide(&mut self, number: &str, verdict: Verdict, effects: &mut Vec<Effect>) {
+        if number.is_empty() {
+            self.notify("say which request, by its number: /approve 7 or /deny 7".to_owned());
+            return;
+        }
         match self.meant(number) {
+            Ok(asking) if verdict == Verdict::Approved && !self.was_seen_whole(asking) => {
+                self.notify(format!("it is longer than the screen: /request {number} first, to its end"));
+            }
             Ok(asking) => effects.extend(asking.message_id.map(|id| Effect::Decide(id, verdict))),
             Err(why) => self.notify(why.to_owned()),
         }
+    }
+
+    /// What a key leaves of what covers the history.
+    fn turned(&self, panel: Panel, key: KeyCode) -> Option<Panel> {
+        let Panel::Request(mut pages) = panel else { return None };
+        let rows = match key {
+            KeyCode::Up => -1,
+            KeyCode::Down => 1,
+            KeyCode::PageUp => -PAGE_ROWS,
+            KeyCode::PageDown => PAGE_ROWS,
+            _ => return None,
+        };
+        pages.turn(rows, self.panel_room());
+        Some(Panel::Request(pages))
     }
 
     /// Only where nothing is tried by itself any more.
@@ -200,18 +222,4 @@ impl Screen {
         let failed = |message: &&Message| matches!(message.state, MessageState::Failed(_));
         self.history.iter().rev().find(failed).and_then(|message| message.local_id)
     }
-}
-
-/// What a key leaves of what covers the history.
-fn turned(panel: Panel, key: KeyCode) -> Option<Panel> {
-    let Panel::Request(mut pages) = panel else { return None };
-    let rows = match key {
-        KeyCode::Up => -1,
-        KeyCode::Down => 1,
-        KeyCode::PageUp => -PAGE_ROWS,
-        KeyCode::PageDown => PAGE_ROWS,
-        _ => return None,
-    };
-    pages.turn(rows);
-    Some(Panel::Request(pages))
 }

@@ -22,6 +22,8 @@ use crate::store::LocalMessageId;
 pub const HISTORY_PAGE: usize = 100;
 /// Conversations opened by command and not written in yet; beyond it the first is forgotten.
 const OPENED_MAX: usize = 64;
+/// Requests that are remembered to have been read to their end.
+pub(super) const READ_MAX: usize = 64;
 /// How long a notice stays, ms.
 const NOTICE_MS: u64 = 8000;
 
@@ -62,6 +64,8 @@ pub enum Input {
     SafetyNumber(String),
     /// Something asked for could not be done.
     Failed(String),
+    /// How large the screen is: columns and rows. Until it is known, nothing counts as seen whole.
+    Resized(u16, u16),
     /// Time has passed.
     Tick,
 }
@@ -202,6 +206,10 @@ pub struct Screen {
     /// Answers that agents are writing; the client follows a bounded number of them.
     pub(super) answers: BTreeMap<ConversationId, GrowingAnswer>,
     pub(super) panel: Option<Panel>,
+    /// Columns and rows.
+    pub(super) size: (u16, u16),
+    /// Requests that were read to their end; beyond [`READ_MAX`] the lowest id is forgotten, and has to be read again.
+    pub(super) read: BTreeSet<MessageId>,
     pub(super) notice: Option<Notice>,
     pub(super) composing: Composing,
     pub(super) watched: BTreeSet<UserId>,
@@ -235,6 +243,8 @@ impl Screen {
             typing: BTreeMap::new(),
             answers: BTreeMap::new(),
             panel: None,
+            size: (0, 0),
+            read: BTreeSet::new(),
             notice: None,
             composing: Composing::Silent,
             watched: BTreeSet::new(),
@@ -273,6 +283,10 @@ impl Screen {
                 // It may have been an older page: it can be asked for again.
                 self.is_loading_older = false;
                 self.notify(why);
+            }
+            Input::Resized(columns, rows) => {
+                self.size = (columns, rows);
+                self.note_read();
             }
             Input::Tick => self.tick(&mut effects),
         }

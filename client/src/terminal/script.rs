@@ -64,8 +64,8 @@ pub enum ScriptFailure {
     /// The client has stopped.
     #[error("the client has stopped")]
     Stopped,
-    /// Nobody has asked for approval since the start, or since the last decision.
-    #[error("nobody has asked for approval")]
+    /// No request was printed since the start, or since the last decision, and none is named.
+    #[error("which request? wait-request prints one, or name it by its message id")]
     NothingAsked,
     /// There is no own message that could be read.
     #[error("no message of yours is there to be read")]
@@ -90,6 +90,8 @@ pub struct Script<'a, E: FnMut(&Value)> {
     growing: BTreeSet<MessageId>,
     /// The newest request for approval that was not decided on here.
     asked: Option<Box<Message>>,
+    /// The one that `wait-request` has printed last, until it is decided on: what comes meanwhile does not take its place.
+    printed: Option<MessageId>,
     known: VecDeque<(UserQuery, UserId)>,
 }
 
@@ -114,6 +116,7 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             not_sent: None,
             growing: BTreeSet::new(),
             asked: None,
+            printed: None,
             known: VecDeque::new(),
         })
     }
@@ -182,12 +185,13 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
             ScriptCommand::WaitRequest => {
                 self.wait_until("a request for approval", |script| Ok(script.asked.is_some())).await?;
                 self.asked.iter().for_each(|asked| (self.emit)(&described("request", asked)));
+                self.printed = self.asked.as_ref().and_then(|asked| asked.message_id);
             }
-            ScriptCommand::Decide(verdict) => {
-                let request = self.asked.as_ref().and_then(|asked| asked.message_id);
-                let request_id = request.ok_or(ScriptFailure::NothingAsked)?;
+            ScriptCommand::Decide(verdict, request) => {
+                let request_id = request.or(self.printed).ok_or(ScriptFailure::NothingAsked)?;
                 let local_id = self.client.decide(request_id, verdict).await?;
-                self.asked = None;
+                self.asked.take_if(|asked| asked.message_id == Some(request_id));
+                self.printed.take_if(|printed| *printed == request_id);
                 self.unsent.insert(local_id);
                 (self.emit)(&json!({"event": "decided", "local_id": local_id, "request_id": request_id,
                     "verdict": verdict}));
@@ -384,8 +388,8 @@ fn described(event: &str, message: &Message) -> Value {
             told["request"] = json!({"action": request.action, "arguments": request.arguments,
                 "expires_at": request.expires_at, "verdict": verdict});
         }
-        ShownContent::Verdict { request_id, verdict } => {
-            told["decision"] = json!({"request_id": request_id, "verdict": verdict});
+        ShownContent::Verdict { request_id, verdict, counts } => {
+            told["decision"] = json!({"request_id": request_id, "verdict": verdict, "counts": counts});
         }
         ShownContent::Text(_) | ShownContent::Undecryptable(_) | ShownContent::Unavailable => {}
     }
@@ -458,9 +462,12 @@ mod tests {
             json!({"action": "pay", "arguments": "{ \"a\": 1 }", "expires_at": 5, "verdict": "denied"});
         assert_eq!(told["request"], expected);
         let request_id = MessageId(uuid::Uuid::from_u128(3));
-        let decided = ShownContent::Verdict { request_id, verdict: Verdict::Approved };
+        let decided = ShownContent::Verdict { request_id, verdict: Verdict::Approved, counts: true };
         let told = described("message", &message(MessageState::Sent, decided));
-        assert_eq!(told["decision"], json!({"request_id": request_id, "verdict": "approved"}));
+        assert_eq!(
+            told["decision"],
+            json!({"request_id": request_id, "verdict": "approved", "counts": true})
+        );
         assert!(told["text"].is_null());
     }
 

@@ -1,5 +1,7 @@
 //! The commands of a script, one a line.
 
+use colloquy_protocol::ids::MessageId;
+
 use super::address::parse_address;
 use crate::api::accounts::UserQuery;
 use crate::crypto::Verdict;
@@ -13,8 +15,8 @@ wait-sent              until the server has stored everything that was sent
 wait-answer            until an agent has begun to answer
 stop                   whoever is answering says no more
 wait-request           until an agent has asked for approval, and print it
-approve                allow what was asked for last
-deny                   do not
+approve [MESSAGE]      allow what wait-request has printed last, or the request of this id
+deny [MESSAGE]         do not
 wait-messages N        until N messages of others have come since the start
 read ADDRESS           everything there was seen
 wait-read ADDRESS      until the newest own message there was seen
@@ -39,8 +41,8 @@ pub enum ScriptCommand {
     Stop,
     /// `wait-request`: until an agent has asked for approval.
     WaitRequest,
-    /// `approve` and `deny`: decide on what was asked for last.
-    Decide(Verdict),
+    /// `approve [MESSAGE]` and `deny [MESSAGE]`: decide on what was printed last, or on the request of this id.
+    Decide(Verdict, Option<MessageId>),
     /// `wait-messages N`: until so many messages of others have come since the start.
     WaitMessages(u64),
     /// `read ADDRESS`: everything there was seen.
@@ -73,8 +75,11 @@ impl ScriptCommand {
             "wait-answer" => rest.is_empty().then_some(Self::WaitAnswer),
             "stop" => rest.is_empty().then_some(Self::Stop),
             "wait-request" => rest.is_empty().then_some(Self::WaitRequest),
-            "approve" => rest.is_empty().then_some(Self::Decide(Verdict::Approved)),
-            "deny" => rest.is_empty().then_some(Self::Decide(Verdict::Denied)),
+            "approve" | "deny" => {
+                let verdict = if verb == "approve" { Verdict::Approved } else { Verdict::Denied };
+                let request = if rest.is_empty() { None } else { Some(rest.parse().ok()?) };
+                Some(Self::Decide(verdict, request))
+            }
             "wait-messages" => rest.parse().ok().map(Self::WaitMessages),
             "read" => address().map(Self::Read),
             "wait-read" => address().map(Self::WaitRead),
@@ -90,6 +95,8 @@ impl ScriptCommand {
 mod tests {
     use super::*;
 
+    const MESSAGE: &str = "0192f7a4-7c1e-7000-8000-000000000007";
+
     #[test]
     fn what_help_shows_is_what_is_understood() {
         let verbs: Vec<&str> = SCRIPT_GRAMMAR.lines().filter_map(|line| line.split(' ').next()).collect();
@@ -97,6 +104,7 @@ mod tests {
             let (form, _) = line.split_once("  ").unwrap();
             let command =
                 form.replace("ADDRESS", "a@example.com").replace("TEXT...", "hello").replace('N', "3");
+            let command = command.replace("[MESSAGE]", MESSAGE);
             assert!(ScriptCommand::parse(&command).is_some(), "{command}");
         }
         assert_eq!(verbs.len(), 15, "as many as there are commands");
@@ -111,8 +119,9 @@ mod tests {
         assert_eq!(parse("send a@example.com two words"), Some(sent));
         assert_eq!(parse("wait-messages 3"), Some(ScriptCommand::WaitMessages(3)));
         assert_eq!(parse("wait-sent"), Some(ScriptCommand::WaitSent));
-        assert_eq!(parse("approve"), Some(ScriptCommand::Decide(Verdict::Approved)));
-        assert_eq!(parse("deny"), Some(ScriptCommand::Decide(Verdict::Denied)));
+        assert_eq!(parse("approve"), Some(ScriptCommand::Decide(Verdict::Approved, None)));
+        let named = Some(MESSAGE.parse().unwrap());
+        assert_eq!(parse(&format!("deny {MESSAGE}")), Some(ScriptCommand::Decide(Verdict::Denied, named)));
         assert_eq!(parse("wait-read a@example.com"), Some(ScriptCommand::WaitRead(email())));
         assert_eq!(parse("quit"), Some(ScriptCommand::Quit));
         for bad in [

@@ -88,6 +88,8 @@ impl Shell<'_> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let size = terminal.0.size()?;
+        self.screen.apply(Input::Resized(size.width, size.height), self.now_ms());
         if self.perform(effects).await {
             return Ok(());
         }
@@ -265,9 +267,8 @@ fn from_terminal(event: TerminalEvent) -> Option<Input> {
     match event {
         TerminalEvent::Key(key) => Some(Input::Key(key)),
         TerminalEvent::Paste(text) => Some(Input::Paste(text)),
-        // Drawing again is all that a new size needs.
-        TerminalEvent::Resize(..) | TerminalEvent::Mouse(_) => None,
-        TerminalEvent::FocusGained | TerminalEvent::FocusLost => None,
+        TerminalEvent::Resize(columns, rows) => Some(Input::Resized(columns, rows)),
+        TerminalEvent::Mouse(_) | TerminalEvent::FocusGained | TerminalEvent::FocusLost => None,
     }
 }
 
@@ -280,14 +281,15 @@ mod tests {
     use crate::api::ApiError;
 
     #[test]
-    fn keys_and_pastes_reach_the_screen_and_nothing_else_does() {
+    fn keys_pastes_and_sizes_reach_the_screen_and_nothing_else_does() {
         let key = KeyEvent::new(KeyCode::Char('a'), KeyModifiers::NONE);
         assert!(matches!(from_terminal(TerminalEvent::Key(key)), Some(Input::Key(taken)) if taken == key));
         let paste = TerminalEvent::Paste("two\nlines".to_owned());
         assert!(matches!(from_terminal(paste), Some(Input::Paste(text)) if text == "two\nlines"));
         let kind = MouseEventKind::Moved;
         let mouse = MouseEvent { kind, column: 1, row: 1, modifiers: KeyModifiers::NONE };
-        for other in [TerminalEvent::Resize(80, 24), TerminalEvent::Mouse(mouse), TerminalEvent::FocusLost] {
+        assert!(matches!(from_terminal(TerminalEvent::Resize(80, 24)), Some(Input::Resized(80, 24))));
+        for other in [TerminalEvent::Mouse(mouse), TerminalEvent::FocusLost] {
             assert!(from_terminal(other).is_none());
         }
     }

@@ -2,7 +2,7 @@
 
 use ratatui::text::Span;
 
-/// Stands for a character that could move the cursor or turn the text around.
+/// Stands for a character that could move the cursor, turn the text around, or be there unseen.
 const REPLACEMENT: char = '\u{fffd}';
 
 /// `text` without anything a terminal, or the eye, could be deceived by. Line breaks stay.
@@ -11,8 +11,11 @@ pub fn harmless(text: &str) -> String {
     let replace = |c: char| match c {
         '\n' => '\n',
         '\t' => ' ',
-        // Overrides and isolates of the direction: they can make a text read as another one.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => REPLACEMENT,
+        // Overrides, isolates and marks of the direction: they can make a text read as another one.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}' => REPLACEMENT,
+        // What breaks lines elsewhere, or cannot be seen: two texts could look the same.
+        '\u{200b}'..='\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2065}' => REPLACEMENT,
+        '\u{ad}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => REPLACEMENT,
         c if c.is_control() => REPLACEMENT,
         c => c,
     };
@@ -60,6 +63,14 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// As [`wrap`], but with a space before every line except the first: nothing that somebody writes stands in the first column.
+#[must_use]
+pub fn wrap_indented(text: &str, width: usize) -> Vec<String> {
+    let mut lines = wrap(text, width.saturating_sub(1));
+    lines.iter_mut().skip(1).for_each(|line| line.insert(0, ' '));
+    lines
+}
+
 /// The end of `text` that fits into `width` columns: what is seen of a line while it is written.
 #[must_use]
 pub fn tail(text: &str, width: usize) -> &str {
@@ -92,6 +103,32 @@ mod tests {
     #[test]
     fn nothing_another_user_writes_reaches_the_terminal_as_a_command() {
         assert_eq!(harmless("a\u{1b}[2Jb\rc\u{202e}d\te\nf"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d e\nf");
+    }
+
+    #[test]
+    fn nothing_is_there_unseen() {
+        for hidden in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{e0000}',
+            '\u{e0041}',
+            '\u{e007f}',
+        ] {
+            assert_eq!(harmless(&format!("a{hidden}b")), "a\u{fffd}b", "{}", hidden.escape_unicode());
+        }
+        assert_eq!(harmless("é 你 \u{1f600}"), "é 你 \u{1f600}");
+    }
+
+    #[test]
+    fn only_the_first_line_of_a_text_begins_in_the_first_column() {
+        assert_eq!(wrap_indented("one\n│ two three", 8), ["one", " │ two", " three"]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use colloquy_protocol::ids::{ConversationId, MessageId};
+use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
 
 use super::server::{Fault, Server};
 use super::turns::{due, stored};
@@ -19,7 +20,7 @@ use crate::{
 };
 
 const MINUTE_MS: u64 = 60_000;
-const ARGUMENTS: &str = r#"{ "paths": ["a", "b"],	"force": false }"#;
+const ARGUMENTS: &str = r#"{ "paths": ["a", "b"],  "force": false }"#;
 
 /// What a device's clock is ahead of the machine's, ms.
 type Ahead = Arc<AtomicU64>;
@@ -235,6 +236,57 @@ async fn what_comes_too_late_is_void_by_the_agents_own_clock_and_refused_by_the_
         TurnContent::Void(VoidVerdict::Expired),
         "it was taken on too late"
     );
+    // Nor when the turn is gone, because its answer failed, and the server tells of it again.
+    fail_an_answer(&server, &agent.client, turn_id).await;
+    agent.client.take_turn(turn_id, conversation).await.unwrap();
+    assert_eq!(content(&agent.client).await, TurnContent::Void(VoidVerdict::Expired));
+}
+
+/// The server refuses an answer: the turn is forgotten until it is told of again.
+async fn fail_an_answer(server: &Server, agent: &Client, turn_id: MessageId) {
+    server.faults([Fault::Refuse(ErrorCode::IdempotencyConflict)]);
+    let mut events = agent.events();
+    agent.answer_turn(turn_id, "an answer").await.unwrap().unwrap();
+    until(&mut events, |event| matches!(event, Event::MessageFailed { .. }).then_some(())).await;
+    assert!(agent.due_turns().await.unwrap().is_empty());
+    assert!(agent.due_turns().await.unwrap().is_empty(), "it is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_in_time_has_when_it_is_told_of_again_and_names_what_is_done_as_before() {
+    let server = Server::start().await;
+    let (alice, (agent, ahead)) = (person(&server, "alice").await, person_with_clock(&server, "agent").await);
+    let (mut a, _events) = (alice.client.connect().unwrap(), agent.client.connect().unwrap());
+    let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
+    let request_id = asked(&alice, &agent, &mut a).await;
+    alice.client.decide(request_id, Verdict::Approved).await.unwrap();
+    let turn_id = stored(&mut a, 3).await;
+    agent.client.take_turn(turn_id, conversation).await.unwrap();
+    let told = decision(content(&agent.client).await);
+    assert_ne!(told.verdict_key, IdempotencyKey::of_turn(turn_id), "the server names turns");
+    fail_an_answer(&server, &agent.client, turn_id).await;
+    ahead.store(2 * MINUTE_MS, Ordering::Relaxed);
+    agent.client.take_turn(turn_id, conversation).await.unwrap();
+    assert_eq!(decision(content(&agent.client).await), told);
+}
+
+/// Of two under one key the log would give back one, and this device could take it for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_has_failed_goes_when_it_is_decided_again() {
+    let server = Server::start().await;
+    let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
+    let (mut a, _events) = (alice.client.connect().unwrap(), agent.client.connect().unwrap());
+    let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
+    let request_id = asked(&alice, &agent, &mut a).await;
+    server.faults([Fault::Refuse(ErrorCode::IdempotencyConflict)]);
+    let first = alice.client.decide(request_id, Verdict::Approved).await.unwrap();
+    until(&mut a, |event| matches!(event, Event::MessageFailed { .. }).then_some(())).await;
+    // The ack is lost: what this device reads in the log says what it has decided.
+    server.faults([Fault::DropAfterStore]);
+    alice.client.decide(request_id, Verdict::Denied).await.unwrap();
+    assert!(alice.client.discard(first).await.is_err(), "it is gone");
+    stored(&mut a, 3).await;
+    assert_eq!(verdicts(&alice.client, conversation), [Some(Verdict::Denied)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,6 +331,7 @@ async fn only_what_can_be_decided_on_is_asked_and_only_who_was_asked_decides() {
     let bad = [
         WantedApproval { action: String::new(), ..wanted() },
         WantedApproval { arguments: "[]".into(), ..wanted() },
+        WantedApproval { arguments: r#"{"to":"a","to":"b"}"#.into(), ..wanted() },
         WantedApproval { good_for: Duration::ZERO, ..wanted() },
         WantedApproval { good_for: APPROVAL_GOOD_FOR_MAX + Duration::from_secs(1), ..wanted() },
     ];

@@ -160,6 +160,17 @@ impl Desk {
     }
 
     fn post_to(&mut self, from: usize, receiver_id: UserId, body: Body, only_for: Option<usize>) -> u64 {
+        let id = self.write_to(from, receiver_id, body, only_for);
+        self.send(from, id).expect("it can be sent")
+    }
+
+    fn write_to(
+        &self,
+        from: usize,
+        receiver_id: UserId,
+        body: Body,
+        only_for: Option<usize>,
+    ) -> LocalMessageId {
         let message = NewMessage {
             idempotency_key: ambient::idempotency_key(),
             conversation_id: ConversationId::of_pair(self.seats[from].address.user_id, receiver_id),
@@ -168,8 +179,25 @@ impl Desk {
             only_for: only_for.map(|seat| self.seats[seat].address.clone()),
             reply_to: None,
         };
-        let id = self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap().local_id;
-        self.send(from, id).expect("it can be sent")
+        self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap().local_id
+    }
+
+    /// Writes a message of the second user to the first, and does not send it.
+    pub(super) fn write(&self, from: usize, body: Body) -> LocalMessageId {
+        self.write_to(from, user(1), body, None)
+    }
+
+    /// Tells a device that a message of it is stored under the id of this number, with another number, whatever is there.
+    pub(super) fn acknowledge(
+        &self,
+        from: usize,
+        local_id: LocalMessageId,
+        id: u64,
+        sequence_number: u64,
+    ) -> Ingested {
+        let (status, timestamp) = (MessageStatus::Sent, self.now);
+        let ack = MessageAck { message_id: message_id(id), sequence_number, status, timestamp };
+        self.take(from, &Batch { acks: vec![(local_id, ack)], ..Batch::default() })
     }
 
     pub(super) fn text(&mut self, from: usize, text: &str) -> u64 {
@@ -212,13 +240,7 @@ impl Desk {
         let sender = self.seats[from].address.clone();
         self.log.push(Logged { sender, payload: *payload, key: record.idempotency_key });
         let sequence_number = self.log.len() as u64;
-        let ack = MessageAck {
-            message_id: message_id(sequence_number),
-            sequence_number,
-            status: MessageStatus::Sent,
-            timestamp: self.now,
-        };
-        self.take(from, &Batch { acks: vec![(id, ack)], ..Batch::default() });
+        self.acknowledge(from, id, sequence_number, sequence_number);
         Some(sequence_number)
     }
 

@@ -6,6 +6,7 @@ use crate::connection::verdicts::weigh;
 use crate::crypto::{ApprovalRequest, Asked, Body, SignedVerdict, Statement, Verdict, VoidVerdict};
 use crate::event::Event;
 use crate::message::ShownContent;
+use crate::store::{MessageContent, MessageRecord, StoreError};
 
 /// Where a person sits, the agent, and the person's other device.
 const PHONE: usize = 0;
@@ -140,7 +141,11 @@ fn a_verdict_that_is_told_again_counts_and_so_does_one_on_a_request_that_is() {
     let first = decide(&mut desk, PHONE, request, Verdict::Approved);
     desk.hand(AGENT, [damaged(desk.shown(first, AGENT))]);
     desk.deliver(TABLET, [first]);
-    assert_eq!(void(&desk, TABLET, first), Some(VoidVerdict::UnknownRequest), "it cannot be read there yet");
+    assert_eq!(
+        void(&desk, TABLET, first),
+        Some(VoidVerdict::UnreadableRequest),
+        "it cannot be read there yet"
+    );
     for (asking, telling) in [(AGENT, PHONE), (TABLET, AGENT)] {
         assert_eq!(decision(&desk, asking, request), None);
         let asked = desk.send_all(asking);
@@ -153,10 +158,80 @@ fn a_verdict_that_is_told_again_counts_and_so_does_one_on_a_request_that_is() {
             ShownContent::Request(shown) => {
                 assert_eq!((&shown.request, shown.verdict), (&self::request(), Some(Verdict::Approved)));
             }
-            ShownContent::Verdict { request_id, verdict } => {
+            ShownContent::Verdict { request_id, verdict, counts } => {
                 assert_eq!((*request_id, *verdict), (message_id(request), Verdict::Approved));
+                assert!(*counts);
             }
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A server that has taken a verdict says that another request, of which nobody has decided, is the one that was decided on.
+#[test]
+fn what_is_approved_is_not_moved_to_another_request_by_an_acknowledgement() {
+    let (mut desk, harmless) = asked();
+    desk.deliver(PHONE, [harmless]);
+    let approved = decide(&mut desk, PHONE, harmless, Verdict::Approved);
+    desk.deliver(AGENT, [approved]);
+    assert_eq!(void(&desk, AGENT, approved), None);
+    let other = Asked {
+        text: String::new(),
+        request: ApprovalRequest { action: "delete all".to_owned(), ..request() },
+        verdict_key: ambient::idempotency_key(),
+    };
+    let body = Body::ApprovalRequest(Box::new(other.clone()));
+    // Under the id of the first and its number, under the id alone, and under the number alone.
+    for (id, number) in [(harmless, harmless), (harmless, 9), (9, harmless)] {
+        let local_id = desk.write(AGENT, body.clone());
+        let settled = desk.acknowledge(AGENT, local_id, id, number).settled;
+        assert!(settled.is_empty(), "{id} {number}");
+        let kept = desk.seats[AGENT].store.read(|tx| tx.message(message_id(harmless))).unwrap().unwrap();
+        let MessageContent::Known(Body::ApprovalRequest(asked)) = kept.content else { panic!("it is there") };
+        assert_eq!((kept.sequence_number, &asked.request), (harmless, &request()));
+        assert!(desk.seats[AGENT].store.read(|tx| tx.outbox(local_id)).unwrap().is_some(), "it is owed yet");
+    }
+    // Nor would it count if another lay there all the same.
+    let moved = desk.seats[AGENT].store.update(|tx| {
+        let mut record = tx.message(message_id(harmless))?.expect("it is there");
+        record.content = MessageContent::Known(body);
+        tx.put_message(&record);
+        Ok::<_, StoreError>(())
+    });
+    moved.unwrap();
+    assert_eq!(void(&desk, AGENT, approved), Some(VoidVerdict::BadSignature));
+}
+
+#[test]
+fn a_message_is_not_found_by_the_id_of_another_that_lay_in_its_place() {
+    let (mut desk, request) = asked();
+    let number = desk.text(PHONE, "hello");
+    desk.deliver(AGENT, [number]);
+    let store = &desk.seats[AGENT].store;
+    let found = store.update(|tx| {
+        let record = tx.message(message_id(number))?.expect("it is there");
+        tx.put_message(&MessageRecord { sequence_number: request, ..record });
+        tx.message(message_id(request))
+    });
+    assert_eq!(found.unwrap(), None);
+}
+
+#[test]
+fn only_a_verdict_that_counts_is_shown_as_one_that_does() {
+    let (mut desk, request) = asked();
+    desk.deliver(PHONE, [request]);
+    let unsigned =
+        SignedVerdict { signature: String::new(), ..signed(&desk, PHONE, request, Verdict::Denied) };
+    let unsigned = desk.post(PHONE, Body::Verdict(unsigned), None);
+    let signed = decide(&mut desk, PHONE, request, Verdict::Approved);
+    let counts = |event: &Event| match event {
+        Event::MessageReceived(message) => match message.content {
+            ShownContent::Verdict { verdict, counts, .. } => Some((verdict, counts)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let told = desk.deliver(AGENT, [unsigned, signed]);
+    let shown: Vec<_> = told.events.iter().filter_map(counts).collect();
+    assert_eq!(shown, [(Verdict::Denied, false), (Verdict::Approved, true)]);
 }
