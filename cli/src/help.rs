@@ -46,11 +46,12 @@ by bit: application/x-ndjson of {\"delta\": \"...\"}, {\"status\": \"...\"} and 
 end {\"done\": true}; {\"tell\": {\"user_id\": ..., \"text\": ...}} has it write to
 somebody else, to hand over. {\"approval_request\": {\"action\": ...,
 \"arguments\": {...}, \"expires_in_seconds\": ...}} asks whoever asked for
-approval (agent.approval.request): what they decide is posted in the place of a
-text, as \"approval\", signed by their device, once. Whoever asked sees the
-answer grow, and may stop it. Both see the turn in the header idempotency-key:
-a question that is asked again after a crash has the same. Whatever dies, each
-question is answered once.
+approval (agent.approval.request); the arguments are in one line, and no key
+stands twice in them. What is decided is posted in the place of a text, as
+\"approval\", signed by a device of whoever decided, once. Whoever asked sees the
+answer grow, and may stop it, but for that to a decision. The header
+idempotency-key names what is asked: a question that is asked again after a crash
+has the same. Whatever dies, each question is answered once.
 
 Its keys and conversations are in a profile of the agent's name; one process
 at a time uses it. The key file is needed for the first log-in only.";

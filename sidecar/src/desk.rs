@@ -1,6 +1,7 @@
 //! The desk: which turns there are, who is being asked, and what becomes of an agent that does not answer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ const TYPING_INTERVAL: Duration = TYPING_THROTTLE;
 
 /// What is said to whoever wrote what cannot be read.
 const UNREADABLE: &str = "I could not read your message. Please send it again.";
+/// What is said to whoever decides on what this device cannot read: another device of the agent may have asked, and acted.
+const UNREADABLE_REQUEST: &str = "I cannot read here what you have decided on, so I do not know whether it was done. Please look \
+                                  before you ask me again.";
 /// What is said to whoever writes while they are being answered, if the agent takes nothing then.
 const BUSY: &str = "I am still answering what you wrote before. Please send this again when I have.";
 /// What is said when an agent gives no answer.
@@ -58,7 +62,8 @@ const CUT: &str = "\n[…]";
 pub struct DeskOptions {
     /// Turns that the agent is asked at the same time.
     pub at_once: usize,
-    /// For how long an agent that cannot be asked is asked again, before people are told so.
+    /// For how long an agent that cannot be asked is asked again, before people are told so. It does not bound how long an agent
+    /// is told of a decision: that nobody can ask for again.
     pub patience: Duration,
     /// What of a conversation the agent is shown.
     pub history: HistoryLimits,
@@ -286,7 +291,12 @@ async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: 
     let mut said = match question {
         Err(text) => text.into(),
         Ok(question) => {
-            let asking = ask_until(&stop, &client, &upstream, options, &turn, question);
+            // Whoever has decided does not take it back: what was approved is not dropped on the way.
+            let stop = match question {
+                Question::Text(_) => Some(&*stop),
+                Question::Approval(_) => None,
+            };
+            let asking = ask_until(stop, &client, &upstream, options, &turn, question);
             while_typing(&client, turn.conversation_id, asking).await
         }
     };
@@ -300,9 +310,9 @@ async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: 
     }
 }
 
-/// What the agent says, as far as it has come when it is told to stop.
+/// What the agent says, as far as it has come when it is told to stop, if it may be.
 async fn ask_until(
-    stop: &Notify,
+    stop: Option<&Notify>,
     client: &Client,
     upstream: &Upstream,
     options: DeskOptions,
@@ -316,10 +326,16 @@ async fn ask_until(
             return NO_ANSWER.into();
         }
     };
+    let stopped = async {
+        match stop {
+            Some(stop) => stop.notified().await,
+            None => pending().await,
+        }
+    };
     tokio::select! {
         biased;
         said = ask(client, upstream, options, turn, question, &mut draft) => return said,
-        () = stop.notified() => {}
+        () = stopped => {}
     }
     let (said, notes) = draft.into_parts();
     let text = match said.trim_end() {
@@ -329,7 +345,9 @@ async fn ask_until(
     Answer { notes, ..text.into() }
 }
 
-/// What the agent says; or, if that is nothing for too long, what people are told instead.
+/// What the agent says; or, if that is nothing for too long, what people are told instead. Of a decision an agent that cannot be
+/// asked is told until it can: each pause is bounded, how many there are is not. The turn is on disk, and the server tells of it
+/// again anyway.
 async fn ask(
     client: &Client,
     upstream: &Upstream,
@@ -345,14 +363,19 @@ async fn ask(
             return NO_ANSWER.into();
         }
     };
-    let (until, mut wait) = (Instant::now() + options.patience, BACKOFF_MIN);
+    let until = match prompt.question {
+        Question::Text(_) => Some(Instant::now() + options.patience),
+        Question::Approval(_) => None,
+    };
+    let left = || until.map_or(BACKOFF_MAX, |until| until.saturating_duration_since(Instant::now()));
+    let mut wait = BACKOFF_MIN;
     loop {
         match upstream.ask(&prompt, draft).await {
             Ok(answer) => return answer,
-            Err(error @ UpstreamError::Unavailable(_)) if Instant::now() < until => {
+            Err(error @ UpstreamError::Unavailable(_)) if !left().is_zero() => {
                 tracing::warn!(%error, turn = %turn.turn_id, "the agent is asked again");
                 let pause = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
-                sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+                sleep(pause.min(left())).await;
                 wait = (2 * wait).min(BACKOFF_MAX);
                 if let Err(error) = draft.begin_again().await {
                     tracing::warn!(%error, "an answer is not shown while it is written");
@@ -398,6 +421,7 @@ fn fitting(mut answer: Answer) -> Answer {
 fn void_text(why: VoidVerdict) -> &'static str {
     match why {
         VoidVerdict::UnknownRequest => "I did nothing: I have not asked you for this.",
+        VoidVerdict::UnreadableRequest => UNREADABLE_REQUEST,
         VoidVerdict::BadSignature => "I did nothing: your device has not signed this.",
         VoidVerdict::AlreadyDecided => "I did nothing more: this was decided before.",
         VoidVerdict::Expired => "I did nothing: it was too late to decide on this. Please ask me again.",

@@ -2,7 +2,7 @@
 
 use colloquy_client::{Client, ClientError, Decision, Message, ShownContent, Turn, Verdict};
 use colloquy_protocol::UnixMillis;
-use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
 use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -75,6 +75,9 @@ pub struct Approval {
     pub signature: String,
     /// The device's public key, unpadded base64.
     pub signing_key: String,
+    /// Names what is to be done, once.
+    #[serde(skip)]
+    pub key: IdempotencyKey,
 }
 
 impl From<Decision> for Approval {
@@ -89,6 +92,7 @@ impl From<Decision> for Approval {
             agent_user_id: decision.agent,
             signature: decision.signature,
             signing_key: decision.signing_key,
+            key: decision.verdict_key,
         }
     }
 }
@@ -142,6 +146,15 @@ impl Prompt {
             question,
             history: newest(before, limits),
         })
+    }
+
+    /// The same however often this is asked. A decision's the agent has drawn when it asked for approval: turns are named by the
+    /// server, which must not have the same approval acted upon under two names.
+    pub(crate) fn idempotency_key(&self) -> String {
+        match &self.question {
+            Question::Text(_) => self.turn_id.to_string(),
+            Question::Approval(approval) => approval.key.to_string(),
+        }
     }
 }
 
@@ -228,7 +241,9 @@ mod tests {
             agent_user_id: sender_id,
             signature: "signature".to_owned(),
             signing_key: "key".to_owned(),
+            key: IdempotencyKey::of_turn(request_id),
         };
+        let key = approval.key;
         let mut prompt = Prompt {
             turn_id: request_id,
             conversation_id,
@@ -240,7 +255,9 @@ mod tests {
         assert!(posted.contains(&format!("\"arguments\":{arguments},")), "{posted}");
         assert!(posted.contains("\"approval\":{") && posted.contains("\"verdict\":\"approved\""), "{posted}");
         assert!(!posted.contains("\"text\""), "{posted}");
+        assert_eq!(prompt.idempotency_key(), key.to_string(), "not the turn's, which the server names");
         prompt.question = Question::Text("hello".to_owned());
+        assert_eq!(prompt.idempotency_key(), request_id.to_string());
         assert!(serde_json::to_string(&prompt).unwrap().contains("\"text\":\"hello\""));
     }
 }

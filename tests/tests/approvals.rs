@@ -3,6 +3,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -31,6 +32,8 @@ use tokio::time::timeout;
 const ARGUMENTS: &str = r#"{"force":false,"paths":["a","b"]}"#;
 /// How far the clock of a person is behind, who believes that there is time yet.
 const BEHIND_MS: u64 = 60 * 60 * 1000;
+/// How often a service that is not there yet is asked in vain.
+const UNAVAILABLE_TIMES: usize = 2;
 /// Messages of a test's conversation, at most.
 const MESSAGES_MAX: usize = 20;
 
@@ -271,6 +274,40 @@ async fn what_is_denied_is_told_as_well_and_a_device_that_is_too_late_is_not_hea
     assert_eq!(service.asked().len(), 3, "two questions and a decision");
 }
 
+/// Refuses what it is asked about a decision until it has been asked often.
+fn unsteady(question: &Value) -> Value {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    match question.get("approval") {
+        None => asking(600),
+        Some(_) if ASKED.fetch_add(1, Ordering::Relaxed) < UNAVAILABLE_TIMES => Value::Null,
+        Some(_) => json!({"text": "done"}),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_approved_is_told_until_it_is_heard_whoever_stops_it_and_under_one_key() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(unsteady).await;
+    let arguments = ["--service", &service.url("/"), "--patience-s", "0"];
+    let agent = Sidecar::start(&server, "agent-unsteady", &arguments).await;
+    let (mut person, _) = Device::join(&server, Clock::System).await;
+    person.client.send_text(agent.user_id, "tidy up").await.expect("a text goes into the outbox");
+    let (request_id, _) = person.request().await;
+    let decided = person.client.decide(request_id, Verdict::Approved).await.expect("it is open");
+    let turn_id = person
+        .until("ack", |event| match event {
+            Event::MessageSent { local_id, message_id, .. } if local_id == decided => Some(message_id),
+            _ => None,
+        })
+        .await;
+    person.client.cancel_turn(turn_id).await.expect("it is a message of this person");
+    assert_eq!(person.text().await, "done");
+    let mut asked: Vec<usize> = service.asked().values().copied().collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [1, UNAVAILABLE_TIMES + 1], "one key for all of it");
+    assert!(!service.asked().contains_key(&turn_id.to_string()), "and none that the server has chosen");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_approved_too_late_by_the_agents_clock_never_reaches_the_service() {
     let server = Server::start(ServerOptions::default()).await;
@@ -317,6 +354,7 @@ async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
         "wait-messages 3".to_owned(),
         format!("send {} pay", agent.user_id),
         "wait-messages 4".to_owned(),
+        "wait-request".to_owned(),
         "deny".to_owned(),
         "wait-messages 5".to_owned(),
         "quit".to_owned(),
@@ -332,7 +370,7 @@ async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
         "Nothing was paid out.",
     ];
     assert_eq!(texts, expected);
-    let [request] = of("request")[..] else { panic!("one request was waited for: {told:?}") };
+    let [request, other] = of("request")[..] else { panic!("two requests were waited for: {told:?}") };
     assert_eq!(
         (&request["request"]["action"], &request["request"]["verdict"]),
         (&json!("pay-out"), &Value::Null)
@@ -341,6 +379,7 @@ async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
     let decided: Vec<&Value> = of("decided").iter().map(|told| &told["verdict"]).collect();
     assert_eq!(decided, [&json!("approved"), &json!("denied")]);
     assert_eq!(of("decided")[0]["request_id"], request["message_id"]);
+    assert_eq!(of("decided")[1]["request_id"], other["message_id"]);
 }
 
 /// Runs a script of `colloquy chat` as somebody new; returns what it tells.

@@ -104,8 +104,8 @@ impl Completions {
         draft: &mut Draft,
     ) -> Result<String, UpstreamError> {
         let question = Request { model: &self.model, messages: self.lines(prompt, text), stream: true };
-        let turn = prompt.turn_id.to_string();
-        let response = post(&self.http, &self.url, self.headers.clone(), &turn, &question).await?;
+        let key = prompt.idempotency_key();
+        let response = post(&self.http, &self.url, self.headers.clone(), &key, &question).await?;
         if is_written_in(&response, EVENT_STREAM) {
             return follow(Lines::of(response), draft).await;
         }

@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 /// What is said to whoever decides on something where the agent can ask for nothing.
 const ASKED_NOTHING: &str = "I did nothing: I can no longer do what I asked for.";
-/// Names a turn to the agent: the same however often it is asked, so that one that remembers does its work once.
+/// Names to the agent what it is asked ([`Prompt::idempotency_key`]), so that one that remembers does its work once.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// An agent.
@@ -83,13 +83,13 @@ async fn post<Q: Serialize>(
     http: &Client,
     url: &Url,
     headers: HeaderMap,
-    turn: &str,
+    key: &str,
     question: &Q,
 ) -> Result<Response, UpstreamError> {
     let body = serde_json::to_vec(question).expect("plain data is json");
     let mut request = http.post(url.clone()).headers(headers).body(body);
     request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let response = request.header(IDEMPOTENCY_KEY, turn).send().await.map_err(|error| unavailable(&error))?;
+    let response = request.header(IDEMPOTENCY_KEY, key).send().await.map_err(|error| unavailable(&error))?;
     let status = response.status();
     if !status.is_success() {
         let may_pass = status.is_server_error()

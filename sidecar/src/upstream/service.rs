@@ -19,8 +19,9 @@
 //!
 //! An answer may ask to be allowed something (`agent.approval.request`): an action, its arguments, at most 4 KiB of them, and for
 //! how long there is to decide, a week at most. `"approval_request": {"action": "pay", "arguments": {"amount": "12.50"},
-//! "expires_in_seconds": 600}` beside the text, or in a line of its own; one in an answer. What whoever was asked decides, on any
-//! device, is signed by that device, and asked of the service as a question that has no text:
+//! "expires_in_seconds": 600}` beside the text, or in a line of its own; one in an answer. The arguments are an object in one
+//! line, in which no key stands twice: what a person reads must be what is done. What whoever was asked decides, on any device, is
+//! signed by that device, and asked of the service as a question that has no text:
 //!
 //! ```json
 //! {"turn_id": "...", "conversation_id": "...", "user_id": "...", "history": [],
@@ -31,11 +32,14 @@
 //!
 //! The verdict is `approved` or `denied`; the arguments are those that were asked for, byte for byte. It comes once, under one
 //! turn, as any question does; one that was not asked for, came too late or not first, or is not signed, never comes. Who
-//! remembers nothing can act on it as it is; who trusts no sidecar checks the signature over
-//! [`Statement`](colloquy_client::crypto::Statement).
+//! remembers nothing can act on it as it is. The signature is over [`Statement`](colloquy_client::crypto::Statement), but the
+//! key beside it comes from the sidecar: to who trusts no sidecar it proves something only if the person's signing key is known
+//! from elsewhere, from the directory of devices, or from devices whose safety number was compared.
 //!
-//! What ends before it is `done` is asked for again. The header `idempotency-key` holds the turn: the same if it is asked
-//! again.
+//! What ends before it is `done` is asked for again, under the same header `idempotency-key`: of a text it is the turn, of a
+//! decision a key that the agent's own device has drawn with the request. Turns are named by the server; so whatever it says,
+//! one approval is asked about under one key, on whichever device of the agent, and a service that remembers keys does it once. A
+//! decision is asked about until it is answered or refused, however long that takes, and nobody can stop it.
 
 use std::time::Duration;
 
@@ -109,6 +113,9 @@ enum Bit {
 }
 
 const LINES: &str = "application/x-ndjson";
+/// Why nobody is asked for approval.
+const NOT_TO_BE_ASKED: &str = "what it asks approval for is nothing, too much or too long open, or its arguments are not an \
+                               object in one line in which no key stands twice";
 
 impl Service {
     /// The service that questions are posted to at `url`, and that has `timeout` for each.
@@ -120,8 +127,8 @@ impl Service {
     }
 
     pub(super) async fn ask(&self, prompt: &Prompt, draft: &mut Draft) -> Result<Answer, UpstreamError> {
-        let turn = prompt.turn_id.to_string();
-        let response = post(&self.http, &self.url, HeaderMap::new(), &turn, prompt).await?;
+        let key = prompt.idempotency_key();
+        let response = post(&self.http, &self.url, HeaderMap::new(), &key, prompt).await?;
         if is_written_in(&response, LINES) {
             return follow(Lines::of(response), draft).await;
         }
@@ -177,7 +184,7 @@ fn tell_of(draft: &mut Draft, tell: Tell) -> Result<(), UpstreamError> {
 fn ask_for(draft: &mut Draft, wanted: Wanted) -> Result<(), UpstreamError> {
     match draft.ask_for(wanted.into()) {
         true => Ok(()),
-        false => Err(UpstreamError::Refused("it asks for approval of too much, or of nothing".to_owned())),
+        false => Err(UpstreamError::Refused(NOT_TO_BE_ASKED.to_owned())),
     }
 }
 
