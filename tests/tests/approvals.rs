@@ -350,9 +350,10 @@ async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
         "wait-messages 1".to_owned(),
         format!("send {} pay", agent.user_id),
         "wait-request".to_owned(),
-        "approve".to_owned(),
-        "wait-messages 3".to_owned(),
+        // What is asked after that was printed does not take its place.
         format!("send {} pay", agent.user_id),
+        "wait-messages 3".to_owned(),
+        "approve".to_owned(),
         "wait-messages 4".to_owned(),
         "wait-request".to_owned(),
         "deny".to_owned(),
@@ -365,8 +366,8 @@ async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
     let expected = [
         "Noted: 1 entries.",
         "I would pay out 12.50.",
-        "Paid out 12.50.",
         "I would pay out 12.50.",
+        "Paid out 12.50.",
         "Nothing was paid out.",
     ];
     assert_eq!(texts, expected);
@@ -380,6 +381,7 @@ async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
     assert_eq!(decided, [&json!("approved"), &json!("denied")]);
     assert_eq!(of("decided")[0]["request_id"], request["message_id"]);
     assert_eq!(of("decided")[1]["request_id"], other["message_id"]);
+    assert_ne!(request["message_id"], other["message_id"]);
 }
 
 /// Runs a script of `colloquy chat` as somebody new; returns what it tells.

@@ -15,7 +15,7 @@ wait-sent              until the server has stored everything that was sent
 wait-answer            until an agent has begun to answer
 stop                   whoever is answering says no more
 wait-request           until an agent has asked for approval, and print it
-approve [MESSAGE]      allow what wait-request has printed last, or the request of this id
+approve [MESSAGE]      allow what was printed last, or what this message asks
 deny [MESSAGE]         do not
 wait-messages N        until N messages of others have come since the start
 read ADDRESS           everything there was seen

@@ -204,6 +204,12 @@ mod tests {
             br#"{"approval_request": {"action": "pay", "arguments": {"a":  1}, "expires_in_seconds": 60}}"#;
         let Ok(Bit::ApprovalRequest(wanted)) = parsed(line) else { panic!("it is a line of an answer") };
         assert_eq!(wanted.arguments.get(), r#"{"a":  1}"#);
+        // In several lines, or with a key twice, it is no request.
+        for bad in ["{\"to\":\n\"a\"}", r#"{"to": "a", "to": "b"}"#] {
+            let answer = format!(r#"{{"action": "pay", "arguments": {bad}, "expires_in_seconds": 60}}"#);
+            let wanted: Wanted = parsed(answer.as_bytes()).unwrap();
+            assert_eq!(WantedApproval::from(wanted).made_at(0), None, "{bad}");
+        }
         let without: Whole = parsed(br#"{"text": "No."}"#).unwrap();
         assert!(without.approval_request.is_none());
         for bad in [r#"{"action": "pay"}"#, r#"{"action": "pay", "arguments": {}, "expires_in_seconds": -1}"#]

@@ -180,7 +180,7 @@ fn what_is_approved_is_not_moved_to_another_request_by_an_acknowledgement() {
         request: ApprovalRequest { action: "delete all".to_owned(), ..request() },
         verdict_key: ambient::idempotency_key(),
     };
-    let body = Body::ApprovalRequest(Box::new(other.clone()));
+    let body = Body::ApprovalRequest(Box::new(other));
     // Under the id of the first and its number, under the id alone, and under the number alone.
     for (id, number) in [(harmless, harmless), (harmless, 9), (9, harmless)] {
         let local_id = desk.write(AGENT, body.clone());
