@@ -5,6 +5,8 @@ use colloquy_client::{
 };
 use colloquy_protocol::ids::MessageId;
 
+use crate::parts::ANSWER_MAX_BYTES;
+
 /// Shown until the agent has said something, or says what it is doing.
 const THINKING: &str = "thinking";
 
@@ -31,9 +33,9 @@ impl Draft {
         &self.text
     }
 
-    /// Is it as long as one message can hold?
+    /// Is it as long as an answer may be?
     pub(crate) fn is_full(&self) -> bool {
-        self.text.len() > TEXT_MAX_BYTES
+        self.text.len() > ANSWER_MAX_BYTES
     }
 
     /// The agent writes to somebody else. Says whether it may.
@@ -62,7 +64,8 @@ impl Draft {
 
     /// The answer, with this text.
     pub(crate) fn complete(&mut self, text: String) -> Answer {
-        Answer { text, notes: std::mem::take(&mut self.notes), approval: self.approval.take() }
+        let (notes, approval) = (std::mem::take(&mut self.notes), self.approval.take());
+        Answer { notes, approval, ..text.into() }
     }
 
     /// The agent has said more.
