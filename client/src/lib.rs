@@ -56,8 +56,7 @@ pub use api::ApiError;
 pub use api::accounts::UserQuery;
 pub use client::routing::RouteHints;
 pub use client::turns::{
-    APPROVAL_GOOD_FOR_MAX, Answer, AnswerStream, CONTINUATIONS_MAX, Decision, NOTES_MAX, Note, Turn,
-    TurnContent, WantedApproval,
+    APPROVAL_GOOD_FOR_MAX, Answer, AnswerStream, Decision, NOTES_MAX, Note, Turn, TurnContent, WantedApproval,
 };
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;

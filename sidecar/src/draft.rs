@@ -5,8 +5,6 @@ use colloquy_client::{
 };
 use colloquy_protocol::ids::MessageId;
 
-use crate::parts::ANSWER_MAX_BYTES;
-
 /// Shown until the agent has said something, or says what it is doing.
 const THINKING: &str = "thinking";
 
@@ -33,9 +31,9 @@ impl Draft {
         &self.text
     }
 
-    /// Is it as long as an answer may be?
+    /// Is it as long as one message can hold?
     pub(crate) fn is_full(&self) -> bool {
-        self.text.len() > ANSWER_MAX_BYTES
+        self.text.len() > TEXT_MAX_BYTES
     }
 
     /// The agent writes to somebody else. Says whether it may.
@@ -64,8 +62,7 @@ impl Draft {
 
     /// The answer, with this text.
     pub(crate) fn complete(&mut self, text: String) -> Answer {
-        let (notes, approval) = (std::mem::take(&mut self.notes), self.approval.take());
-        Answer { notes, approval, ..text.into() }
+        Answer { text, notes: std::mem::take(&mut self.notes), approval: self.approval.take() }
     }
 
     /// The agent has said more.

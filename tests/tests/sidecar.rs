@@ -29,8 +29,6 @@ const PEOPLE: usize = 10;
 const QUESTIONS: usize = 20;
 /// Something is killed whenever so many more answers have come.
 const KILL_EVERY: usize = 24;
-/// Lines of an answer that is too long for a message.
-const LINES: usize = 600;
 /// A whole conversation under faults.
 const CONVERSATION_DEADLINE: Duration = Duration::from_secs(180);
 
@@ -210,26 +208,6 @@ async fn bruno_needs_no_model_and_says_who_else_can_be_asked() {
     assert_eq!(person.ask(bruno.user_id, "agents").await, "agent-other, agent-other: no description");
     assert_eq!(person.ask(bruno.user_id, "find HELLO").await, "- hello");
     assert!(person.ask(bruno.user_id, "find nothing-like-it").await.contains("nothing like that"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_too_long_for_a_message_comes_in_several_in_order() {
-    let server = Server::start(ServerOptions::default()).await;
-    let service = AgentService::start(|_| json!({"text": long_lines().join("\n")})).await;
-    let agent = Sidecar::start(&server, "agent-long", &["--service", &service.url("/")]).await;
-    let mut person = Person::join(&server, url(&server)).await;
-    person.client.send_text(agent.user_id, "tell me all").await.expect("a text goes into the outbox");
-    let (mut lines, mut messages) = (Vec::new(), 0);
-    while lines.len() < LINES {
-        lines.extend(person.next_text().await.lines().map(str::to_owned));
-        messages += 1;
-    }
-    assert_eq!(lines, long_lines());
-    assert!(messages > 2, "{messages}");
-}
-
-fn long_lines() -> Vec<String> {
-    (0..LINES).map(|line| format!("This is line {line} of a long answer.")).collect()
 }
 
 /// An agent of the samples, and where it listens.

@@ -119,12 +119,8 @@ impl std::fmt::Debug for Note {
     }
 }
 
-/// The number of an answer's first continuation, among the notes of its turn.
-const CONTINUED_FROM: u8 = 128;
 /// Notes that one turn may lead to.
 pub const NOTES_MAX: usize = 4;
-/// Messages that an answer may go on in, beside the first.
-pub const CONTINUATIONS_MAX: usize = 7;
 
 /// What an agent asks to be allowed, once.
 #[derive(Clone, PartialEq, Eq)]
@@ -164,8 +160,6 @@ impl std::fmt::Debug for WantedApproval {
 pub struct Answer {
     /// To whoever asked: 1 to [`TEXT_MAX_BYTES`] bytes. Beside a request it may be empty, and is shorter by what that takes.
     pub text: String,
-    /// How it goes on, to whoever asked: at most [`CONTINUATIONS_MAX`] messages of 1 to [`TEXT_MAX_BYTES`] bytes.
-    pub continued: Vec<String>,
     /// To others, at most [`NOTES_MAX`].
     pub notes: Vec<Note>,
     /// What whoever asked is to allow first.
@@ -175,7 +169,7 @@ pub struct Answer {
 impl<T: Into<String>> From<T> for Answer {
     /// An answer that leads to nothing else.
     fn from(text: T) -> Self {
-        Self { text: text.into(), continued: Vec::new(), notes: Vec::new(), approval: None }
+        Self { text: text.into(), notes: Vec::new(), approval: None }
     }
 }
 
@@ -344,7 +338,7 @@ impl Client {
     /// at all, and each once however often the turn is answered. The time to decide begins now, by this device's clock.
     ///
     /// # Errors
-    /// As of [`Self::answer_turn`]; [`ClientError::BadText`] also for too many notes or continuations,
+    /// As of [`Self::answer_turn`]; [`ClientError::BadText`] also for more than [`NOTES_MAX`] notes,
     /// [`ClientError::NoRecipient`] for one to the agent itself, [`ClientError::BadApproval`] unless the [`WantedApproval`]
     /// keeps to its bounds.
     pub async fn answer_turn_with(
@@ -352,10 +346,9 @@ impl Client {
         turn_id: MessageId,
         answer: Answer,
     ) -> Result<Option<LocalMessageId>, ClientError> {
-        let Answer { text, continued, notes, approval } = answer;
+        let Answer { text, notes, approval } = answer;
         let fits = |text: &str| !text.is_empty() && text.len() <= TEXT_MAX_BYTES;
-        let is_bounded = notes.len() <= NOTES_MAX && continued.len() <= CONTINUATIONS_MAX;
-        if !is_bounded || !notes.iter().map(|note| &note.text).chain(&continued).all(|text| fits(text)) {
+        if notes.len() > NOTES_MAX || !notes.iter().all(|note| fits(&note.text)) {
             return Err(ClientError::BadText);
         }
         let own = self.own()?.user_id;
@@ -383,11 +376,8 @@ impl Client {
                     record => record.ok_or(ClientError::UnknownTurn)?,
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
-                let asked_by = message.sender.user_id;
-                let mut enqueued = vec![enqueue(tx, &record, asked_by, body, now)?];
-                let continued = continued.into_iter().map(|text| Note { to: asked_by, text });
-                let numbered = (CONTINUED_FROM..).zip(continued).chain((0..).zip(notes));
-                for (number, note) in numbered {
+                let mut enqueued = vec![enqueue(tx, &record, message.sender.user_id, body, now)?];
+                for (number, note) in (0..).zip(notes) {
                     let (to, key) = (Recipient::User(note.to), IdempotencyKey::of_note(turn_id, number));
                     let record = write(tx, own, to, key, note.text.into(), now)?;
                     enqueued.push((record.local_id, record.conversation_id));
