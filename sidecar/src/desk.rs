@@ -168,6 +168,8 @@ pub async fn run(
 /// A turn that is being asked about.
 struct Asked {
     conversation_id: ConversationId,
+    /// The agent is told of a decision, for as long as that takes.
+    is_decision: bool,
     /// Whoever is asked is told to stop.
     stop: Arc<Notify>,
 }
@@ -201,14 +203,15 @@ impl Desk {
                 reject(&self.client, turn_id).await;
                 continue;
             }
-            if self.busy.len() >= self.options.at_once {
+            let is_decision = matches!(turn.content, TurnContent::Decision(_));
+            if self.busy.len() >= self.options.at_once || (is_decision && self.has_decisions_enough()) {
                 continue;
             }
             let stop = Arc::new(Notify::new());
             if self.cancelled.contains(&TurnPlace { conversation_id, turn_id }) {
                 stop.notify_one();
             }
-            self.busy.insert(turn_id, Asked { conversation_id, stop: Arc::clone(&stop) });
+            self.busy.insert(turn_id, Asked { conversation_id, is_decision, stop: Arc::clone(&stop) });
             let asking = answer(self.client.clone(), self.upstream.clone(), self.options, turn, stop);
             let task = self.asking.spawn(asking);
             self.tasks.insert(task.id(), turn_id);
@@ -229,6 +232,13 @@ impl Desk {
             }
             self.cancelled.push_back(turn);
         }
+    }
+
+    /// Half of what is asked at once may be decisions: one that the agent cannot be told of takes for ever, and others are to
+    /// have their turn.
+    fn has_decisions_enough(&self) -> bool {
+        let decisions = self.busy.values().filter(|asked| asked.is_decision).count();
+        decisions >= (self.options.at_once / 2).max(1)
     }
 
     fn is_answering(&self, conversation_id: ConversationId) -> bool {

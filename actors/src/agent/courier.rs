@@ -16,7 +16,7 @@ use colloquy_storage::ports::{Cursors, DeadLetters, MessageLog, StoreResult};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::lanes::{Death, Outcome, Start};
+use super::lanes::{Death, Outcome, Start, Tried};
 use super::sinks::{Cancel, Event, Posted, Sinks};
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Moved};
@@ -86,40 +86,47 @@ impl Courier {
                 return Outcome::Unread;
             }
         };
-        if let Some(death) = start.death
-            && let Some(outcome) = self.bury(agent, &message, death, start.posts).await
+        let turn_id = message.message_id;
+        // Of another turn it says nothing.
+        let tried = start.tried.filter(|tried| tried.turn_id == turn_id);
+        if let Some(Tried { posts, death: Some(death), .. }) = tried
+            && let Some(outcome) = self.bury(agent, &message, death, posts, false).await
         {
             return outcome;
         }
         let outcome = match self.sinks.post(&agent.profile.sink, &Event::of_message(agent, &message)).await {
             Posted::Taken => {
                 self.delivered(agent.user_id, &message).await;
-                let (turn_id, sequence_number) = (message.message_id, message.sequence_number);
-                return Outcome::Taken { turn_id, sequence_number };
+                return Outcome::Taken { turn_id, sequence_number: message.sequence_number };
             }
-            Posted::Failed { retry_after, is_busy } => Outcome::Failed { retry_after, is_busy },
+            Posted::Failed { retry_after, is_busy } => Outcome::Failed { turn_id, retry_after, is_busy },
             Posted::Refused { status } => {
                 tracing::warn!(agent = %agent.agent_id, status, "an agent does not want a message");
-                return Outcome::Refused { status };
+                return Outcome::Refused { turn_id, status };
             }
             Posted::Forbidden => {
                 tracing::warn!(agent = %agent.agent_id, "an agent's sink is on a host that agents.sink_hosts does not name");
-                Outcome::Failed { retry_after: None, is_busy: false }
+                Outcome::Failed { turn_id, retry_after: None, is_busy: false }
             }
         };
         // Looked at only now: an agent that is back after long gets what it has missed.
         let age = Duration::from_millis(self.clock.now().saturating_sub(message.created_at));
-        if start.posts == 0 || age < TURN_AGE_MAX {
-            return outcome;
-        }
+        let Some(tried) = tried.filter(|_| age >= TURN_AGE_MAX) else { return outcome };
         let death = Death { reason: DeadReason::Expired, status: None };
-        self.bury(agent, &message, death, start.posts + 1).await.unwrap_or(outcome)
+        self.bury(agent, &message, death, tried.posts + 1, true).await.unwrap_or(outcome)
     }
 
     /// Puts a turn among the dead letters. Nothing comes of it if there is no room.
-    async fn bury(&self, agent: &Agent, message: &Message, death: Death, tries: u32) -> Option<Outcome> {
+    async fn bury(
+        &self,
+        agent: &Agent,
+        message: &Message,
+        death: Death,
+        tries: u32,
+        was_posted: bool,
+    ) -> Option<Outcome> {
         match self.kept(agent, message, death, tries).await {
-            Ok(true) => Some(Outcome::Buried { sequence_number: message.sequence_number }),
+            Ok(true) => Some(Outcome::Buried { sequence_number: message.sequence_number, was_posted }),
             Ok(false) => {
                 tracing::warn!("there are too many dead letters: a turn is tried on");
                 None

@@ -38,6 +38,9 @@ const REFUSED_MAX: Duration = Duration::from_secs(10 * 60);
 /// Failures of one turn in a row, each with another turn answered since the one before, after which it is given up.
 const OWN_FAILURES_MAX: u32 = 10;
 
+/// Answers noted while a turn is being posted. More than its own come only where dead letters are replayed.
+const EARLY_MAX: usize = 4;
+
 /// What an agent is given, and how much of it at once.
 #[derive(Debug)]
 pub struct Lanes {
@@ -63,14 +66,16 @@ struct Lane {
     insists: bool,
     /// How the turn has been tried in vain.
     vain: Vain,
-    /// This turn's answer was stored before it was known that the agent has taken the turn.
-    early: Option<MessageId>,
+    /// Answers that were stored before it was known which turn the agent has taken: the first [`EARLY_MAX`].
+    early: Vec<MessageId>,
     state: State,
 }
 
 /// Tries of a turn that came to nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Vain {
+    /// Which turn, if it is known: the next one of a lane may be another each time.
+    turn_id: Option<MessageId>,
     /// How often it was tried, for whatever reason in vain: if only because the store did not say what it is.
     tries: u32,
     /// How often it was posted.
@@ -113,7 +118,16 @@ pub struct Start {
     pub settled: Option<u64>,
     /// Whoever else it belongs to.
     pub insists: bool,
-    /// How often the turn was posted in vain.
+    /// What is known of a turn that was tried in vain. It need not be the next one: another pod may have seen to it.
+    pub tried: Option<Tried>,
+}
+
+/// A turn that was posted in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub turn_id: MessageId,
+    /// How often.
     pub posts: u32,
     /// It is not to be posted any more: it is to be put among the dead letters.
     pub death: Option<Death>,
@@ -140,6 +154,8 @@ pub enum Outcome {
     Unread,
     /// The agent could not take it.
     Failed {
+        /// The turn.
+        turn_id: MessageId,
         /// How long it wants to be left alone.
         retry_after: Option<Duration>,
         /// It says that it has too much to do, which is not the turn's fault.
@@ -147,6 +163,8 @@ pub enum Outcome {
     },
     /// The agent does not want it.
     Refused {
+        /// The turn.
+        turn_id: MessageId,
         /// The status it says so with.
         status: u16,
     },
@@ -154,6 +172,8 @@ pub enum Outcome {
     Buried {
         /// Its message's number.
         sequence_number: u64,
+        /// The agent was asked once more before, and failed.
+        was_posted: bool,
     },
 }
 
@@ -199,7 +219,7 @@ impl Lanes {
             is_told,
             insists: false,
             vain: Vain::default(),
-            early: None,
+            early: Vec::new(),
             state: State::Waiting,
         };
         self.lanes.insert(conversation_id, lane);
@@ -213,10 +233,12 @@ impl Lanes {
         }
         let conversation_id = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&conversation_id)?;
-        (lane.state, lane.early) = (State::Posting, None);
+        lane.state = State::Posting;
+        lane.early.clear();
         self.under_way += 1;
         let Vain { posts, death, .. } = lane.vain;
-        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists, posts, death })
+        let tried = lane.vain.turn_id.map(|turn_id| Tried { turn_id, posts, death });
+        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists, tried })
     }
 
     /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
@@ -233,8 +255,8 @@ impl Lanes {
                 self.breaker.succeeded();
                 lane.settled = lane.settled.max(Some(sequence_number.saturating_sub(1)));
                 lane.state = State::Answering { turn_id, sequence_number, until: now + self.timeout };
-                let early = lane.early.take()?;
-                return self.answered(conversation_id, early);
+                let is_answered = lane.early.contains(&turn_id);
+                return if is_answered { self.answered(conversation_id, turn_id) } else { None };
             }
             Outcome::Nothing { through } => {
                 self.breaker.unused(now);
@@ -254,20 +276,24 @@ impl Lanes {
                 self.breaker.unused(now);
                 lane.rest(now, None, rng);
             }
-            Outcome::Failed { retry_after, is_busy } => {
+            Outcome::Failed { turn_id, retry_after, is_busy } => {
                 self.breaker.failed(now);
-                let is_given_up = lane.vain.failed(DeadReason::Failing, self.answers, is_busy);
+                let is_given_up = lane.vain.of(turn_id).failed(DeadReason::Failing, self.answers, is_busy);
                 lane.rest(now, retry_after, rng);
                 self.wake_if(is_given_up, conversation_id);
             }
-            Outcome::Refused { status } => {
+            Outcome::Refused { turn_id, status } => {
                 self.breaker.succeeded();
-                let is_given_up = lane.vain.refused(status, self.answers, now);
+                let is_given_up = lane.vain.of(turn_id).refused(status, self.answers, now);
                 lane.rest(now, None, rng);
                 self.wake_if(is_given_up, conversation_id);
             }
-            Outcome::Buried { sequence_number } => {
-                self.breaker.unused(now);
+            Outcome::Buried { sequence_number, was_posted } => {
+                if was_posted {
+                    self.breaker.failed(now);
+                } else {
+                    self.breaker.unused(now);
+                }
                 lane.settle(sequence_number);
                 self.go_on(conversation_id);
             }
@@ -288,8 +314,8 @@ impl Lanes {
     /// A turn has its answer. Says up to where the conversation is settled by it, if that is news.
     pub fn answered(&mut self, conversation_id: ConversationId, answered: MessageId) -> Option<u64> {
         let lane = self.lanes.get_mut(&conversation_id)?;
-        if lane.state == State::Posting {
-            lane.early = Some(answered);
+        if lane.state == State::Posting && lane.early.len() < EARLY_MAX {
+            lane.early.push(answered);
         }
         let State::Answering { turn_id, sequence_number, .. } = lane.state else { return None };
         if turn_id != answered {
@@ -310,10 +336,10 @@ impl Lanes {
                     lane.state = State::Waiting;
                     self.ready.push_back(*conversation_id);
                 }
-                State::Answering { until, .. } if until <= now => {
+                State::Answering { turn_id, until, .. } if until <= now => {
                     self.under_way = self.under_way.saturating_sub(1);
                     // If it is to be given up, that may wait as long as a try.
-                    lane.vain.failed(DeadReason::Unanswered, self.answers, false);
+                    lane.vain.of(turn_id).failed(DeadReason::Unanswered, self.answers, false);
                     lane.rest(now, None, rng);
                 }
                 _ => {}
@@ -380,6 +406,14 @@ impl Lane {
 }
 
 impl Vain {
+    /// What is known of this turn: nothing, if it was another that was tried before.
+    fn of(&mut self, turn_id: MessageId) -> &mut Self {
+        if self.turn_id != Some(turn_id) {
+            *self = Self { turn_id: Some(turn_id), ..Self::default() };
+        }
+        self
+    }
+
     /// It was refused, and so many turns have been answered by now. Says whether it is given up for that.
     fn refused(&mut self, status: u16, answers: u64, now: Instant) -> bool {
         self.posts += 1;
@@ -429,9 +463,11 @@ mod tests {
         Outcome::Taken { turn_id: turn(n), sequence_number }
     }
 
-    const FAILED: Outcome = Outcome::Failed { retry_after: None, is_busy: false };
-    const BUSY: Outcome = Outcome::Failed { retry_after: None, is_busy: true };
-    const REFUSED: Outcome = Outcome::Refused { status: 422 };
+    /// The first turn of any conversation.
+    const TURN: MessageId = MessageId(Uuid::from_u128(10));
+    const FAILED: Outcome = Outcome::Failed { turn_id: TURN, retry_after: None, is_busy: false };
+    const BUSY: Outcome = Outcome::Failed { turn_id: TURN, retry_after: None, is_busy: true };
+    const REFUSED: Outcome = Outcome::Refused { turn_id: TURN, status: 422 };
 
     struct Trial {
         lanes: Lanes,
@@ -478,13 +514,7 @@ mod tests {
         assert_eq!(trial.started(), [3], "whoever has waited longest");
         trial.ended(2, Outcome::Nothing { through: 2 });
         let start = trial.lanes.start(trial.now);
-        let begun = Start {
-            conversation_id: conversation(1),
-            settled: Some(1),
-            insists: false,
-            posts: 0,
-            death: None,
-        };
+        let begun = Start { conversation_id: conversation(1), settled: Some(1), insists: false, tried: None };
         assert_eq!(start, Some(begun));
     }
 
@@ -557,10 +587,16 @@ mod tests {
         for (asked, given) in [(120, 120), (1_000_000, RETRY_AFTER_MAX.as_secs())] {
             assert_eq!(trial.started(), [1]);
             let retry_after = Some(Duration::from_secs(asked));
-            trial.ended(1, Outcome::Failed { retry_after, is_busy: true });
+            trial.ended(1, Outcome::Failed { turn_id: TURN, retry_after, is_busy: true });
             let wait = trial.lanes.next_tick().unwrap() - trial.now;
             assert_eq!(wait.as_secs(), given);
             trial.pass(wait);
+        }
+    }
+
+    impl Start {
+        fn death(&self) -> Option<Death> {
+            self.tried.and_then(|tried| tried.death)
         }
     }
 
@@ -582,27 +618,54 @@ mod tests {
             assert_eq!(trial.lanes.start(trial.now), None);
             trial.pass(BACKOFF_MAX);
             let start = trial.lanes.start(trial.now).unwrap();
-            assert_eq!((start.posts, start.death), (posts, None));
+            assert_eq!(start.tried, Some(Tried { turn_id: TURN, posts, death: None }));
             refuse(&mut trial);
         }
         // It does not rest for that.
         let start = trial.lanes.start(trial.now).unwrap();
         let death = Death { reason: DeadReason::Refused, status: Some(422) };
-        assert_eq!((start.posts, start.death), (REFUSALS_MAX, Some(death)));
+        assert_eq!(start.tried, Some(Tried { turn_id: TURN, posts: REFUSALS_MAX, death: Some(death) }));
         // That it cannot be put among the dead letters now changes nothing.
         trial.ended(1, Outcome::Unread);
         assert_eq!(trial.lanes.start(trial.now), None);
         trial.pass(BACKOFF_MAX);
-        assert_eq!(trial.lanes.start(trial.now).unwrap().death, Some(death));
+        assert_eq!(trial.lanes.start(trial.now).unwrap().death(), Some(death));
         // Nor that there is no room: it is tried on, at the pace at which it was.
         refuse(&mut trial);
         assert_eq!(trial.lanes.start(trial.now), None);
         trial.pass(BACKOFF_MAX);
-        assert_eq!(trial.lanes.start(trial.now).unwrap().death, Some(death));
-        trial.ended(1, Outcome::Buried { sequence_number: 1 });
+        assert_eq!(trial.lanes.start(trial.now).unwrap().death(), Some(death));
+        trial.ended(1, Outcome::Buried { sequence_number: 1, was_posted: false });
         let next = trial.lanes.start(trial.now).unwrap();
-        assert_eq!((next.settled, next.posts, next.death), (Some(1), 0, None));
+        assert_eq!((next.settled, next.tried), (Some(1), None));
         assert!(!trial.lanes.is_left_alone());
+    }
+
+    #[test]
+    fn what_is_known_of_a_turn_is_not_held_against_the_next() {
+        let mut trial = Trial::of(1);
+        trial.lanes.told(conversation(1), 2);
+        for _ in 1..REFUSALS_MAX {
+            trial.lanes.start(trial.now).unwrap();
+            trial.ended(1, REFUSED);
+            trial.pass(REFUSED_MAX);
+        }
+        // Its answer has come after all, so that the next turn is another one.
+        trial.lanes.start(trial.now).unwrap();
+        trial.ended(1, Outcome::Refused { turn_id: turn(30), status: 422 });
+        trial.pass(BACKOFF_MAX);
+        let tried = Tried { turn_id: turn(30), posts: 1, death: None };
+        assert_eq!(trial.lanes.start(trial.now).unwrap().tried, Some(tried));
+    }
+
+    #[test]
+    fn an_answer_to_a_turn_that_is_replayed_does_not_hide_that_of_the_turn_being_posted() {
+        let mut trial = Trial::of(1);
+        trial.lanes.told(conversation(1), 1);
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.answered(conversation(1), TURN);
+        trial.lanes.answered(conversation(1), turn(99));
+        assert_eq!(trial.ended(1, taken(10, 1)), Some(1));
     }
 
     #[test]
@@ -612,7 +675,7 @@ mod tests {
         let began = trial.now;
         loop {
             let start = trial.lanes.start(trial.now).unwrap();
-            if start.death.is_some() {
+            if start.death().is_some() {
                 break;
             }
             refuse(&mut trial);
@@ -631,8 +694,8 @@ mod tests {
         for tries in 0..5 * OWN_FAILURES_MAX {
             let start = trial.lanes.start(trial.now).unwrap();
             assert_eq!(start.conversation_id, conversation(1));
-            if start.death.is_some() {
-                return (tries, start.death);
+            if start.death().is_some() {
+                return (tries, start.death());
             }
             by(&mut trial);
             if others_go_well {

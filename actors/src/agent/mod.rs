@@ -33,7 +33,7 @@ pub use breaker::Breaker;
 pub use colloquy_routing::Request as RouteRequest;
 pub use courier::{ANNOUNCEMENTS_MAX, Courier};
 pub use dead_letters::{DeadLetterOffice, ReplayError};
-pub use lanes::{Death, Lanes, Outcome, Start};
+pub use lanes::{Death, Lanes, Outcome, Start, Tried};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
 pub use routes::{ClassifierFailed, IntentClassifier, RouteError, Routes, RoutesArguments};
 pub use sinks::{Cancel, Event, NoSinks, Posted, Sinks};

@@ -39,7 +39,14 @@ impl Pages {
     /// Moves down, or up, in this room of columns and rows.
     pub(super) fn turn(&mut self, rows: isize, room: (usize, usize)) {
         let last = self.lines(room.0).len().saturating_sub(room.1);
-        self.above = self.above.saturating_add_signed(rows).min(last);
+        // No row is passed over: whoever turns to the end has seen all.
+        let page = isize::try_from(room.1).unwrap_or(isize::MAX);
+        self.above = self.above.saturating_add_signed(rows.clamp(-page, page)).min(last);
+    }
+
+    /// Moves to its beginning.
+    pub(super) fn begin_again(&mut self) {
+        self.above = 0;
     }
 
     /// What is seen of it in this room of columns and rows.

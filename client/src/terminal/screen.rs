@@ -286,6 +286,10 @@ impl Screen {
             }
             Input::Resized(columns, rows) => {
                 self.size = (columns, rows);
+                if let Some(Panel::Request(pages)) = &mut self.panel {
+                    // In other rows now: whoever reads it begins again.
+                    pages.begin_again();
+                }
                 self.note_read();
             }
             Input::Tick => self.tick(&mut effects),
