@@ -1,5 +1,6 @@
 //! Agents from outside: registered with the command line, seen and logged in over REST.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 
@@ -18,6 +19,11 @@ use colloquy_tests::server::Server;
 use colloquy_tests::sink::Sink;
 use colloquy_tests::talk::Talk;
 use serde_json::json;
+
+/// Turns that wait for an agent that is slow, the people who have asked for them, and those that are answered then.
+const QUEUED: u64 = 10_000;
+const ASKERS: u64 = 10;
+const ANSWERED: u64 = 200;
 
 /// `colloquy admin agents` as whoever runs `server` would call it.
 async fn admin(server: &Server, data_dir: &Path, arguments: &[&str]) -> Output {
@@ -319,4 +325,30 @@ async fn an_agent_that_was_gone_and_a_server_that_was_killed_lose_no_turn() {
     let conversation = talk.user.conversation_with(&talk.agent.device);
     let log = talk.server.rest().whole_history(&talk.user, conversation).await;
     assert_eq!(log.messages.len(), 2, "one question, one answer");
+}
+
+#[tokio::test]
+async fn ten_thousand_turns_wait_in_the_log_and_are_given_out_one_by_one_in_order() {
+    let mut talk = Talk::begun().await;
+    let mut askers = BTreeMap::new();
+    for _ in 0..ASKERS {
+        let asker = talk.server.rest().register_user("Ann", "phone").await;
+        let mut socket = RawClient::connect(talk.server.address(), &asker).await;
+        socket.send_many(&asker, &[&talk.agent.device], QUEUED / ASKERS).await;
+        askers.insert(asker.user_id, (asker, socket, 1));
+    }
+    let rest = talk.server.rest();
+    for answered in 0..ANSWERED {
+        let AgentMessage { turn_id, sender_id, sequence_number, .. } = talk.sink.next().await.message;
+        let (asker, _, next) = askers.get_mut(&sender_id).expect("nobody else has asked");
+        assert_eq!(sequence_number, *next, "the next question of this conversation");
+        *next += 1;
+        let event = talk.agent.event(&talk.agent.answer(turn_id, &[asker], "one of many"));
+        assert_eq!(talk.agent.post_over(&rest, &event).await.status, 202, "after {answered} answers");
+    }
+    // Each conversation has one turn under way, however many wait.
+    for _ in 0..ASKERS {
+        talk.sink.next().await;
+    }
+    assert!(talk.sink.is_empty());
 }
