@@ -124,6 +124,24 @@ impl Sidecar {
     }
 }
 
+/// An agent of the samples, and where it listens. Dropping the child ends it.
+pub async fn sample(name: &str, arguments: &[&str]) -> (Child, String) {
+    let script = format!("{}/../samples/agents/{name}", env!("CARGO_MANIFEST_DIR"));
+    let mut python = Command::new("python3")
+        .args([script.as_str(), "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("there is a python3");
+    let mut lines = BufReader::new(python.stdout.take().expect("it is piped")).lines();
+    let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time");
+    let line = line.expect("its output can be read").expect("it says where it listens");
+    let service = line.rsplit(' ').next().expect("it says where it listens").to_owned();
+    (python, service)
+}
+
 /// An agent as a plain HTTP service: it answers what is asked with what `answer` makes of it. `{"stream": [...]}` is said bit by
 /// bit: texts, and other objects as they are. Dropping it closes the port.
 pub struct AgentService {

@@ -21,10 +21,10 @@ use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::PASSWORD;
 use colloquy_tests::server::{Server, binary};
-use colloquy_tests::sidecar::{AgentService, Sidecar};
+use colloquy_tests::sidecar::{AgentService, Sidecar, sample};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -332,19 +332,8 @@ async fn what_is_approved_too_late_by_the_agents_clock_never_reaches_the_service
 #[tokio::test(flavor = "multi_thread")]
 async fn the_auditor_pays_out_what_is_approved_in_the_chat_and_nothing_else() {
     let server = Server::start(ServerOptions::default()).await;
-    let script = format!("{}/../samples/agents/auditor.py", env!("CARGO_MANIFEST_DIR"));
-    let mut python = Command::new("python3")
-        .args([script.as_str(), "--listen", "127.0.0.1:0"])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("there is a python3");
-    let mut lines = BufReader::new(python.stdout.take().expect("it is piped")).lines();
-    let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time");
-    let line = line.expect("its output can be read").expect("it says where it listens");
-    let service = line.rsplit(' ').next().expect("it says where it listens");
-    let agent = Sidecar::start(&server, "agent-auditor", &["--service", service]).await;
+    let (_python, service) = sample("auditor.py", &[]).await;
+    let agent = Sidecar::start(&server, "agent-auditor", &["--service", &service]).await;
     let commands = [
         format!("send {} lunch 12.50", agent.user_id),
         "wait-messages 1".to_owned(),

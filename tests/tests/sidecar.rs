@@ -2,7 +2,6 @@
 //! nothing but plain HTTP.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 use std::time::Duration;
 
 use colloquy_client::{Client, Event, Events, Identifier, Registration, ShownContent};
@@ -15,11 +14,9 @@ use colloquy_tests::proxy::Proxy;
 use colloquy_tests::rest::PASSWORD;
 use colloquy_tests::sdk;
 use colloquy_tests::server::Server;
-use colloquy_tests::sidecar::{AgentService, Sidecar, Witness};
+use colloquy_tests::sidecar::{AgentService, Sidecar, Witness, sample};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -208,24 +205,6 @@ async fn bruno_needs_no_model_and_says_who_else_can_be_asked() {
     assert_eq!(person.ask(bruno.user_id, "agents").await, "agent-other, agent-other: no description");
     assert_eq!(person.ask(bruno.user_id, "find HELLO").await, "- hello");
     assert!(person.ask(bruno.user_id, "find nothing-like-it").await.contains("nothing like that"));
-}
-
-/// An agent of the samples, and where it listens.
-async fn sample(name: &str, arguments: &[&str]) -> (Child, String) {
-    let script = format!("{}/../samples/agents/{name}", env!("CARGO_MANIFEST_DIR"));
-    let mut python = Command::new("python3")
-        .args([script.as_str(), "--listen", "127.0.0.1:0"])
-        .args(arguments)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("there is a python3");
-    let mut lines = BufReader::new(python.stdout.take().expect("it is piped")).lines();
-    let line = timeout(DEADLINE, lines.next_line()).await.expect("it starts in time");
-    let line = line.expect("its output can be read").expect("it says where it listens");
-    let service = line.rsplit(' ').next().expect("it says where it listens").to_owned();
-    (python, service)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,14 +9,14 @@ use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
 
 use super::server::{Fault, Server};
 use super::turns::{due, stored};
-use super::{Person, options, person, sent, until};
+use super::{Person, options, person, registered, sent, until};
 use crate::ambient::Clock;
 use crate::crypto::Statement;
 use crate::surroundings::Surroundings;
 use crate::sync::BackoffPolicy;
 use crate::{
-    APPROVAL_GOOD_FOR_MAX, Answer, Client, ClientError, Decision, Event, Events, Identifier, Registration,
-    SendFailure, ShownContent, TurnContent, Verdict, VoidVerdict, WantedApproval,
+    APPROVAL_GOOD_FOR_MAX, Answer, Client, ClientError, Decision, Event, Events, Identifier, SendFailure,
+    ShownContent, TurnContent, Verdict, VoidVerdict, WantedApproval,
 };
 
 const MINUTE_MS: u64 = 60_000;
@@ -36,14 +36,7 @@ async fn open_with(server: &Server, folder: &tempfile::TempDir, ahead: &Ahead) -
 async fn person_with_clock(server: &Server, name: &str) -> (Person, Ahead) {
     let (folder, ahead) = (tempfile::tempdir().unwrap(), Ahead::default());
     let client = open_with(server, &folder, &ahead).await;
-    let registration = Registration {
-        email: Some(format!("{name}@example.org")),
-        name: name.into(),
-        password: "a long password".into(),
-        ..Registration::default()
-    };
-    let user_id = client.register(registration).await.unwrap();
-    (Person { client, user_id, folder }, ahead)
+    (registered(client, name, folder).await, ahead)
 }
 
 async fn another_device(server: &Server, name: &str) -> (Client, tempfile::TempDir) {

@@ -52,7 +52,11 @@ async fn open(server: &Server, folder: &tempfile::TempDir) -> Client {
 
 async fn person(server: &Server, name: &str) -> Person {
     let folder = tempfile::tempdir().unwrap();
-    let client = open(server, &folder).await;
+    registered(open(server, &folder).await, name, folder).await
+}
+
+/// Somebody new, on this client.
+async fn registered(client: Client, name: &str, folder: tempfile::TempDir) -> Person {
     let registration = Registration {
         email: Some(format!("{name}@example.org")),
         name: name.into(),
