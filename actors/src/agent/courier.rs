@@ -16,8 +16,9 @@ use colloquy_storage::ports::{Cursors, DeadLetters, MessageLog, StoreResult};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::lanes::{Death, Outcome, Start, Tried};
+use super::lanes::{Outcome, Start};
 use super::sinks::{Cancel, Event, Posted, Sinks};
+use super::vain::{Death, Tried};
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Moved};
 
@@ -177,26 +178,16 @@ impl Courier {
         let sinks = Arc::clone(&self.sinks);
         tokio::spawn(async move {
             let _permit = permit;
-            for _ in 0..TELL_TRIES {
-                match sinks.announce(&event).await {
-                    Posted::Taken => return,
-                    Posted::Failed { .. } => sleep(TELL_PAUSE).await,
-                    Posted::Refused { .. } | Posted::Forbidden => break,
-                }
+            if !is_heard(|| sinks.announce(&event)).await {
+                tracing::warn!("whoever is to hear of dead letters does not listen");
             }
-            tracing::warn!("whoever is to hear of dead letters does not listen");
         });
     }
 
     /// Tells the agent to stop answering a turn. It may not be heard: whoever wants it says it again.
     pub(super) async fn cancel(&self, agent: &Agent, cancel: Cancel) {
         let event = Event::of_cancel(agent, cancel, self.clock.now());
-        for _ in 0..TELL_TRIES {
-            match self.sinks.post(&agent.profile.sink, &event).await {
-                Posted::Failed { .. } => sleep(TELL_PAUSE).await,
-                Posted::Taken | Posted::Refused { .. } | Posted::Forbidden => return,
-            }
-        }
+        is_heard(|| self.sinks.post(&agent.profile.sink, &event)).await;
     }
 
     /// Nothing up to here is owed to the agent any more.
@@ -253,4 +244,16 @@ impl Courier {
             cursors.into_iter().find(|cursor| cursor.user_id == agent && cursor.kind == CursorKind::Read);
         Ok(read.map_or(0, |cursor| cursor.through))
     }
+}
+
+/// Posts something that whoever it is for need not hear, a few times if it cannot be taken. Says whether it was.
+async fn is_heard<P: Future<Output = Posted>>(post: impl Fn() -> P) -> bool {
+    for _ in 0..TELL_TRIES {
+        match post().await {
+            Posted::Failed { .. } => sleep(TELL_PAUSE).await,
+            Posted::Refused { .. } | Posted::Forbidden => return false,
+            Posted::Taken => return true,
+        }
+    }
+    false
 }

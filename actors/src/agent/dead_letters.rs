@@ -9,7 +9,6 @@ use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::ids::{IdempotencyKey, MessageId};
 use colloquy_protocol::limits::DEAD_LETTERS_PAGE;
 use colloquy_protocol::rest::dead_letters::Replayed;
-use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::dead_letter::DeadLetter;
@@ -126,9 +125,7 @@ impl DeadLetterOffice {
     }
 
     async fn message_of(&self, letter: &DeadLetter) -> StoreResult<Option<Arc<Message>>> {
-        let number = letter.sequence_number;
-        let Ok(window) = SequenceWindow::new(number, number) else { return Ok(None) };
-        let page = self.log.read(letter.conversation_id, window, 1, usize::MAX).await?;
-        Ok(page.into_iter().find(|message| message.message_id == letter.turn_id))
+        let message = self.log.message(letter.conversation_id, letter.sequence_number).await?;
+        Ok(message.filter(|message| message.message_id == letter.turn_id))
     }
 }

@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
+use super::vain::{Tried, Vain};
 
 /// Before a turn is tried again the first time; each time it is twice as long, less a random part (full jitter) ...
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -30,14 +31,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const HANDED_OVER_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest that a sink may ask to be left alone for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
-
-/// Refusals of one turn in a row after which it is given up, if another turn has been answered since the first of them, ...
-const REFUSALS_MAX: u32 = 5;
-/// ... or if that is so long ago. It is longer than it takes to replace an agent, and to mend the way to it.
-const REFUSED_MAX: Duration = Duration::from_secs(10 * 60);
-/// Failures of one turn in a row, each with another turn answered since the one before, after which it is given up.
-const OWN_FAILURES_MAX: u32 = 10;
-
 /// Answers noted while a turn is being posted. More than its own come only where dead letters are replayed.
 const EARLY_MAX: usize = 4;
 
@@ -71,36 +64,6 @@ struct Lane {
     state: State,
 }
 
-/// Tries of a turn that came to nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Vain {
-    /// Which turn, if it is known: the next one of a lane may be another each time.
-    turn_id: Option<MessageId>,
-    /// How often it was tried, for whatever reason in vain: if only because the store did not say what it is.
-    tries: u32,
-    /// How often it was posted.
-    posts: u32,
-    /// How often it was refused ...
-    refusals: u32,
-    /// ... and since when, and how many answers there had been then.
-    refused_since: Option<(Instant, u64)>,
-    /// How often it failed while others went well.
-    own: u32,
-    /// Answers there had been when it failed last.
-    answers: u64,
-    /// It is to be given up.
-    death: Option<Death>,
-}
-
-/// Why a turn is to be given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Death {
-    /// Why.
-    pub reason: DeadReason,
-    /// What it was refused with last, if it was.
-    pub status: Option<u16>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
@@ -120,17 +83,6 @@ pub struct Start {
     pub insists: bool,
     /// What is known of a turn that was tried in vain. It need not be the next one: another pod may have seen to it.
     pub tried: Option<Tried>,
-}
-
-/// A turn that was posted in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tried {
-    /// Which.
-    pub turn_id: MessageId,
-    /// How often.
-    pub posts: u32,
-    /// It is not to be posted any more: it is to be put among the dead letters.
-    pub death: Option<Death>,
 }
 
 /// What came of it.
@@ -236,9 +188,8 @@ impl Lanes {
         lane.state = State::Posting;
         lane.early.clear();
         self.under_way += 1;
-        let Vain { posts, death, .. } = lane.vain;
-        let tried = lane.vain.turn_id.map(|turn_id| Tried { turn_id, posts, death });
-        Some(Start { conversation_id, settled: lane.settled, insists: lane.insists, tried })
+        let (settled, insists, tried) = (lane.settled, lane.insists, lane.vain.tried());
+        Some(Start { conversation_id, settled, insists, tried })
     }
 
     /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
@@ -397,54 +348,16 @@ impl Lane {
     }
 
     fn rest(&mut self, now: Instant, retry_after: Option<Duration>, rng: &mut StdRng) {
-        let longest = BACKOFF_MIN.saturating_mul(1 << self.vain.tries.min(16)).min(BACKOFF_MAX);
-        self.vain.tries = self.vain.tries.saturating_add(1);
+        let longest = BACKOFF_MIN.saturating_mul(1 << self.vain.one_more().min(16)).min(BACKOFF_MAX);
         let wait = longest.mul_f64(rng.random_range(0.5..=1.0));
         let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
         self.state = State::Resting { until: now + wait.max(asked) };
     }
 }
 
-impl Vain {
-    /// What is known of this turn: nothing, if it was another that was tried before.
-    fn of(&mut self, turn_id: MessageId) -> &mut Self {
-        if self.turn_id != Some(turn_id) {
-            *self = Self { turn_id: Some(turn_id), ..Self::default() };
-        }
-        self
-    }
-
-    /// It was refused, and so many turns have been answered by now. Says whether it is given up for that.
-    fn refused(&mut self, status: u16, answers: u64, now: Instant) -> bool {
-        self.posts += 1;
-        self.refusals += 1;
-        let (since, answers_then) = *self.refused_since.get_or_insert((now, answers));
-        let is_its_own = answers > answers_then || now - since >= REFUSED_MAX;
-        let is_hopeless = self.refusals >= REFUSALS_MAX && is_its_own;
-        is_hopeless && self.dies(Death { reason: DeadReason::Refused, status: Some(status) })
-    }
-
-    /// It failed, and so many turns have been answered by now. The first failure counts: nothing says yet that it is the
-    /// agent's. Says whether it is given up for that.
-    fn failed(&mut self, reason: DeadReason, answers: u64, is_busy: bool) -> bool {
-        self.posts += 1;
-        if !is_busy && (self.own == 0 || answers > self.answers) {
-            self.own += 1;
-            self.answers = answers;
-        }
-        self.own >= OWN_FAILURES_MAX && self.dies(Death { reason, status: None })
-    }
-
-    /// It is given up, unless it was before: then there was no room for it among the dead letters, and it is tried on.
-    fn dies(&mut self, death: Death) -> bool {
-        let is_news = self.death.is_none();
-        self.death = Some(death);
-        is_news
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::vain::{Death, OWN_FAILURES_MAX, REFUSALS_MAX, REFUSED_MAX};
     use super::*;
     use rand::SeedableRng;
     use uuid::Uuid;

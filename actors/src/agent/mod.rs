@@ -5,6 +5,7 @@
 //! | `router` | the parent of all agents' actors |
 //! | `actor` | the actor of one agent |
 //! | `lanes` | what is under way to one agent: each conversation a lane (pure) |
+//! | `vain` | tries of a turn that came to nothing, and when it is given up for them (pure) |
 //! | `breaker` | an agent that fails is left alone for a while (pure) |
 //! | `courier` | finds the next turn in the log, and takes it to the agent |
 //! | `dead_letters` | turns that were given up: listed, and taken to their agents once more |
@@ -27,14 +28,16 @@ mod router;
 mod routes;
 mod sinks;
 mod turns;
+mod vain;
 
 pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
 pub use breaker::Breaker;
 pub use colloquy_routing::Request as RouteRequest;
 pub use courier::{ANNOUNCEMENTS_MAX, Courier};
 pub use dead_letters::{DeadLetterOffice, ReplayError};
-pub use lanes::{Death, Lanes, Outcome, Start, Tried};
+pub use lanes::{Lanes, Outcome, Start};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
 pub use routes::{ClassifierFailed, IntentClassifier, RouteError, Routes, RoutesArguments};
 pub use sinks::{Cancel, Event, NoSinks, Posted, Sinks};
 pub use turns::{AnswerError, TurnAnswered, Turns};
+pub use vain::{Death, Tried};

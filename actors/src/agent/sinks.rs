@@ -14,6 +14,7 @@ use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
+use serde::Serialize;
 
 /// A CloudEvent on its way to an agent. `source` and `id` are the same for every try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +58,8 @@ impl Event {
             reply_to_message_id: message.reply_to_message_id,
             timestamp: message.created_at,
         };
-        Self {
-            kind: AGENT_MESSAGE,
-            id: message.message_id.to_string(),
-            source: format!("/conversations/{}", message.conversation_id),
-            conversation_id: message.conversation_id,
-            agent_id: agent.agent_id.clone(),
-            mode: agent.profile.sink_mode,
-            time: message.created_at,
-            data: serde_json::to_vec(&data).expect("plain data is json").into(),
-        }
+        let id = message.message_id.to_string();
+        Self::of(agent, AGENT_MESSAGE, id, message.conversation_id, message.created_at, &data)
     }
 
     /// Says that an agent is to stop answering.
@@ -77,18 +70,8 @@ impl Event {
     pub fn of_cancel(agent: &Agent, cancel: Cancel, now: UnixMillis) -> Self {
         let Cancel { conversation_id, turn_id, reason } = cancel;
         let agent_id = agent.agent_id.clone();
-        let data =
-            AgentCancel { turn_id, conversation_id, agent_id: agent_id.clone(), reason, timestamp: now };
-        Self {
-            kind: AGENT_CANCEL,
-            id: format!("{turn_id}/cancel"),
-            source: format!("/conversations/{conversation_id}"),
-            conversation_id,
-            agent_id,
-            mode: agent.profile.sink_mode,
-            time: now,
-            data: serde_json::to_vec(&data).expect("plain data is json").into(),
-        }
+        let data = AgentCancel { turn_id, conversation_id, agent_id, reason, timestamp: now };
+        Self::of(agent, AGENT_CANCEL, format!("{turn_id}/cancel"), conversation_id, now, &data)
     }
 
     /// Says that a turn was given up.
@@ -107,15 +90,27 @@ impl Event {
             tries: letter.tries,
             timestamp: letter.died_at,
         };
+        let id = format!("{}/dead", letter.turn_id);
+        Self::of(agent, AGENT_MESSAGE_DEAD, id, letter.conversation_id, letter.died_at, &data)
+    }
+
+    fn of(
+        agent: &Agent,
+        kind: &'static str,
+        id: String,
+        conversation_id: ConversationId,
+        time: UnixMillis,
+        data: &impl Serialize,
+    ) -> Self {
         Self {
-            kind: AGENT_MESSAGE_DEAD,
-            id: format!("{}/dead", letter.turn_id),
-            source: format!("/conversations/{}", letter.conversation_id),
-            conversation_id: letter.conversation_id,
-            agent_id: letter.agent_id.clone(),
+            kind,
+            id,
+            source: format!("/conversations/{conversation_id}"),
+            conversation_id,
+            agent_id: agent.agent_id.clone(),
             mode: agent.profile.sink_mode,
-            time: letter.died_at,
-            data: serde_json::to_vec(&data).expect("plain data is json").into(),
+            time,
+            data: serde_json::to_vec(data).expect("plain data is json").into(),
         }
     }
 }

@@ -8,7 +8,6 @@ use colloquy_protocol::frame::client::SendPayload;
 use colloquy_protocol::frame::delta::Delta;
 use colloquy_protocol::frame::server::DeviceListStale;
 use colloquy_protocol::ids::{DeviceId, IdempotencyKey, MessageId, SessionId, UserId};
-use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::Located;
@@ -148,9 +147,7 @@ impl Turns {
         let located =
             self.log.locate(&[turn_id]).await?.into_iter().next().ok_or(AnswerError::UnknownTurn)?;
         let Located { conversation_id, sequence_number, .. } = located;
-        let window = SequenceWindow::new(sequence_number, sequence_number);
-        let window = window.map_err(|_| AnswerError::UnknownTurn)?;
-        let message = self.log.read(conversation_id, window, 1, usize::MAX).await?.into_iter().next();
+        let message = self.log.message(conversation_id, sequence_number).await?;
         message.filter(|message| is_theirs(message, agent)).ok_or(AnswerError::UnknownTurn)
     }
 

@@ -26,10 +26,8 @@ pub(crate) fn is_stored(
     number: u64,
     message: MessageId,
 ) -> bool {
-    let Ok(window) = SequenceWindow::new(number, number) else { return false };
-    let read = store.log.read(conversation, window, 1, PAGE_BYTES).now_or_never();
-    let read = read.and_then(Result::ok).unwrap_or_default();
-    read.first().is_some_and(|stored| stored.message_id == message)
+    let read = store.log.message(conversation, number).now_or_never().and_then(Result::ok).flatten();
+    read.is_some_and(|stored| stored.message_id == message)
 }
 
 /// A conversation as the store has it.

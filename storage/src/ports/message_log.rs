@@ -103,6 +103,16 @@ pub trait MessageLog: Send + Sync + 'static {
         max_bytes: usize,
     ) -> StoreResult<Vec<Arc<Message>>>;
 
+    /// The message of this number, if it is there.
+    async fn message(
+        &self,
+        conversation_id: ConversationId,
+        sequence_number: u64,
+    ) -> StoreResult<Option<Arc<Message>>> {
+        let Ok(window) = SequenceWindow::new(sequence_number, sequence_number) else { return Ok(None) };
+        Ok(self.read(conversation_id, window, 1, usize::MAX).await?.into_iter().next())
+    }
+
     /// The number of the oldest message that is left; `None` if none is.
     async fn oldest(&self, conversation_id: ConversationId) -> StoreResult<Option<u64>>;
 
