@@ -214,14 +214,15 @@ pub(crate) fn sign<C: Serialize>(key: &SigningKey, typ: &str, claims: &C) -> Res
 }
 
 pub(crate) fn check_times(iat: u64, exp: u64, now: UnixMillis) -> Result<(), InvalidToken> {
-    let (now, leeway) = (now / 1000, LEEWAY.as_secs());
-    if iat > now.saturating_add(leeway) {
+    if iat > (now / 1000).saturating_add(LEEWAY.as_secs()) {
         return Err(InvalidToken::Early);
     }
-    if exp.saturating_add(leeway) <= now {
-        return Err(InvalidToken::Expired);
-    }
-    Ok(())
+    if has_run_out(exp, now) { Err(InvalidToken::Expired) } else { Ok(()) }
+}
+
+/// Is it [`LEEWAY`] past this `exp`?
+pub(crate) fn has_run_out(exp: u64, now: UnixMillis) -> bool {
+    exp.saturating_add(LEEWAY.as_secs()) <= now / 1000
 }
 
 #[cfg(test)]

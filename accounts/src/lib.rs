@@ -15,6 +15,7 @@
 //! | [`profile`] | what an account says of its user |
 //! | [`devices`] | devices and the keys they publish (E2EE) |
 //! | [`signed_key`] | a public key with its device's signature |
+//! | [`signed_event`] | an event with its device's signature |
 //! | [`hooks`] | telling the open sockets that a log-in or a device is gone |
 //! | [`agents`] | users who are programs |
 //! | [`agent_profile`] | the form of what an agent says of itself |
@@ -36,6 +37,7 @@ pub mod password;
 pub mod profile;
 pub mod refresh_token;
 pub mod registration;
+pub mod signed_event;
 pub mod signed_key;
 pub mod signing_key;
 pub mod sink;

@@ -6,14 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use colloquy_protocol::ids::{DeviceAddress, DeviceId, LoginId, UserId};
 use colloquy_protocol::rest::accounts::{Register, Tokens};
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::ports::Store;
+use serde_json::Value;
 
 use crate::access_token::{TokenOptions, TokenVerifier};
 use crate::agents::{Agents, AgentsParts};
@@ -24,10 +25,11 @@ use crate::logins::{Logins, LoginsParts};
 use crate::password::{PasswordOptions, Passwords};
 use crate::profile::Profiles;
 use crate::registration::Registrations;
+use crate::signed_event::SignedEvents;
 use crate::signing_key::SigningKey;
 use crate::sink::SinkHosts;
 
-const START: u64 = 1_800_000_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000_000;
 
 /// What the hooks were called with.
 #[derive(Debug, Default)]
@@ -74,7 +76,7 @@ impl TestStore {
                 Passwords::new(PasswordOptions::cheapest(), entropy.clone(), Workers::Threads).unwrap(),
             ),
             listener: Arc::default(),
-            clock: Clock::starting_at(START),
+            clock: Clock::starting_at(NOW),
             entropy,
             _folder: Arc::new(folder),
         }
@@ -103,6 +105,10 @@ impl TestStore {
     pub(crate) fn authenticator(&self) -> Authenticator {
         let verifier = TokenVerifier::new(&self.key, &TokenOptions::default().issuer, self.clock);
         Authenticator::new(verifier, Arc::clone(&self.store.logins))
+    }
+
+    pub(crate) fn signed_events(&self) -> SignedEvents {
+        SignedEvents::new(Arc::clone(&self.store.keys), Arc::clone(&self.store.logins), self.clock)
     }
 
     pub(crate) fn registrations(&self) -> Registrations {
@@ -172,6 +178,18 @@ impl TestDevice {
     pub(crate) fn new(user_id: UserId, name: &str, seed: u8) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         Self { user_id, device_id: DeviceId::new(name).unwrap(), pair }
+    }
+
+    pub(crate) fn address(&self) -> DeviceAddress {
+        DeviceAddress { user_id: self.user_id, device_id: self.device_id.clone() }
+    }
+
+    /// A JWT of these two, signed with Ed25519 whatever the header says.
+    pub(crate) fn jwt(&self, header: &Value, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(header), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
+        format!("{signed}.{signature}")
     }
 
     pub(crate) fn signing_key(&self) -> String {

@@ -33,6 +33,27 @@ pub const CONVERSATION_EXTENSION: &str = "conversationid";
 /// The extension attribute that names the agent.
 pub const AGENT_EXTENSION: &str = "agentid";
 
+/// The media type of data that is signed: a JWT (RFC 7519, section 10.3.1) whose claims are [`SignedData`]. What a broker passes
+/// on comes so: it does not pass on an `Authorization`, so the event says by itself whose it is.
+///
+/// The JWT's header is `{"alg": "EdDSA", "typ": "colloquy-event+jwt", "kid": "<user_id>/<device_id>"}`, and it is signed with
+/// the Ed25519 key that this device has published as its `signing_key`. It counts for as long as the device is logged in.
+pub const SIGNED_DATA: &str = "application/jwt";
+/// The `typ` of that JWT: no other token of the device passes for one (RFC 8725, section 3.11).
+pub const SIGNED_DATA_TYPE: &str = "colloquy-event+jwt";
+
+/// Claims of [`SIGNED_DATA`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedData<D> {
+    /// Until when it counts, seconds since 1970: later than the broker may hold it. Told twice it is as if told once.
+    pub exp: u64,
+    /// The event's `type`.
+    pub r#type: String,
+    /// The event's data, as it is without a signature.
+    pub data: D,
+}
+
 /// Data of [`AGENT_MESSAGE`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentMessage {

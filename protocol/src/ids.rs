@@ -213,6 +213,22 @@ pub struct DeviceAddress {
     pub device_id: DeviceId,
 }
 
+impl fmt::Display for DeviceAddress {
+    /// `user/device`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.user_id, self.device_id)
+    }
+}
+
+impl FromStr for DeviceAddress {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (user_id, device_id) = text.split_once('/').ok_or(InvalidId::NotDeviceId)?;
+        Ok(Self { user_id: user_id.parse()?, device_id: device_id.parse()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +257,18 @@ mod tests {
         let notes = [IdempotencyKey::of_note(one, 0), IdempotencyKey::of_note(one, 1)];
         assert!(notes[0] != notes[1] && !notes.contains(&key));
         assert_eq!(IdempotencyKey::new(key.uuid()), Ok(key));
+    }
+
+    #[test]
+    fn a_device_address_is_read_as_it_is_written() {
+        let address = DeviceAddress {
+            user_id: UserId(Uuid::from_u128(1)),
+            device_id: DeviceId::new("phone-abc").unwrap(),
+        };
+        assert_eq!(address.to_string().parse(), Ok(address));
+        for bad in ["", "/", "phone", "00000000-0000-0000-0000-000000000001/", "x/phone", "1/2/3"] {
+            assert!(bad.parse::<DeviceAddress>().is_err(), "{bad}");
+        }
     }
 
     #[test]

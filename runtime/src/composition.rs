@@ -13,6 +13,7 @@ use colloquy_accounts::logins::{Logins, LoginsParts};
 use colloquy_accounts::password::{PasswordError, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
+use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
 use colloquy_actors::agent::{DeadLetterOffice, IntentClassifier, Routes, RoutesArguments, Sinks};
 use colloquy_actors::cluster::PodArguments;
@@ -219,8 +220,8 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
     let agents = Agents::new(AgentsParts {
         agents: ports.agents,
         accounts: Arc::clone(&accounts),
-        stored_logins,
-        keys: ports.keys,
+        stored_logins: Arc::clone(&stored_logins),
+        keys: Arc::clone(&ports.keys),
         logins: logins.clone(),
         devices: devices.clone(),
         passwords: Arc::clone(&passwords),
@@ -237,6 +238,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         turns: node.turns().clone(),
         routes,
         authenticator,
+        signed_events: SignedEvents::new(ports.keys, stored_logins, clock),
         json_web_keys: key.json_web_keys(),
         conversations: ports.conversations,
         log: ports.log,

@@ -66,6 +66,15 @@ impl Agent {
         })
     }
 
+    /// The same, signed by the agent's device: for a broker.
+    #[must_use]
+    pub fn signed_event(&self, response: &AgentResponse) -> Value {
+        let mut event = self.event(response);
+        let signed = self.device.signed_data(AGENT_RESPONSE, &event["data"]);
+        (event["datacontenttype"], event["data"]) = (json!("application/jwt"), json!(signed));
+        event
+    }
+
     /// Posts an event in structured mode.
     pub async fn post(&self, server: &Server, event: &Value) -> Answer {
         self.post_over(&server.rest(), event).await

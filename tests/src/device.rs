@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use colloquy_protocol::envelope::{Algorithm, CiphertextKind, DeviceCiphertext, Envelope};
 use colloquy_protocol::frame::MessageType;
 use colloquy_protocol::frame::client::{SendMessage, SendPayload};
@@ -10,6 +10,7 @@ use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, UserId};
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
+use serde_json::{Value, json};
 
 use crate::ambient::{fresh_key, now};
 
@@ -88,6 +89,15 @@ impl DeviceKeys {
     fn sign(&self, message: &[u8]) -> String {
         STANDARD_NO_PAD.encode(self.signing.sign(message).as_ref())
     }
+
+    /// A JWT of this header and these claims, made by hand and not by the library that the server reads it with.
+    #[must_use]
+    pub fn jwt(&self, header: &Value, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(header), part(claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.signing.sign(signed.as_bytes()).as_ref());
+        format!("{signed}.{signature}")
+    }
 }
 
 fn random_key() -> String {
@@ -111,6 +121,15 @@ pub struct Device {
 }
 
 impl Device {
+    /// Data of an event of this type, signed by this device; good for a minute.
+    #[must_use]
+    pub fn signed_data(&self, event_type: &str, data: &Value) -> String {
+        let header = json!({"alg": "EdDSA", "typ": "colloquy-event+jwt",
+            "kid": format!("{}/{}", self.user_id, self.device_id)});
+        let claims = json!({"exp": now() / 1000 + 60, "type": event_type, "data": data});
+        self.keys.jwt(&header, &claims)
+    }
+
     /// Where a ciphertext for this device is addressed to.
     #[must_use]
     pub fn address(&self) -> DeviceAddress {

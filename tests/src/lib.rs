@@ -19,6 +19,7 @@
 //! | [`checker`] | ORDER, ONCE and NOLOSS over a record of what was sent, acked and shown |
 //! | [`account`] | what they have done and had to wait for, added up |
 //! | [`forgery`] | access tokens that must not be believed |
+//! | [`broker`] | passes events on as a broker does, and brings no token along |
 //! | [`talk`] | somebody who writes to an agent whose messages the test reads and answers |
 //! | [`pair`] | two registered people on a fresh server |
 //! | [`metrics`] | the text a scrape gives |
@@ -31,6 +32,7 @@
 pub mod account;
 pub mod agent;
 pub mod ambient;
+pub mod broker;
 pub mod checker;
 pub mod cloudevents;
 pub mod cluster;

@@ -68,5 +68,17 @@ async fn round_trips(sink_mode: SinkMode) {
         assert_eq!(taken.status, 202, "{mode:?}: {}", taken.body);
         let shown = socket.expect_message().await;
         assert_eq!(unseal(&shown.content.expect("it is for this device").body), said);
+
+        // Signed, and without a token: it is the answer that there is.
+        let attributes = json!({
+            "id": fresh_uuid().to_string(), "source": "/agents/agent-bruno", "type": "agent.response",
+            "specversion": "1.0", "datacontenttype": "application/jwt",
+        });
+        let signed = json!(agent.device.signed_data("agent.response", &data));
+        let made = sdk.make(mode, &attributes, &signed).await;
+        let headers: Vec<(&str, &str)> =
+            made.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let taken = rest.post_text("/events", None, &headers, made.body).await;
+        assert_eq!(taken.status, 202, "{mode:?}: {}", taken.body);
     }
 }

@@ -28,6 +28,18 @@ pub(crate) fn bearer_token(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Invalid => Self::of_given_token(ErrorCode::InvalidToken),
+            AuthError::Expired => Self::of_given_token(ErrorCode::TokenExpired),
+            AuthError::Revoked => Self::of_given_token(ErrorCode::TokenRevoked),
+            AuthError::Early => Self::new(ErrorCode::Unavailable).detail("the server's clock is wrong"),
+            AuthError::Unavailable(error) => error.into(),
+        }
+    }
+}
+
 impl<S> FromRequestParts<S> for Caller
 where
     Authenticator: FromRef<S>,
@@ -41,12 +53,6 @@ where
         let authorization = authorization.to_str().map_err(|_| missing())?;
         let token = bearer_token(authorization).ok_or_else(missing)?;
         let authenticated = Authenticator::from_ref(state).authenticate(token).await;
-        authenticated.map(Self).map_err(|error| match error {
-            AuthError::Invalid => Refusal::of_given_token(ErrorCode::InvalidToken),
-            AuthError::Expired => Refusal::of_given_token(ErrorCode::TokenExpired),
-            AuthError::Revoked => Refusal::of_given_token(ErrorCode::TokenRevoked),
-            AuthError::Early => Refusal::new(ErrorCode::Unavailable).detail("the server's clock is wrong"),
-            AuthError::Unavailable(error) => error.into(),
-        })
+        authenticated.map(Self).map_err(Refusal::from)
     }
 }

@@ -7,8 +7,10 @@ use cloudevents::binding::http::to_event;
 use cloudevents::event::SpecVersion;
 use cloudevents::{AttributesReader, Data, Event};
 use colloquy_protocol::error_code::ErrorCode;
+use colloquy_protocol::event::SIGNED_DATA;
 use colloquy_protocol::limits::{EVENT_MAX_BYTES, EVENTS_IN_BATCH_MAX, EVENTS_MAX_BYTES};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::problem::Refusal;
 
@@ -38,19 +40,51 @@ impl<S: Send + Sync> FromRequest<S> for Events {
     }
 }
 
-/// The data of an event, which is JSON.
+/// The data of an event.
+pub(crate) enum EventData {
+    /// JSON, which whoever posts it answers for.
+    Plain(Data),
+    /// A JWT that says whose it is: [`SIGNED_DATA`].
+    Signed(String),
+}
+
+impl EventData {
+    /// Takes it out of an event.
+    ///
+    /// # Errors
+    /// [`ErrorCode::MalformedEvent`]; what was sent is not repeated (PRIVATE).
+    pub(crate) fn take(event: &mut Event) -> Result<Self, Refusal> {
+        let is_signed = event.datacontenttype().is_some_and(is_signed);
+        let (_, _, data) = event.take_data();
+        let data = data.ok_or_else(|| malformed("the event has no data"))?;
+        if !is_signed {
+            return Ok(Self::Plain(data));
+        }
+        let token = match data {
+            Data::Json(Value::String(token)) | Data::String(token) => Some(token),
+            Data::Binary(bytes) => String::from_utf8(bytes).ok(),
+            Data::Json(_) => None,
+        };
+        token.map(Self::Signed).ok_or_else(|| malformed("the data is not a JWT"))
+    }
+}
+
+/// What JSON says.
 ///
 /// # Errors
 /// [`ErrorCode::MalformedEvent`]; what was sent is not repeated (PRIVATE).
-pub(crate) fn data_of<T: DeserializeOwned>(mut event: Event) -> Result<T, Refusal> {
-    let (_, _, data) = event.take_data();
+pub(crate) fn parsed<T: DeserializeOwned>(data: Data) -> Result<T, Refusal> {
     let data = match data {
-        Some(Data::Json(value)) => serde_json::from_value(value),
-        Some(Data::Binary(bytes)) => serde_json::from_slice(&bytes),
-        Some(Data::String(text)) => serde_json::from_str(&text),
-        None => return Err(malformed("the event has no data")),
+        Data::Json(value) => serde_json::from_value(value),
+        Data::Binary(bytes) => serde_json::from_slice(&bytes),
+        Data::String(text) => serde_json::from_str(&text),
     };
     data.map_err(|_| malformed("a field of the data is unknown, missing or of the wrong type"))
+}
+
+/// Is data of this media type signed?
+fn is_signed(media_type: &str) -> bool {
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SIGNED_DATA)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +163,7 @@ fn too_large() -> Refusal {
 mod tests {
     use super::*;
     use axum::http::HeaderName;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let header = |(name, value): &(&'static str, &'static str)| {
@@ -163,11 +197,36 @@ mod tests {
         let kind = headers(&[("content-type", "application/cloudevents-batch+json")]);
         let batch = taken(&kind, &json!([structured(), structured()]).to_string()).unwrap();
         assert_eq!(batch.len(), 2);
-        for event in binary.into_iter().chain(one).chain(batch) {
+        for mut event in binary.into_iter().chain(one).chain(batch) {
             let named = (event.id().to_owned(), event.source().to_string(), event.ty().to_owned());
             assert_eq!(named, ("1".into(), "/agents/x".into(), "agent.response".into()));
-            assert_eq!(data_of::<Value>(event).unwrap(), json!({"a": 1}));
+            let EventData::Plain(data) = EventData::take(&mut event).unwrap() else {
+                panic!("it is not signed")
+            };
+            assert_eq!(parsed::<Value>(data).unwrap(), json!({"a": 1}));
         }
+    }
+
+    #[test]
+    fn signed_data_is_a_text_in_every_mode() {
+        let mut pairs = BINARY;
+        pairs[0].1 = "application/jwt";
+        let binary = taken(&headers(&pairs), "a.b.c").unwrap();
+        let kind = headers(&[("content-type", "application/cloudevents+json")]);
+        let with = |member: &str, text: &str| {
+            let mut event = structured();
+            event.as_object_mut().unwrap().remove("data");
+            event["datacontenttype"] = json!("application/JWT; x=y");
+            event[member] = json!(text);
+            taken(&kind, &event.to_string()).unwrap()
+        };
+        for mut event in [binary, with("data", "a.b.c"), with("data_base64", "YS5iLmM=")].concat() {
+            let EventData::Signed(token) = EventData::take(&mut event).unwrap() else {
+                panic!("it is signed")
+            };
+            assert_eq!(token, "a.b.c");
+        }
+        assert!(EventData::take(&mut with("data_base64", "/w==").remove(0)).is_err());
     }
 
     #[test]

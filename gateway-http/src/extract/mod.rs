@@ -11,7 +11,7 @@ pub use caller::Caller;
 pub(crate) use caller::bearer_token;
 pub use client_address::{ClientAddress, PeerAddress, TrustForwardedFor};
 pub use events::Events;
-pub(crate) use events::data_of;
+pub(crate) use events::{EventData, parsed};
 pub use json::{BODY_MAX_BYTES, Json};
 pub use path::Path;
 pub use query::Query;

@@ -4,17 +4,18 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use cloudevents::{AttributesReader, Event};
+use cloudevents::{AttributesReader, Data, Event};
 use colloquy_accounts::agents::{AgentError, Agents};
+use colloquy_accounts::signed_event::{Signed, SignedEvents};
 use colloquy_actors::agent::{AnswerError, Turns};
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::event::{
     AGENT_RESPONSE, AGENT_RESPONSE_DELTA, AgentResponse, AgentResponseDelta, MESSAGE_RECEIVED,
     MessageReceived,
 };
-use colloquy_protocol::ids::{DeviceId, UserId};
+use colloquy_protocol::ids::{DeviceAddress, UserId};
 
-use crate::extract::{Caller, Events, data_of};
+use crate::extract::{Caller, EventData, Events, parsed};
 use crate::openapi::problems;
 use crate::problem::Refusal;
 
@@ -58,51 +59,87 @@ fn unprocessable(code: ErrorCode) -> Refusal {
 ///
 /// `agent.response` answers a turn. It is stored when this returns; a second answer to the same turn is dropped, and taken
 /// all the same. `agent.response.delta` is a piece of an answer that is being written: it is passed on to whoever is there, and
-/// not stored. `messaging.message.received` is a message, from whoever posts it, agent or person. Of a batch, what comes before an event that is refused has been taken, and the whole of it may be sent again.
-#[utoipa::path(post, path = "/events", tag = "agents", security(("bearer" = [])),
+/// not stored. `messaging.message.received` is a message, from whoever says it, agent or person. Of a batch, what comes before
+/// an event that is refused has been taken, and the whole of it may be sent again.
+///
+/// Whoever posts an event answers for it with its access token. One that comes through a broker, such as a trigger of Knative,
+/// brings none: its data is a JWT (`datacontenttype: application/jwt`), whose header is
+/// `{"alg": "EdDSA", "typ": "colloquy-event+jwt", "kid": "<user_id>/<device_id>"}`, whose claims are `exp`, the event's `type`
+/// and its `data`, and which is signed with this device's `signing_key`. Any token beside it is passed over.
+#[utoipa::path(post, path = "/events", tag = "agents", security((), ("bearer" = [])),
     request_body(content = AgentResponse, description = "The data of `agent.response`, as a CloudEvent 1.0",
         content_type = "application/cloudevents+json"),
     responses((status = 202, description = "Everything is stored"), EventProblems))]
 pub(crate) async fn take(
-    caller: Caller,
+    caller: Result<Caller, Refusal>,
     State(agents): State<Agents>,
     State(turns): State<Turns>,
-    Events(events): Events,
+    State(signed): State<SignedEvents>,
+    events: Result<Events, Refusal>,
 ) -> Result<StatusCode, RouteError> {
-    // AUTHZ: only agents answer, and each as itself; everybody writes as themselves.
-    if events.iter().any(|event| event.ty() != MESSAGE_RECEIVED) {
-        agents.of_user(caller.user_id).await.map_err(RouteError::Agent)?;
-    }
-    let device_id = caller.device_id.clone().ok_or_else(|| {
-        let detail = "register a device with this log-in first";
-        RouteError::Refused(Refusal::new(ErrorCode::UnknownDevice).detail(detail))
-    })?;
+    // Of what cannot be read nobody answers for anything; then who posts it is what matters.
+    let Events(events) = match events {
+        Ok(events) => events,
+        Err(refusal) => return Err(RouteError::Refused(caller.err().unwrap_or(refusal))),
+    };
+    let mut taker = Taker { caller, agents, turns, signed, agent: None };
     for event in events {
-        take_one(&turns, caller.user_id, device_id.clone(), event).await?;
+        taker.take(event).await?;
     }
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn take_one(
-    turns: &Turns,
-    caller: UserId,
-    device_id: DeviceId,
-    event: Event,
-) -> Result<(), RouteError> {
-    match event.ty() {
-        AGENT_RESPONSE => {
-            let response: AgentResponse = data_of(event).map_err(RouteError::Refused)?;
-            turns.answer(caller, device_id, response).await.map_err(RouteError::Answer)?;
-            Ok(())
+struct Taker {
+    /// Whoever posts.
+    caller: Result<Caller, Refusal>,
+    agents: Agents,
+    turns: Turns,
+    signed: SignedEvents,
+    /// Known to be one.
+    agent: Option<UserId>,
+}
+
+impl Taker {
+    async fn take(&mut self, mut event: Event) -> Result<(), RouteError> {
+        let (author, data) = match EventData::take(&mut event).map_err(RouteError::Refused)? {
+            EventData::Plain(data) => (self.poster()?, data),
+            EventData::Signed(token) => {
+                let signed = self.signed.open(&token, event.ty()).await;
+                let Signed { author, data } = signed.map_err(|error| RouteError::Refused(error.into()))?;
+                (author, Data::Json(data))
+            }
+        };
+        let DeviceAddress { user_id, device_id } = author;
+        // AUTHZ: only agents answer, and each as itself; everybody writes as themselves.
+        if event.ty() != MESSAGE_RECEIVED && self.agent != Some(user_id) {
+            self.agents.of_user(user_id).await.map_err(RouteError::Agent)?;
+            self.agent = Some(user_id);
         }
-        MESSAGE_RECEIVED => {
-            let received: MessageReceived = data_of(event).map_err(RouteError::Refused)?;
-            turns.received(caller, device_id, received).await.map_err(RouteError::Answer)
-        }
-        AGENT_RESPONSE_DELTA => {
-            let delta: AgentResponseDelta = data_of(event).map_err(RouteError::Refused)?;
-            turns.delta(caller, delta).await.map_err(RouteError::Answer)
-        }
-        _ => Err(RouteError::Refused(Refusal::new(ErrorCode::UnknownEvent))),
+        let answered = match event.ty() {
+            AGENT_RESPONSE => {
+                let response: AgentResponse = parsed(data).map_err(RouteError::Refused)?;
+                self.turns.answer(user_id, device_id, response).await.map(drop)
+            }
+            MESSAGE_RECEIVED => {
+                let received: MessageReceived = parsed(data).map_err(RouteError::Refused)?;
+                self.turns.received(user_id, device_id, received).await
+            }
+            AGENT_RESPONSE_DELTA => {
+                let delta: AgentResponseDelta = parsed(data).map_err(RouteError::Refused)?;
+                self.turns.delta(user_id, delta).await
+            }
+            _ => return Err(RouteError::Refused(Refusal::new(ErrorCode::UnknownEvent))),
+        };
+        answered.map_err(RouteError::Answer)
+    }
+
+    /// The device that posts.
+    fn poster(&self) -> Result<DeviceAddress, RouteError> {
+        let caller = self.caller.as_ref().map_err(|refusal| RouteError::Refused(refusal.clone()))?;
+        let device_id = caller.device_id.clone().ok_or_else(|| {
+            let detail = "register a device with this log-in first";
+            RouteError::Refused(Refusal::new(ErrorCode::UnknownDevice).detail(detail))
+        })?;
+        Ok(DeviceAddress { user_id: caller.user_id, device_id })
     }
 }

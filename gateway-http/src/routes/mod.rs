@@ -25,6 +25,7 @@ use colloquy_accounts::devices::Devices;
 use colloquy_accounts::logins::Logins;
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
+use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::JsonWebKeySet;
 use colloquy_actors::agent::{Routes, Turns};
 use colloquy_protocol::limits::EVENTS_MAX_BYTES;
@@ -81,6 +82,8 @@ pub struct RestDependencies {
     pub routes: Routes,
     /// Says who is asking.
     pub authenticator: Authenticator,
+    /// Who says what comes through a broker.
+    pub signed_events: SignedEvents,
     /// What access tokens are verified with.
     pub json_web_keys: JsonWebKeySet,
     /// Who talks with whom.
@@ -126,6 +129,7 @@ part!(Turns, state => state.0.dependencies.turns.clone());
 part!(Routes, state => state.0.dependencies.routes.clone());
 part!(Agents, state => state.0.dependencies.agents.clone());
 part!(Authenticator, state => state.0.dependencies.authenticator.clone());
+part!(SignedEvents, state => state.0.dependencies.signed_events.clone());
 part!(JsonWebKeySet, state => state.0.dependencies.json_web_keys.clone());
 part!(Arc<dyn Conversations>, state => Arc::clone(&state.0.dependencies.conversations));
 part!(Arc<dyn MessageLog>, state => Arc::clone(&state.0.dependencies.log));

@@ -20,6 +20,7 @@ use colloquy_accounts::logins::{Logins, LoginsParts};
 use colloquy_accounts::password::{PasswordOptions, Passwords};
 use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
+use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::SigningKey;
 use colloquy_accounts::sink::SinkHosts;
 use colloquy_actors::agent::{DeadLetterOffice, NoSinks, Routes, RoutesArguments, Turns};
@@ -159,7 +160,7 @@ impl Fixture {
             agents: Arc::clone(&self.store.agents),
             accounts: Arc::clone(&accounts),
             stored_logins: Arc::clone(&logins),
-            keys,
+            keys: Arc::clone(&keys),
             logins: log_ins.clone(),
             devices: devices.clone(),
             passwords: Arc::clone(&self.passwords),
@@ -202,6 +203,7 @@ impl Fixture {
             agents,
             turns,
             routes,
+            signed_events: SignedEvents::new(keys, Arc::clone(&logins), self.clock),
             authenticator: Authenticator::new(verifier, logins),
             json_web_keys: self.key.json_web_keys(),
             conversations: Arc::clone(&self.store.conversations),

@@ -1,0 +1,206 @@
+//! Events that prove themselves: their data is a JWT, signed by the device of whoever says it.
+//!
+//! A broker passes events on and no `Authorization`, and whoever may post to it could name anybody in an attribute. So what
+//! an event says is signed, and nothing beside it is believed. Told again it says the same again, which ONCE sees to.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use colloquy_protocol::event::{SIGNED_DATA_TYPE, SignedData};
+use colloquy_protocol::ids::DeviceAddress;
+use colloquy_storage::ambient::Clock;
+use colloquy_storage::ports::{KeyDirectory, Logins};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::Value;
+
+use crate::access_token::has_run_out;
+use crate::authenticate::AuthError;
+
+/// What a signed event says, and who says it.
+#[derive(Clone, PartialEq)]
+pub struct Signed {
+    /// Whose device has signed it.
+    pub author: DeviceAddress,
+    /// The event's data.
+    pub data: Value,
+}
+
+impl std::fmt::Debug for Signed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signed").field("author", &self.author).finish_non_exhaustive()
+    }
+}
+
+/// Finds out who has signed events. Cheap to clone.
+#[derive(Clone)]
+pub struct SignedEvents {
+    keys: Arc<dyn KeyDirectory>,
+    logins: Arc<dyn Logins>,
+    clock: Clock,
+}
+
+impl SignedEvents {
+    /// Looks devices up in `keys`, and in `logins` whether they may still speak.
+    #[must_use]
+    pub fn new(keys: Arc<dyn KeyDirectory>, logins: Arc<dyn Logins>, clock: Clock) -> Self {
+        Self { keys, logins, clock }
+    }
+
+    /// Who says this, in an event of this type. A device may speak for as long as it is logged in: whoever revokes its log-ins,
+    /// or removes it, has silenced it. Two reads of the store at most, and one of them before the signature is looked at. How
+    /// long `token` may be is the caller's to bound.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`] for whatever is not signed by a device that there is, as an event of this type;
+    /// [`AuthError::Expired`], [`AuthError::Revoked`], [`AuthError::Unavailable`].
+    pub async fn open(&self, token: &str, event_type: &str) -> Result<Signed, AuthError> {
+        let author = author_of(token).ok_or(AuthError::Invalid)?;
+        let devices = self.keys.devices(author.user_id).await?.devices;
+        let device = devices.iter().find(|device| device.device_id == author.device_id);
+        let key = device.and_then(|device| STANDARD_NO_PAD.decode(&device.signing_key).ok());
+        let key = DecodingKey::from_ed_der(&key.ok_or(AuthError::Invalid)?);
+        // The algorithm is named here, and not by the token (RFC 8725, section 3.1).
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        // By our clock, below.
+        validation.validate_exp = false;
+        let signed = jsonwebtoken::decode::<SignedData<Value>>(token, &key, &validation);
+        let SignedData { exp, r#type, data } = signed.map_err(|_| AuthError::Invalid)?.claims;
+        if r#type != event_type {
+            return Err(AuthError::Invalid);
+        }
+        if has_run_out(exp, self.clock.now()) {
+            return Err(AuthError::Expired);
+        }
+        let logins = self.logins.list(author.user_id).await?;
+        if !logins.iter().any(|login| login.device_id.as_ref() == Some(&author.device_id)) {
+            return Err(AuthError::Revoked);
+        }
+        Ok(Signed { author, data })
+    }
+}
+
+/// Who is said to have signed it, if it is made as such tokens are.
+fn author_of(token: &str) -> Option<DeviceAddress> {
+    let header = jsonwebtoken::decode_header(token).ok()?;
+    let is_ours = header.typ.as_deref() == Some(SIGNED_DATA_TYPE) && header.crit.is_none();
+    header.kid.filter(|_| is_ours)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use colloquy_protocol::event::{AGENT_RESPONSE, AGENT_RESPONSE_DELTA};
+    use colloquy_protocol::ids::LoginId;
+    use serde_json::json;
+
+    use super::*;
+    use crate::test_store::{NOW, TestDevice, TestStore};
+
+    struct Spoken {
+        store: TestStore,
+        login_id: LoginId,
+        device: TestDevice,
+    }
+
+    impl Spoken {
+        async fn by_a_device() -> Self {
+            let store = TestStore::open().await;
+            let tokens = store.register("a@b.de", "correct horse").await;
+            let device = TestDevice::new(tokens.user_id, "phone", 1);
+            let caller = store.authenticator().authenticate(&tokens.access_token).await.unwrap();
+            store.devices().register(&caller, &device.device_id, device.registration()).await.unwrap();
+            Self { store, login_id: tokens.login_id, device }
+        }
+
+        fn header(&self) -> Value {
+            let kid = self.device.address().to_string();
+            json!({"alg": "EdDSA", "typ": SIGNED_DATA_TYPE, "kid": kid})
+        }
+
+        /// As the device signs it, under any header.
+        fn token(&self, header: &Value) -> String {
+            let claims = json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": {"a": 1}});
+            self.device.jwt(header, &claims)
+        }
+
+        async fn open(&self, token: &str) -> Result<Signed, AuthError> {
+            self.store.signed_events().open(token, AGENT_RESPONSE).await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_device_signs_is_said_by_it() {
+        let spoken = Spoken::by_a_device().await;
+        let signed = spoken.open(&spoken.token(&spoken.header())).await.unwrap();
+        assert_eq!(signed, Signed { author: spoken.device.address(), data: json!({"a": 1}) });
+        assert!(!format!("{signed:?}").contains("data"));
+    }
+
+    #[tokio::test]
+    async fn whatever_is_changed_about_it_it_is_not_believed() {
+        let spoken = Spoken::by_a_device().await;
+        let good = spoken.token(&spoken.header());
+        let mut bad = vec![String::new(), ".".into(), "a.b.c".into(), "🦀".into()];
+        // By another key; of another device, another user.
+        let other = TestDevice::new(spoken.device.user_id, "phone", 2);
+        bad.push(
+            other.jwt(&spoken.header(), &json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": 1})),
+        );
+        for kid in ["", "/", "phone", &other.address().to_string().replace("phone", "laptop")] {
+            bad.push(spoken.token(&json!({"alg": "EdDSA", "typ": SIGNED_DATA_TYPE, "kid": kid})));
+        }
+        // Of another purpose, or by another algorithm.
+        let kid = spoken.device.address().to_string();
+        for (alg, typ) in
+            [("none", SIGNED_DATA_TYPE), ("HS256", SIGNED_DATA_TYPE), ("EdDSA", "JWT"), ("EdDSA", "at+jwt")]
+        {
+            bad.push(spoken.token(&json!({"alg": alg, "typ": typ, "kid": kid})));
+        }
+        bad.push(
+            spoken.token(&json!({"alg": "EdDSA", "typ": SIGNED_DATA_TYPE, "kid": kid, "crit": ["b64"]})),
+        );
+        // What was signed is not what is said.
+        let said = URL_SAFE_NO_PAD
+            .encode(json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": {"a": 2}}).to_string());
+        let mut parts: Vec<&str> = good.split('.').collect();
+        parts[1] = &said;
+        bad.push(parts.join("."));
+        for claims in [
+            json!({"type": AGENT_RESPONSE, "data": 1}),
+            json!({"exp": NOW / 1000 + 60, "data": 1}),
+            json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE}),
+        ] {
+            bad.push(spoken.device.jwt(&spoken.header(), &claims));
+        }
+        for token in bad {
+            assert!(matches!(spoken.open(&token).await, Err(AuthError::Invalid)), "{token}");
+        }
+        let as_another = spoken.store.signed_events().open(&good, AGENT_RESPONSE_DELTA).await;
+        assert!(matches!(as_another, Err(AuthError::Invalid)));
+        assert!(spoken.open(&good).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn it_runs_out_a_leeway_after_its_time() {
+        let spoken = Spoken::by_a_device().await;
+        let token = spoken.token(&spoken.header());
+        let later = |seconds| spoken.store.later(Duration::from_secs(seconds)).signed_events();
+        assert!(later(119).open(&token, AGENT_RESPONSE).await.is_ok());
+        let refused = later(120).open(&token, AGENT_RESPONSE).await;
+        assert!(matches!(refused, Err(AuthError::Expired)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_logged_out_or_removed_says_nothing_any_more() {
+        let spoken = Spoken::by_a_device().await;
+        let token = spoken.token(&spoken.header());
+        let (user, device) = (spoken.device.user_id, &spoken.device.device_id);
+        spoken.store.logins().revoke(user, spoken.login_id).await.unwrap();
+        assert!(matches!(spoken.open(&token).await, Err(AuthError::Revoked)));
+        spoken.store.devices().remove(user, device).await.unwrap();
+        assert!(matches!(spoken.open(&token).await, Err(AuthError::Invalid)));
+    }
+}

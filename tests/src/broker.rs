@@ -1,0 +1,192 @@
+//! A broker of events as Knative's is, in memory: takes them from anybody, passes each on to whoever has a trigger for its
+//! type, in binary mode and without the `Authorization` it came with, again and again while that fails in a way that may
+//! pass, and more often than once.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+
+use crate::DEADLINE;
+
+/// Events that may wait to be passed on, and passed on that may wait for the test.
+const WAITING_MAX: usize = 1024;
+/// How often an event is passed on that was taken.
+const TIMES: u32 = 2;
+/// How often that is tried while it fails ...
+const TRIES: u32 = 20;
+/// ... and how long after the time before.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Statuses that may pass (Knative eventing, data plane, section "Retry").
+const MAY_PASS: [u16; 4] = [404, 408, 409, 429];
+
+/// An event on its way.
+#[derive(Clone, Debug)]
+struct Passing {
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Passing {
+    /// Takes it out of a request in binary or structured mode.
+    fn of(headers: BTreeMap<String, String>, body: String) -> Option<Self> {
+        let kind = headers.get("content-type").cloned().unwrap_or_default();
+        if !kind.starts_with("application/cloudevents+json") {
+            let is_its = |name: &str| name.starts_with("ce-") || name == "content-type";
+            let headers: BTreeMap<_, _> = headers.into_iter().filter(|(name, _)| is_its(name)).collect();
+            return headers.contains_key("ce-type").then_some(Self { headers, body });
+        }
+        let event: BTreeMap<String, Value> = serde_json::from_str(&body).ok()?;
+        let mut passing = Self { headers: BTreeMap::new(), body: String::new() };
+        for (name, value) in event {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            match name.as_str() {
+                "data" => passing.body = text,
+                "datacontenttype" => drop(passing.headers.insert("content-type".to_owned(), text)),
+                _ => drop(passing.headers.insert(format!("ce-{name}"), text)),
+            }
+        }
+        passing.headers.contains_key("ce-type").then_some(passing)
+    }
+}
+
+/// Which events go where.
+type Triggers = Arc<Mutex<Vec<(&'static str, String)>>>;
+
+/// The broker. Dropping it closes the port.
+pub struct Broker {
+    address: SocketAddr,
+    triggers: Triggers,
+    outcomes: mpsc::Receiver<(String, u16)>,
+    _tasks: JoinSet<()>,
+}
+
+impl Broker {
+    /// Starts one without triggers.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be bound");
+        let address = listener.local_addr().expect("a listener has an address");
+        let triggers = Triggers::default();
+        let (taken, passing) = mpsc::channel(WAITING_MAX);
+        let (told, outcomes) = mpsc::channel(WAITING_MAX);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, taken));
+        tasks.spawn(pass_on(passing, Arc::clone(&triggers), told));
+        Self { address, triggers, outcomes, _tasks: tasks }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// From now on events of this type are passed on to `subscriber`.
+    pub fn trigger(&self, event_type: &'static str, subscriber: impl Into<String>) {
+        self.triggers.lock().unwrap_or_else(PoisonError::into_inner).push((event_type, subscriber.into()));
+    }
+
+    /// What the next event of this type was answered with, at last, each of the times that it was passed on.
+    pub async fn passed_on(&mut self, event_type: &str) -> u16 {
+        let find = async {
+            loop {
+                let (of, status) = self.outcomes.recv().await.expect("the broker runs");
+                if of == event_type {
+                    return status;
+                }
+            }
+        };
+        timeout(DEADLINE, find).await.expect("an event is passed on")
+    }
+}
+
+async fn serve(listener: TcpListener, taken: mpsc::Sender<Passing>) {
+    // Connections end with it.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let taken = taken.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| take(request, taken.clone()));
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn take(
+    request: Request<Incoming>,
+    taken: mpsc::Sender<Passing>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().map(str::to_owned).unwrap_or_default()));
+    let headers = headers.collect();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let passing = Passing::of(headers, String::from_utf8_lossy(&body).into_owned());
+    let status = match passing {
+        Some(passing) => taken.try_send(passing).map_or(429, |()| 202),
+        None => 400,
+    };
+    let response = Response::builder().status(status);
+    Ok(response.body(Full::default()).expect("a status is a response"))
+}
+
+async fn pass_on(
+    mut passing: mpsc::Receiver<Passing>,
+    triggers: Triggers,
+    told: mpsc::Sender<(String, u16)>,
+) {
+    let http = crate::rest::http_client();
+    while let Some(event) = passing.recv().await {
+        let event_type = event.headers["ce-type"].clone();
+        let subscribers: Vec<String> = {
+            let triggers = triggers.lock().unwrap_or_else(PoisonError::into_inner);
+            triggers.iter().filter(|(of, _)| *of == event_type).map(|(_, to)| to.clone()).collect()
+        };
+        for subscriber in subscribers {
+            for _ in 0..TIMES {
+                let status = deliver(&http, &subscriber, &event).await;
+                let _ = told.send((event_type.clone(), status)).await;
+            }
+        }
+    }
+}
+
+/// Until it is taken or refused for good; 0 if nobody was ever there.
+async fn deliver(http: &reqwest::Client, subscriber: &str, event: &Passing) -> u16 {
+    let mut status = 0;
+    let mut again = interval(PAUSE);
+    for _ in 0..TRIES {
+        again.tick().await;
+        let mut request = http.post(subscriber).body(event.body.clone());
+        for (name, value) in &event.headers {
+            request = request.header(name, value);
+        }
+        status = request.send().await.map_or(0, |response| response.status().as_u16());
+        if status != 0 && status < 500 && !MAY_PASS.contains(&status) {
+            break;
+        }
+    }
+    status
+}
