@@ -61,7 +61,7 @@ pub use client::turns::{
 pub use client::{Client, ClientError, Recipient};
 pub use connection::credentials::CredentialError;
 pub use crypto::approval::{ACTION_MAX_BYTES, ARGUMENTS_MAX_BYTES};
-pub use crypto::plaintext::TEXT_MAX_BYTES;
+pub use crypto::plaintext::{ANSWER_MAX_BYTES, TEXT_MAX_BYTES};
 pub use crypto::{
     ApprovalRequest, DecryptionFailure, IdentityChange, IdentityChangeKind, SafetyNumber, Verdict,
     VoidVerdict,

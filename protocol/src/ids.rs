@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::limits::DEVICE_ID_MAX_BYTES;
+use crate::limits::{CONTINUATIONS_MAX, DEVICE_ID_MAX_BYTES};
 
 /// Why a text is not the identifier it was meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +120,19 @@ impl IdempotencyKey {
     #[must_use]
     pub fn of_turn(turn_id: MessageId) -> Self {
         Self::drawn_from(&[b"colloquy/turn/answer/1\0", turn_id.0.as_bytes()])
+    }
+
+    /// The key of what an answer goes on with: 1, 2, up to [`CONTINUATIONS_MAX`].
+    #[must_use]
+    pub fn of_continuation(turn_id: MessageId, number: u8) -> Self {
+        Self::drawn_from(&[b"colloquy/turn/continuation/1\0", turn_id.0.as_bytes(), &[number]])
+    }
+
+    /// Does a message under this key answer the turn, or go on with an answer to it?
+    #[must_use]
+    pub fn answers(self, turn_id: MessageId) -> bool {
+        let mut continuations = (1..=CONTINUATIONS_MAX).map(|number| Self::of_continuation(turn_id, number));
+        self == Self::of_turn(turn_id) || continuations.any(|key| key == self)
     }
 
     /// The key of what an agent writes to somebody else because of a turn: the first such message, the second, ...
@@ -256,6 +269,9 @@ mod tests {
         assert_ne!(key, IdempotencyKey::of_turn(other));
         let notes = [IdempotencyKey::of_note(one, 0), IdempotencyKey::of_note(one, 1)];
         assert!(notes[0] != notes[1] && !notes.contains(&key));
+        let last = IdempotencyKey::of_continuation(one, CONTINUATIONS_MAX);
+        assert!(key.answers(one) && last.answers(one));
+        assert!(!key.answers(other) && !last.answers(other) && !notes.iter().any(|note| note.answers(one)));
         assert_eq!(IdempotencyKey::new(key.uuid()), Ok(key));
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_client::{
-    Answer, Client, ClientError, DisconnectReason, Event, Message, ShownContent, TEXT_MAX_BYTES, Turn,
-    TurnContent, VoidVerdict,
+    Answer, Client, ClientError, DisconnectReason, Event, Message, ShownContent, Turn, TurnContent,
+    VoidVerdict,
 };
 use colloquy_protocol::agent::WhenBusy;
 use colloquy_protocol::frame::delta::TurnPlace;
@@ -20,6 +20,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::draft::Draft;
+use crate::parts::{CUT, fitting};
 use crate::prompt::{HistoryLimits, Prompt, Question};
 use crate::sink::{self, Bell};
 use crate::upstream::{Upstream, UpstreamError};
@@ -48,14 +49,10 @@ const UNREADABLE_REQUEST: &str = "I cannot read here what you have decided on, s
 const BUSY: &str = "I am still answering what you wrote before. Please send this again when I have.";
 /// What is said when an agent gives no answer.
 const NO_ANSWER: &str = "I cannot answer at the moment. Please try again later.";
-/// What is said when an agent has answered with nothing.
-const NOTHING_SAID: &str = "I have nothing to say to that.";
 /// What is said when an agent was told to stop before it said anything.
 const STOPPED: &str = "Stopped.";
 /// Turns that are to be stopped and have not begun.
 const CANCELS_MAX: usize = 1024;
-/// Stands at the end of an answer that was too long, or that the agent was told to stop.
-const CUT: &str = "\n[…]";
 
 /// How a sidecar works.
 #[derive(Clone, Copy, Debug)]
@@ -413,20 +410,6 @@ async fn while_typing<T>(client: &Client, conversation: ConversationId, work: im
     done
 }
 
-/// An answer as one message can hold it: what it asks for is never cut.
-fn fitting(mut answer: Answer) -> Answer {
-    let asked = answer.approval.as_ref().map(|wanted| wanted.action.len() + wanted.arguments.len());
-    if asked.is_none() && answer.text.trim().is_empty() {
-        answer.text = NOTHING_SAID.to_owned();
-    }
-    let room = TEXT_MAX_BYTES - asked.unwrap_or_default();
-    if answer.text.len() > room {
-        answer.text.truncate(answer.text.floor_char_boundary(room - CUT.len()));
-        answer.text.push_str(CUT);
-    }
-    answer
-}
-
 /// What is said to whoever has decided in vain. The agent hears nothing of it.
 fn void_text(why: VoidVerdict) -> &'static str {
     match why {
@@ -435,33 +418,5 @@ fn void_text(why: VoidVerdict) -> &'static str {
         VoidVerdict::BadSignature => "I did nothing: your device has not signed this.",
         VoidVerdict::AlreadyDecided => "I did nothing more: this was decided before.",
         VoidVerdict::Expired => "I did nothing: it was too late to decide on this. Please ask me again.",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use colloquy_client::{ACTION_MAX_BYTES, ARGUMENTS_MAX_BYTES, WantedApproval};
-
-    use super::*;
-
-    #[test]
-    fn an_answer_that_is_too_long_is_cut_between_characters_and_one_of_nothing_says_so() {
-        assert_eq!(fitting("short".into()).text, "short");
-        assert_eq!(fitting(" \n".into()).text, NOTHING_SAID);
-        let cut = fitting("ä".repeat(TEXT_MAX_BYTES).into()).text;
-        assert!(cut.len() <= TEXT_MAX_BYTES && cut.ends_with(CUT));
-        assert!(cut.len() > TEXT_MAX_BYTES - CUT.len() - 2);
-    }
-
-    #[test]
-    fn beside_a_request_there_need_be_no_text_and_is_less_room_for_one() {
-        let arguments = format!(r#"{{"a":"{}"}}"#, "x".repeat(ARGUMENTS_MAX_BYTES - 8));
-        let good_for = Duration::from_secs(1);
-        let wanted = WantedApproval { action: "a".repeat(ACTION_MAX_BYTES), arguments, good_for };
-        let asking = |text: &str| Answer { approval: Some(wanted.clone()), ..text.into() };
-        assert_eq!(fitting(asking("")), asking(""));
-        let cut = fitting(asking(&"x".repeat(TEXT_MAX_BYTES)));
-        assert_eq!(cut.text.len(), TEXT_MAX_BYTES - ACTION_MAX_BYTES - ARGUMENTS_MAX_BYTES);
-        assert_eq!(cut.approval, Some(wanted));
     }
 }

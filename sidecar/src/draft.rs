@@ -1,7 +1,8 @@
 //! An answer while the agent is giving it: shown to whoever asked as it grows, and kept in case it is cut short.
 
 use colloquy_client::{
-    Answer, AnswerStream, Client, ClientError, NOTES_MAX, Note, TEXT_MAX_BYTES, WantedApproval,
+    ANSWER_MAX_BYTES, Answer, AnswerStream, Client, ClientError, NOTES_MAX, Note, TEXT_MAX_BYTES,
+    WantedApproval,
 };
 use colloquy_protocol::ids::MessageId;
 
@@ -31,9 +32,9 @@ impl Draft {
         &self.text
     }
 
-    /// Is it as long as one message can hold?
+    /// Is it longer than an answer may be?
     pub(crate) fn is_full(&self) -> bool {
-        self.text.len() > TEXT_MAX_BYTES
+        self.text.len() > ANSWER_MAX_BYTES
     }
 
     /// The agent writes to somebody else. Says whether it may.
@@ -62,7 +63,8 @@ impl Draft {
 
     /// The answer, with this text.
     pub(crate) fn complete(&mut self, text: String) -> Answer {
-        Answer { text, notes: std::mem::take(&mut self.notes), approval: self.approval.take() }
+        let (notes, approval) = (std::mem::take(&mut self.notes), self.approval.take());
+        Answer { notes, approval, ..text.into() }
     }
 
     /// The agent has said more.

@@ -15,11 +15,13 @@
 //! | [`sink`] | takes the server's CloudEvents |
 //! | [`desk`] | who is asked what, and when again |
 //! | [`draft`] | an answer while the agent is giving it |
+//! | `parts` | an answer in as many messages as it takes |
 //! | [`prompt`] | a question with what was said before |
 //! | [`upstream`] | the agent: a model behind `/chat/completions`, any HTTP service, or one that is built in |
 
 pub mod desk;
 pub mod draft;
+mod parts;
 pub mod prompt;
 pub mod sink;
 pub mod upstream;

@@ -276,6 +276,28 @@ async fn what_is_written_to_an_agent_is_posted_to_its_sink_turn_by_turn() {
     talk.server.assert_log_is_private();
 }
 
+/// Otherwise two agents would answer each other for ever.
+#[tokio::test]
+async fn an_agent_that_is_answered_by_another_is_not_asked_to_answer_that() {
+    let server = Server::start(ServerOptions::default()).await;
+    let (asking_sink, mut asked_sink) = (Sink::start().await, Sink::start().await);
+    let asking = Agent::register(&server, "agent-asking", &asking_sink.url()).await;
+    let asked = Agent::register(&server, "agent-asked", &asked_sink.url()).await;
+    let mut socket = RawClient::connect(server.address(), &asking.device).await;
+    let question = socket.send_message(&asking.device, &[&asked.device], "what do you say?").await;
+    let turn_id = socket.expect_ack(&question).await.message_id;
+    assert_eq!(asked_sink.next().await.message.turn_id, turn_id);
+    let answer = asked.event(&asked.answer(turn_id, &[&asking.device], "this"));
+    assert_eq!(asked.post(&server, &answer).await.status, 202);
+    let answer = socket.expect_message().await;
+    assert_eq!(answer.reply_to_message_id, Some(turn_id));
+    // It has been passed over.
+    socket.expect_read_through(2).await;
+    assert!(asking_sink.is_empty());
+    let back = asking.event(&asking.answer(answer.message_id, &[&asked.device], "and that"));
+    assert_eq!(asking.post(&server, &back).await.refusal(), ErrorCode::UnknownTurn);
+}
+
 #[tokio::test]
 async fn an_agent_that_cannot_take_a_message_gets_it_again_under_the_same_name() {
     let mut talk = Talk::begun().await;

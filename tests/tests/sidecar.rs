@@ -26,6 +26,8 @@ const PEOPLE: usize = 10;
 const QUESTIONS: usize = 20;
 /// Something is killed whenever so many more answers have come.
 const KILL_EVERY: usize = 24;
+/// Lines of an answer that is too long for a message.
+const LINES: usize = 600;
 /// A whole conversation under faults.
 const CONVERSATION_DEADLINE: Duration = Duration::from_secs(180);
 
@@ -388,6 +390,46 @@ async fn each_question_is_answered_once_while_agent_sidecar_server_and_sockets_a
         asked.len(),
         asked.values().filter(|times| **times > 1).count()
     );
+}
+
+/// NOLOSS, ONCE: what an answer goes on with is on the sidecar's disk before the answer is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_long_for_a_message_goes_on_in_others_whoever_is_killed_between_them() {
+    let mut server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|_| json!({"text": long_lines().join("\n")})).await;
+    let mut agent = Sidecar::start(&server, "agent-long", &["--service", &service.url("/")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    let mut said = Vec::new();
+    for round in 0..4 {
+        let question = format!("tell me all, {round}");
+        person.client.send_text(agent.user_id, &question).await.expect("a text goes into the outbox");
+        said.push(question);
+        let (mut lines, mut messages) = (Vec::new(), 0);
+        while lines.len() < LINES {
+            let text = person.next_text().await;
+            lines.extend(text.lines().map(str::to_owned));
+            said.push(text);
+            messages += 1;
+            match (messages, round) {
+                (1, 1) => {
+                    agent.kill_9().await;
+                    agent.restart().await;
+                }
+                (1, 2) => {
+                    server.kill_9();
+                    server.restart().await;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(lines, long_lines());
+        assert!(messages > 2, "{messages}");
+    }
+    assert_eq!(person.texts(agent.user_id), said, "each once, in order");
+}
+
+fn long_lines() -> Vec<String> {
+    (0..LINES).map(|line| format!("This is line {line} of a long answer.")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::courier::Courier;
 use super::lanes::{Lanes, Outcome};
 use super::sinks::Cancel;
+use super::turns::begins_turn;
 use crate::metrics::{Metrics, TurnOutcome};
 use crate::supervision::{ActorKind, Letter, answered, befall, outcome};
 
@@ -196,7 +197,8 @@ impl AgentState {
         for message in messages {
             let conversation_id = message.conversation_id;
             if message.sender_id != self.agent.user_id {
-                if self.agent.profile.when_busy == WhenBusy::Interrupt
+                if begins_turn(message)
+                    && self.agent.profile.when_busy == WhenBusy::Interrupt
                     && let Some((turn_id, number)) = self.lanes.answering(conversation_id)
                     && message.sequence_number > number
                 {

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::lanes::{Outcome, Start};
 use super::sinks::{Cancel, Event, Posted, Sinks};
+use super::turns::begins_turn;
 use super::vain::{Death, Tried};
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Moved};
@@ -220,7 +221,8 @@ impl Courier {
         while let Ok(window) = SequenceWindow::new(settled + 1, settled + WINDOW_MAX) {
             let page = self.log.read(conversation_id, window, PAGE_MAX_MESSAGES, PAGE_MAX_BYTES).await?;
             let Some(last) = page.last().map(|message| message.sequence_number) else { break };
-            for message in page.iter().filter(|message| message.receiver_id == agent) {
+            let turns = page.iter().filter(|message| message.receiver_id == agent && begins_turn(message));
+            for message in turns {
                 let key = IdempotencyKey::of_turn(message.message_id);
                 let is_answered =
                     page.iter().any(|other| other.sender_id == agent && other.idempotency_key == key)

@@ -164,11 +164,17 @@ impl Turns {
     }
 }
 
+/// Does a message begin a turn, if it is for an agent? An answer does not, nor what it goes on with: two agents would answer
+/// each other for ever.
+pub(super) fn begins_turn(message: &Message) -> bool {
+    message.reply_to_message_id.is_none_or(|turn_id| !message.idempotency_key.answers(turn_id))
+}
+
 /// Was it written to this agent (AUTHZ)?
 fn is_theirs(message: &Message, agent: UserId) -> bool {
     #[cfg(feature = "mutations")]
     if colloquy_mutations::is(colloquy_mutations::Mutation::AnswerByAnyone) {
         return true;
     }
-    message.receiver_id == agent
+    message.receiver_id == agent && begins_turn(message)
 }

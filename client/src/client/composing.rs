@@ -154,21 +154,16 @@ pub(super) fn write(
     text: Text,
     now: u64,
 ) -> Result<OutboxRecord, ClientError> {
-    let mut conversation = resolve(tx, own, to)?;
-    let record = tx.enqueue(
-        NewMessage {
-            idempotency_key,
-            conversation_id: conversation.conversation_id,
-            receiver_id: conversation.peer,
-            body: Body::Text(text),
-            only_for: None,
-            reply_to: None,
-        },
-        now,
-    )?;
-    conversation.last_activity_at = conversation.last_activity_at.max(now);
-    tx.put_conversation(&conversation);
-    Ok(record)
+    let conversation = resolve(tx, own, to)?;
+    let message = NewMessage {
+        idempotency_key,
+        conversation_id: conversation.conversation_id,
+        receiver_id: conversation.peer,
+        body: Body::Text(text),
+        only_for: None,
+        reply_to: None,
+    };
+    Ok(tx.write(conversation, message, now)?)
 }
 
 fn resolve(tx: &Transaction<'_>, own: UserId, to: Recipient) -> Result<ConversationRecord, ClientError> {

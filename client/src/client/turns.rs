@@ -12,10 +12,10 @@ use std::time::Duration;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
+use colloquy_protocol::limits::CONTINUATIONS_MAX;
 use tokio::sync::watch;
 
-use super::composing::write;
-use super::{Client, ClientError, Recipient};
+use super::{Client, ClientError};
 use crate::ambient;
 use crate::connection::engine::Command;
 use crate::connection::streaming::{Draft, Writing};
@@ -160,6 +160,8 @@ impl std::fmt::Debug for WantedApproval {
 pub struct Answer {
     /// To whoever asked: 1 to [`TEXT_MAX_BYTES`] bytes. Beside a request it may be empty, and is shorter by what that takes.
     pub text: String,
+    /// What the text goes on with, in messages of its own: at most [`CONTINUATIONS_MAX`], each as long as a text may be.
+    pub continuations: Vec<String>,
     /// To others, at most [`NOTES_MAX`].
     pub notes: Vec<Note>,
     /// What whoever asked is to allow first.
@@ -169,7 +171,7 @@ pub struct Answer {
 impl<T: Into<String>> From<T> for Answer {
     /// An answer that leads to nothing else.
     fn from(text: T) -> Self {
-        Self { text: text.into(), notes: Vec::new(), approval: None }
+        Self { text: text.into(), continuations: Vec::new(), notes: Vec::new(), approval: None }
     }
 }
 
@@ -188,7 +190,7 @@ impl std::fmt::Debug for Answer {
 pub struct AnswerStream(Option<watch::Sender<Draft>>);
 
 impl AnswerStream {
-    /// Adds to it, as far as one message can hold it. Told a few times a second, whatever has been added until then.
+    /// Adds to it, up to [`crate::ANSWER_MAX_BYTES`]. Told a few times a second, whatever has been added until then.
     pub fn append(&self, text: &str) {
         if let Some(draft) = &self.0 {
             draft.send_modify(|draft| draft.append(text));
@@ -233,7 +235,7 @@ impl Client {
                     return Ok(false);
                 }
                 if tx.turn(turn_id)?.is_none() {
-                    tx.put_turn(&TurnRecord { turn_id, conversation_id, taken_at, answer: None })?;
+                    tx.put_turn(&TurnRecord::new(turn_id, conversation_id, taken_at))?;
                 }
                 Ok(true)
             })
@@ -254,6 +256,12 @@ impl Client {
             .update_off_thread(move |tx| {
                 let (mut due, mut enqueued) = (Vec::new(), Vec::new());
                 for record in tx.turns()? {
+                    if record.is_answered {
+                        let further = tx.follow_up(record, now)?;
+                        further.iter().for_each(|(id, _)| shared.note_unsent(*id));
+                        enqueued.extend(further);
+                        continue;
+                    }
                     // Another device of the agent was first.
                     if tx.has_used_key(own, IdempotencyKey::of_turn(record.turn_id))? {
                         withdraw(tx, &record)?;
@@ -267,7 +275,7 @@ impl Client {
                         Look::Due(turn) => due.push(turn),
                         Look::NotYet => {}
                         Look::Nothing { asked_by } => {
-                            let id = enqueue(tx, &record, asked_by, Body::Blank, now)?;
+                            let id = enqueue(tx, record, asked_by, Body::Blank, now)?;
                             shared.note_unsent(id.0);
                             enqueued.push(id);
                         }
@@ -334,11 +342,14 @@ impl Client {
         self.answer_turn_with(turn_id, text.into().into()).await
     }
 
-    /// As [`Self::answer_turn`], and asks for approval, and writes to others what the turn has led to: with the answer, or not
-    /// at all, and each once however often the turn is answered. The time to decide begins now, by this device's clock.
+    /// As [`Self::answer_turn`], and asks for approval, goes on in further messages, and writes to others what the turn has led
+    /// to. These are on disk with the answer, and are sent once it is stored: of an answer that is dropped, as another device's
+    /// came first, nobody hears anything. Each is sent once, however often the turn is answered. The time to decide begins now,
+    /// by this device's clock.
     ///
     /// # Errors
-    /// As of [`Self::answer_turn`]; [`ClientError::BadText`] also for more than [`NOTES_MAX`] notes,
+    /// As of [`Self::answer_turn`]; [`ClientError::BadText`] also for more than [`NOTES_MAX`] notes or [`CONTINUATIONS_MAX`]
+    /// continuations,
     /// [`ClientError::NoRecipient`] for one to the agent itself, [`ClientError::BadApproval`] unless the [`WantedApproval`]
     /// keeps to its bounds.
     pub async fn answer_turn_with(
@@ -346,12 +357,16 @@ impl Client {
         turn_id: MessageId,
         answer: Answer,
     ) -> Result<Option<LocalMessageId>, ClientError> {
-        let Answer { text, notes, approval } = answer;
+        let Answer { text, continuations, notes, approval } = answer;
         let fits = |text: &str| !text.is_empty() && text.len() <= TEXT_MAX_BYTES;
-        if notes.len() > NOTES_MAX || !notes.iter().all(|note| fits(&note.text)) {
+        let is_bounded = notes.len() <= NOTES_MAX && continuations.len() <= usize::from(CONTINUATIONS_MAX);
+        if !is_bounded || !notes.iter().map(|note| &note.text).chain(&continuations).all(|text| fits(text)) {
             return Err(ClientError::BadText);
         }
         let own = self.own()?.user_id;
+        if notes.iter().any(|note| note.to == own) {
+            return Err(ClientError::NoRecipient);
+        }
         let (now, shared) = (self.shared().clock.now(), self.inner.shared.clone());
         let body = match approval {
             None if fits(&text) => Body::Text(text.into()),
@@ -376,22 +391,23 @@ impl Client {
                     record => record.ok_or(ClientError::UnknownTurn)?,
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
-                let mut enqueued = vec![enqueue(tx, &record, message.sender.user_id, body, now)?];
-                for (number, note) in (0..).zip(notes) {
-                    let (to, key) = (Recipient::User(note.to), IdempotencyKey::of_note(turn_id, number));
-                    let record = write(tx, own, to, key, note.text.into(), now)?;
-                    enqueued.push((record.local_id, record.conversation_id));
-                }
-                enqueued.iter().for_each(|(id, _)| shared.note_unsent(*id));
+                let asked_by = message.sender.user_id;
+                let continued = (1..).zip(continuations).map(|(number, text)| {
+                    let key = IdempotencyKey::of_continuation(turn_id, number);
+                    NewMessage { reply_to: Some(turn_id), ..text_to(own, asked_by, key, text) }
+                });
+                let noted = (0..).zip(notes).map(|(number, note)| {
+                    text_to(own, note.to, IdempotencyKey::of_note(turn_id, number), note.text)
+                });
+                let further = continued.chain(noted).collect();
+                let enqueued = enqueue(tx, TurnRecord { further, ..record }, asked_by, body, now)?;
+                shared.note_unsent(enqueued.0);
                 Ok::<_, ClientError>(Some(enqueued))
             })
             .await?;
-        let Some(enqueued) = enqueued else { return Ok(None) };
-        let answer = enqueued.first().map(|(id, _)| *id);
-        for (id, conversation) in enqueued {
-            self.tell(Command::Enqueued(id, conversation, false)).await;
-        }
-        Ok(answer)
+        let Some((id, conversation)) = enqueued else { return Ok(None) };
+        self.tell(Command::Enqueued(id, conversation, false)).await;
+        Ok(Some(id))
     }
 }
 
@@ -465,9 +481,22 @@ fn key_of(turn_id: MessageId) -> IdempotencyKey {
     IdempotencyKey::of_turn(turn_id)
 }
 
+/// A text to somebody, in the conversation with them.
+fn text_to(own: UserId, to: UserId, idempotency_key: IdempotencyKey, text: String) -> NewMessage {
+    NewMessage {
+        idempotency_key,
+        conversation_id: ConversationId::of_pair(own, to),
+        receiver_id: to,
+        body: Body::Text(text.into()),
+        only_for: None,
+        reply_to: None,
+    }
+}
+
+/// Puts the answer of a turn into the outbox.
 fn enqueue(
     tx: &mut Transaction<'_>,
-    turn: &TurnRecord,
+    turn: TurnRecord,
     asked_by: UserId,
     body: Body,
     now: u64,
@@ -483,7 +512,7 @@ fn enqueue(
         },
         now,
     )?;
-    tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn.clone() })?;
+    tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn })?;
     Ok((answer.local_id, answer.conversation_id))
 }
 

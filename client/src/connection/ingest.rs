@@ -54,7 +54,7 @@ pub(crate) struct Ingested {
     pub(crate) blocked_on: Option<UserId>,
     /// Messages of other devices, to be acknowledged up to here.
     pub(crate) acks: BTreeMap<ConversationId, (u64, MessageId)>,
-    /// Control messages put into the outbox.
+    /// What this device says by itself, or because a turn is answered: put into the outbox.
     pub(crate) enqueued: Vec<(LocalMessageId, ConversationId)>,
     /// Messages of the outbox that turned out to be stored.
     pub(crate) settled: Vec<LocalMessageId>,
@@ -172,7 +172,10 @@ impl<'t, 'a> Ingest<'t, 'a> {
         self.tx.remove_outbox(record.local_id)?;
         if let Some(turn) = record.turn() {
             self.tx.use_key(self.own.user_id, record.idempotency_key)?;
-            self.tx.remove_turn(turn);
+            if let Some(turn) = self.tx.turn(turn)? {
+                let enqueued = self.tx.follow_up(turn, self.now)?;
+                self.out.enqueued.extend(enqueued);
+            }
         }
         self.out.settled.push(record.local_id);
         let mut conversation = self.conversation(record.conversation_id, record.receiver_id)?;

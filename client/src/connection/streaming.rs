@@ -8,7 +8,7 @@ use colloquy_protocol::frame::delta::{Delta, TurnPlace};
 use colloquy_protocol::ids::{ConversationId, MessageId, StreamId};
 use tokio::sync::watch;
 
-use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::crypto::plaintext::ANSWER_MAX_BYTES;
 use crate::crypto::stream::{STATUS_MAX_BYTES, StreamKey, StreamSecret};
 use crate::event::{Event, GrowingAnswer};
 use crate::sync::stream::{Heard, Hearing, Telling};
@@ -25,7 +25,7 @@ const ANSWERED_MAX: usize = 256;
 pub(crate) struct Draft {
     text: String,
     status: Option<String>,
-    /// More was added than one message can hold.
+    /// More was added than an answer may have.
     is_cut: bool,
 }
 
@@ -36,12 +36,12 @@ impl std::fmt::Debug for Draft {
 }
 
 impl Draft {
-    /// Adds to it, as far as one message can hold it.
+    /// Adds to it, as far as an answer may go.
     pub(crate) fn append(&mut self, text: &str) {
         if self.is_cut {
             return;
         }
-        let room = TEXT_MAX_BYTES.saturating_sub(self.text.len());
+        let room = ANSWER_MAX_BYTES.saturating_sub(self.text.len());
         self.text.push_str(&text[..text.floor_char_boundary(room)]);
         self.is_cut = text.len() > room;
     }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId};
+use colloquy_protocol::limits::CONTINUATIONS_MAX;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -19,6 +20,8 @@ pub const PLAINTEXT_VERSION: u8 = 1;
 pub const PADDING_BYTES: usize = 64;
 /// Longest text of one message, bytes of UTF-8. Eight kibibytes for each of five devices still fit one frame.
 pub const TEXT_MAX_BYTES: usize = 8 * 1024;
+/// Longest text of an agent's answer, in as many messages as it takes, bytes of UTF-8.
+pub const ANSWER_MAX_BYTES: usize = (1 + CONTINUATIONS_MAX as usize) * TEXT_MAX_BYTES;
 /// Messages one `session_repair` may ask for, and one `resend` may answer.
 pub const REPAIR_IDS_MAX: usize = 16;
 

@@ -9,6 +9,7 @@ use colloquy_protocol::frame::client::SendPayload;
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::conversations::ConversationRecord;
 use super::database::{StoreError, Transaction};
 use super::table::{RecordKey, Table};
 use crate::crypto::{Body, Told};
@@ -97,7 +98,7 @@ pub struct OutboxRecord {
 }
 
 /// A message to be put into the outbox.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMessage {
     /// ONCE.
     pub idempotency_key: IdempotencyKey,
@@ -149,6 +150,22 @@ impl Transaction<'_> {
         };
         self.put_outbox(&record);
         self.put_outbox_len(self.outbox_len()? + 1);
+        Ok(record)
+    }
+
+    /// Stages a message for a person to read, in its conversation, which is there from now on.
+    ///
+    /// # Errors
+    /// As of [`Self::enqueue`].
+    pub fn write(
+        &mut self,
+        mut conversation: ConversationRecord,
+        message: NewMessage,
+        now: UnixMillis,
+    ) -> Result<OutboxRecord, StoreError> {
+        let record = self.enqueue(message, now)?;
+        conversation.last_activity_at = conversation.last_activity_at.max(now);
+        self.put_conversation(&conversation);
         Ok(record)
     }
 

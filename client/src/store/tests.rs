@@ -165,6 +165,33 @@ fn a_full_outbox_refuses_one_more() {
 }
 
 #[test]
+fn what_a_turn_leads_to_waits_for_room_in_the_outbox() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let outcome = store.update(|tx| {
+        let turn = TurnRecord {
+            further: vec![new_message(2), new_message(3)],
+            ..TurnRecord::new(MessageId(Uuid::from_u128(1)), conversation(1), 0)
+        };
+        tx.put_turn(&turn)?;
+        let first = tx.enqueue(new_message(1), 0)?.local_id;
+        for _ in 2..OUTBOX_MAX {
+            tx.enqueue(new_message(1), 0)?;
+        }
+        assert_eq!(tx.follow_up(turn.clone(), 0)?.len(), 1, "there is room for one");
+        let left = tx.turn(turn.turn_id)?.expect("it is not done with");
+        assert_eq!((left.is_answered, &left.further[..]), (true, &turn.further[1..]));
+        assert!(tx.follow_up(left.clone(), 0)?.is_empty());
+        assert_eq!(tx.turn(turn.turn_id)?.as_ref(), Some(&left));
+        tx.remove_outbox(first)?;
+        assert_eq!(tx.follow_up(left, 0)?.len(), 1);
+        assert_eq!(tx.turn(turn.turn_id)?, None);
+        Err::<(), _>(StoreError::Interrupted)
+    });
+    assert!(matches!(outcome, Err(StoreError::Interrupted)), "{outcome:?}");
+}
+
+#[test]
 fn the_wrong_passphrase_and_the_wrong_means_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("db");

@@ -4,8 +4,9 @@ use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use serde::{Deserialize, Serialize};
 
+use super::conversations::ConversationRecord;
 use super::database::{StoreError, Transaction};
-use super::outbox::LocalMessageId;
+use super::outbox::{LocalMessageId, NewMessage};
 use super::table::{RecordKey, Table};
 
 /// Turns that are open at once. One more is refused with [`StoreError::TooManyTurns`].
@@ -22,6 +23,20 @@ pub struct TurnRecord {
     pub taken_at: UnixMillis,
     /// The answer, while it is on its way.
     pub answer: Option<LocalMessageId>,
+    /// What the turn leads to besides, once its answer is stored; nothing, if another device's is.
+    #[serde(default)]
+    pub further: Vec<NewMessage>,
+    /// The answer is stored, and is this device's. What is left of `further` waits for room in the outbox.
+    #[serde(default)]
+    pub is_answered: bool,
+}
+
+impl TurnRecord {
+    /// A turn that has just been taken on.
+    #[must_use]
+    pub fn new(turn_id: MessageId, conversation_id: ConversationId, taken_at: UnixMillis) -> Self {
+        Self { turn_id, conversation_id, taken_at, answer: None, further: Vec::new(), is_answered: false }
+    }
 }
 
 impl Transaction<'_> {
@@ -61,7 +76,39 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Stages that a turn is answered.
+    /// Stages what a turn leads to besides its answer, which is stored and this device's, as far as the outbox has room; and that
+    /// the turn is done with, if that is all of it. Says what is to be sent.
+    ///
+    /// # Errors
+    /// [`StoreError`] as of every read.
+    pub fn follow_up(
+        &mut self,
+        mut turn: TurnRecord,
+        now: UnixMillis,
+    ) -> Result<Vec<(LocalMessageId, ConversationId)>, StoreError> {
+        let mut enqueued = Vec::new();
+        let mut further = std::mem::take(&mut turn.further);
+        further.reverse();
+        while let Some(message) = further.last() {
+            let (id, peer) = (message.conversation_id, message.receiver_id);
+            let conversation = self.conversation(id)?.unwrap_or_else(|| ConversationRecord::new(id, peer));
+            match self.write(conversation, message.clone(), now) {
+                Ok(record) => enqueued.push((record.local_id, id)),
+                Err(StoreError::OutboxFull) => break,
+                Err(error) => return Err(error),
+            }
+            further.pop();
+        }
+        if further.is_empty() {
+            self.remove_turn(turn.turn_id);
+        } else {
+            further.reverse();
+            self.put_turn(&TurnRecord { further, is_answered: true, ..turn })?;
+        }
+        Ok(enqueued)
+    }
+
+    /// Stages that a turn is done with.
     pub fn remove_turn(&mut self, turn: MessageId) {
         let key = self.turn_key(turn);
         self.remove(key);

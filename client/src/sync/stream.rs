@@ -5,7 +5,7 @@
 use colloquy_protocol::ids::StreamId;
 use colloquy_protocol::limits::{STREAM_INTERVAL, STREAM_TTL};
 
-use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::crypto::plaintext::ANSWER_MAX_BYTES;
 use crate::crypto::stream::{PIECE_MAX_BYTES, Piece};
 
 /// [`STREAM_INTERVAL`], ms.
@@ -124,7 +124,7 @@ impl Hearing {
             return Heard::Missing;
         };
         if let Some(added) = piece.text.get(known..).filter(|added| !added.is_empty()) {
-            let room = TEXT_MAX_BYTES.saturating_sub(self.text.len());
+            let room = ANSWER_MAX_BYTES.saturating_sub(self.text.len());
             self.text.push_str(&added[..added.floor_char_boundary(room)]);
             heard = Heard::News;
         }
@@ -182,13 +182,13 @@ mod tests {
 
     #[test]
     fn a_long_draft_is_told_in_pieces_and_cut_between_characters() {
-        let text = "ä".repeat(PIECE_MAX_BYTES);
+        let text = "ä".repeat(ANSWER_MAX_BYTES);
         let (mut telling, mut hearing) = (Telling::default(), hearing());
         while let Some((number, piece)) = telling.next(&text, None, 0) {
             assert!(piece.text.len() <= PIECE_MAX_BYTES);
             hearing.take(number, &piece, 0);
         }
-        assert_eq!(hearing.text().len(), TEXT_MAX_BYTES);
+        assert_eq!(hearing.text().len(), ANSWER_MAX_BYTES);
         assert!(text.starts_with(hearing.text()));
     }
 

@@ -5,7 +5,7 @@
 //!  "history": [{"role": "user", "text": "Hello", "at": 1767225600000}]}
 //! ```
 //!
-//! is answered with `{"text": "It is."}`; or bit by bit, as `application/x-ndjson`, one object in a line:
+//! is answered with `{"text": "It is."}`, of at most 64 KiB, in as many messages as it takes; or bit by bit, as `application/x-ndjson`, one object in a line:
 //!
 //! ```json
 //! {"status": "looking at the calendar"}

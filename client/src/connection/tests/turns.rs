@@ -1,11 +1,11 @@
 //! An agent's turns: taken on, answered once, whatever happens to question and answer.
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::ids::{ConversationId, MessageId};
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 
 use super::server::{Fault, Server};
 use super::{open, person, sent, text, texts, until};
-use crate::{Client, ClientError, Event, Identifier, Turn, TurnContent};
+use crate::{Answer, Client, ClientError, Event, Identifier, Note, Turn, TurnContent};
 
 /// The next question, as soon as it is due.
 pub(super) async fn due(client: &Client) -> Turn {
@@ -149,4 +149,66 @@ async fn a_device_whose_answer_came_second_reads_the_first() {
     .await;
     assert_eq!(read, "the first");
     assert!(!second.take_turn(turn_id, conversation).await.unwrap());
+}
+
+/// An answer that goes on, and has its agent write to somebody else.
+fn leading_to(text: &str, to: UserId) -> Answer {
+    let notes = vec![Note { to, text: format!("a note of {text}") }];
+    Answer { continuations: vec!["two".into(), "three".into()], notes, ..text.into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_leads_to_is_sent_once_in_order_also_if_its_ack_is_lost() {
+    let server = Server::start().await;
+    let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
+    let bob = person(&server, "bob").await;
+    let (mut a, mut b) = (alice.client.connect().unwrap(), bob.client.connect().unwrap());
+    let _events = agent.client.connect().unwrap();
+    let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
+    alice.client.send_text(agent.user_id, "a question").await.unwrap();
+    let turn_id = stored(&mut a, 1).await;
+    agent.client.take_turn(turn_id, conversation).await.unwrap();
+    due(&agent.client).await;
+    server.faults([Fault::DropAfterStore]);
+    let answer = leading_to("one", bob.user_id);
+    agent.client.answer_turn_with(turn_id, answer.clone()).await.unwrap();
+    assert_eq!(agent.client.answer_turn_with(turn_id, answer).await.unwrap(), None);
+    let expected = [(2, "one".to_owned()), (3, "two".into()), (4, "three".into())];
+    assert_eq!(texts(&mut a, 3).await, expected);
+    assert_eq!(texts(&mut b, 1).await, [(1, "a note of one".to_owned())]);
+    sent(&agent.client).await;
+    assert!(agent.client.due_turns().await.unwrap().is_empty());
+    let to_itself = agent.client.answer_turn_with(turn_id, leading_to("x", agent.user_id)).await;
+    assert!(matches!(to_itself, Err(ClientError::NoRecipient)), "{to_itself:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_answer_that_came_second_nobody_hears_anything() {
+    let server = Server::start().await;
+    let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
+    let bob = person(&server, "bob").await;
+    let folder = tempfile::tempdir().unwrap();
+    let second = open(&server, &folder).await;
+    second.log_in(Identifier::Email("agent@example.org".into()), "a long password".into()).await.unwrap();
+    let (mut a, mut b) = (alice.client.connect().unwrap(), bob.client.connect().unwrap());
+    let mut s = second.connect().unwrap();
+    let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
+    alice.client.send_text(agent.user_id, "a question").await.unwrap();
+    let turn_id = stored(&mut a, 1).await;
+    second.take_turn(turn_id, conversation).await.unwrap();
+    due(&second).await;
+    server.faults([Fault::Refuse(ErrorCode::IdempotencyConflict)]);
+    second.answer_turn_with(turn_id, leading_to("the second", bob.user_id)).await.unwrap();
+    until(&mut s, |event| matches!(event, Event::MessageFailed { .. }).then_some(())).await;
+    assert!(second.due_turns().await.unwrap().is_empty());
+    let _first = agent.client.connect().unwrap();
+    agent.client.take_turn(turn_id, conversation).await.unwrap();
+    due(&agent.client).await;
+    agent.client.answer_turn(turn_id, "the first").await.unwrap();
+    assert_eq!(texts(&mut a, 1).await, [(2, "the first".to_owned())]);
+    sent(&second).await;
+    second.send_text(alice.user_id, "something else").await.unwrap();
+    second.send_text(bob.user_id, "hello").await.unwrap();
+    assert_eq!(texts(&mut a, 1).await, [(3, "something else".to_owned())]);
+    assert_eq!(texts(&mut b, 1).await, [(1, "hello".to_owned())]);
 }
