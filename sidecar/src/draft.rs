@@ -69,7 +69,7 @@ impl Draft {
 
     /// The agent has said more.
     pub(crate) fn append(&mut self, text: &str) {
-        if text.is_empty() {
+        if text.is_empty() || self.is_full() {
             return;
         }
         if self.text.is_empty() {

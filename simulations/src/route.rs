@@ -12,9 +12,11 @@ use colloquy_tests::metrics::sum;
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::Rest;
 use colloquy_tests::server::Server;
+use colloquy_tests::sidecar::AgentService;
 use futures_util::{StreamExt, stream};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -50,6 +52,9 @@ pub(crate) struct RouteOptions {
     /// Requests in all.
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     requests: u64,
+    /// What texts want is said by a model elsewhere: a stand-in for one, which answers at once.
+    #[arg(long)]
+    model: bool,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,7 +80,13 @@ struct RouteReport {
 /// # Errors
 /// The figures cannot be read or written.
 pub(crate) async fn run(options: RouteOptions) -> Result<(), Failure> {
-    let server = Server::start(ServerOptions::default()).await;
+    let model = AgentService::start(classified).await;
+    let mut setup = ServerOptions::default();
+    if options.model {
+        let (url, name) = (model.url("/v1"), "stand-in");
+        setup = setup.set("agents.classifier_url", url).set("agents.classifier_model", name);
+    }
+    let server = Server::start(setup).await;
     let agents = stream::iter(0..options.agents).map(|n| {
         let (server, profile) = (&server, profile(n));
         async move { Agent::register_with(server, &format!("agent-{n}"), profile).await }
@@ -99,6 +110,10 @@ pub(crate) async fn run(options: RouteOptions) -> Result<(), Failure> {
     let samples = server.scrape().await;
     let hits = sum(&samples, "colloquy_intents_total", &[("source", "Cache")]);
     let all = sum(&samples, "colloquy_intents_total", &[]);
+    let outside = sum(&samples, "colloquy_intents_total", &[("source", "Outside")]);
+    if options.model && outside == 0.0 {
+        return Err("the model was never asked".into());
+    }
     let requests = by_label.len() + by_text.len();
     let report = RouteReport {
         agents: agents.len() as u64,
@@ -126,6 +141,15 @@ pub(crate) async fn run(options: RouteOptions) -> Result<(), Failure> {
         write(&report, file)?;
     }
     Ok(())
+}
+
+/// What a model says that is asked for the label of a text of these.
+fn classified(request: &Value) -> Value {
+    let text = request["messages"][1]["content"].as_str().unwrap_or_default();
+    let wish = WISHES.iter().position(|words| text.starts_with(words)).unwrap_or(0);
+    let about = text.split(',').next().and_then(|about| about.rsplit(' ').next());
+    let said = label(about.and_then(|n| n.parse().ok()).unwrap_or(0), wish);
+    json!({"choices": [{"message": {"role": "assistant", "content": said}}]})
 }
 
 fn profile(n: u64) -> AgentProfile {

@@ -177,6 +177,8 @@ impl Actor for AgentActor {
                 });
                 let settled = state.lanes.ended(conversation_id, outcome, Instant::now(), &mut state.rng);
                 state.settled(conversation_id, settled);
+                // Something newer may have been asked while it was being posted.
+                state.interrupt(&myself, conversation_id);
             }
             AgentMessage::Tick => {
                 state.lanes.tick(Instant::now(), &mut state.rng);
@@ -197,21 +199,26 @@ impl AgentState {
         for message in messages {
             let conversation_id = message.conversation_id;
             if message.sender_id != self.agent.user_id {
-                if begins_turn(message)
-                    && self.agent.profile.when_busy == WhenBusy::Interrupt
-                    && let Some((turn_id, number)) = self.lanes.answering(conversation_id)
-                    && message.sequence_number > number
-                {
-                    self.cancel(
-                        myself,
-                        Cancel { conversation_id, turn_id, reason: CancelReason::Interrupted },
-                    );
+                if begins_turn(message) {
+                    self.lanes.asked(conversation_id, message.sequence_number);
+                    self.interrupt(myself, conversation_id);
+                } else {
+                    self.lanes.told(conversation_id, message.sequence_number);
                 }
-                self.lanes.told(conversation_id, message.sequence_number);
             } else if let Some(turn_id) = answered_turn(message) {
                 let settled = self.lanes.answered(conversation_id, turn_id);
                 self.settled(conversation_id, settled);
             }
+        }
+    }
+
+    /// An agent that answers the newest question is told to stop answering one before it.
+    fn interrupt(&mut self, myself: &ActorRef<Letter<AgentMessage>>, conversation_id: ConversationId) {
+        if self.agent.profile.when_busy == WhenBusy::Interrupt
+            && let Some(turn_id) = self.lanes.superseded(conversation_id)
+        {
+            let reason = CancelReason::Interrupted;
+            self.cancel(myself, Cancel { conversation_id, turn_id, reason });
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Lanes {
 struct Lane {
     /// The newest number known to be in the log.
     end: u64,
+    /// The newest number known to be a question's; 0 if none is known to be.
+    asked: u64,
     /// Everything up to here is settled, if that is known.
     settled: Option<u64>,
     /// This pod owned the conversation when something was written in it, and was told: it may be the only one that knows.
@@ -154,6 +156,14 @@ impl Lanes {
         self.note(conversation_id, end, true);
     }
 
+    /// The same, and what stands there begins a turn.
+    pub fn asked(&mut self, conversation_id: ConversationId, number: u64) {
+        self.told(conversation_id, number);
+        if let Some(lane) = self.lanes.get_mut(&conversation_id) {
+            lane.asked = lane.asked.max(number);
+        }
+    }
+
     /// A conversation's log reaches up to here, as was found by looking.
     pub fn found(&mut self, conversation_id: ConversationId, end: u64) {
         self.note(conversation_id, end, false);
@@ -167,6 +177,7 @@ impl Lanes {
         }
         let lane = Lane {
             end,
+            asked: 0,
             settled: None,
             is_told,
             insists: false,
@@ -253,11 +264,14 @@ impl Lanes {
         None
     }
 
-    /// The turn of a conversation that the agent has taken and not answered, and its message's number.
+    /// The turn that is being answered although something newer was asked in its conversation, as far as was told here.
     #[must_use]
-    pub fn answering(&self, conversation_id: ConversationId) -> Option<(MessageId, u64)> {
-        match self.lanes.get(&conversation_id)?.state {
-            State::Answering { turn_id, sequence_number, .. } => Some((turn_id, sequence_number)),
+    pub fn superseded(&self, conversation_id: ConversationId) -> Option<MessageId> {
+        let lane = self.lanes.get(&conversation_id)?;
+        match lane.state {
+            State::Answering { turn_id, sequence_number, .. } if lane.asked > sequence_number => {
+                Some(turn_id)
+            }
             _ => None,
         }
     }
@@ -579,6 +593,26 @@ mod tests {
         trial.lanes.answered(conversation(1), TURN);
         trial.lanes.answered(conversation(1), turn(99));
         assert_eq!(trial.ended(1, taken(10, 1)), Some(1));
+    }
+
+    #[test]
+    fn a_turn_is_superseded_by_a_question_that_came_before_or_after_the_agent_took_it() {
+        let mut trial = Trial::of(1);
+        let superseded = |trial: &Trial| trial.lanes.superseded(conversation(1));
+        trial.lanes.asked(conversation(1), 1);
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.told(conversation(1), 2);
+        trial.ended(1, taken(10, 1));
+        assert_eq!(superseded(&trial), None, "what came is no question");
+        trial.lanes.asked(conversation(1), 3);
+        assert_eq!(superseded(&trial), Some(turn(10)));
+        trial.lanes.answered(conversation(1), turn(10));
+        assert_eq!(superseded(&trial), None);
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.asked(conversation(1), 4);
+        assert_eq!(superseded(&trial), None, "the agent does not have it yet");
+        trial.ended(1, taken(30, 3));
+        assert_eq!(superseded(&trial), Some(turn(30)));
     }
 
     #[test]

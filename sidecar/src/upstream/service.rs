@@ -141,35 +141,27 @@ impl Service {
 
 /// Takes in what is said bit by bit, to its end.
 async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<Answer, UpstreamError> {
-    while let Some(line) = lines.next().await? {
+    loop {
+        let line = match lines.next().await {
+            // It has said more than an answer may hold, and comes to no end.
+            Err(_) | Ok(None) if draft.is_full() => break,
+            line => line?.ok_or_else(broken_off)?,
+        };
         if line.is_empty() {
             continue;
         }
-        let is_over = match parsed(&line)? {
-            Bit::Delta(text) => {
-                draft.append(&text);
-                draft.is_full()
-            }
-            Bit::Status(status) => {
-                draft.set_status(&status);
-                false
-            }
-            Bit::Tell(tell) => {
-                tell_of(draft, tell)?;
-                false
-            }
-            Bit::ApprovalRequest(wanted) => {
-                ask_for(draft, wanted)?;
-                false
-            }
-            Bit::Done(is_done) => is_done,
-        };
-        if is_over {
-            let text = draft.text().to_owned();
-            return Ok(draft.complete(text));
+        match parsed(&line)? {
+            // What is too much is passed over: who is told, and what is asked for, may stand behind it.
+            Bit::Delta(text) => draft.append(&text),
+            Bit::Status(status) => draft.set_status(&status),
+            Bit::Tell(tell) => tell_of(draft, tell)?,
+            Bit::ApprovalRequest(wanted) => ask_for(draft, wanted)?,
+            Bit::Done(is_done) if is_done => break,
+            Bit::Done(_) => {}
         }
     }
-    Err(broken_off())
+    let text = draft.text().to_owned();
+    Ok(draft.complete(text))
 }
 
 /// A note that could not be sent would keep the answer from being given.
