@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use colloquy_protocol::event::{SIGNED_DATA_TYPE, SignedData};
+use colloquy_protocol::event::{SIGNED_DATA_LIFETIME_MAX, SIGNED_DATA_TYPE, SignedData};
 use colloquy_protocol::ids::DeviceAddress;
 use colloquy_storage::ambient::Clock;
+use colloquy_storage::model::login::Login;
 use colloquy_storage::ports::{KeyDirectory, Logins};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
-use crate::access_token::has_run_out;
+use crate::access_token::{LEEWAY, TokenOptions, has_run_out};
 use crate::authenticate::AuthError;
 
 /// What a signed event says, and who says it.
@@ -37,23 +38,30 @@ impl std::fmt::Debug for Signed {
 pub struct SignedEvents {
     keys: Arc<dyn KeyDirectory>,
     logins: Arc<dyn Logins>,
+    /// How long a log-in lasts that is not used, seconds.
+    lasts: u64,
     clock: Clock,
 }
 
 impl SignedEvents {
-    /// Looks devices up in `keys`, and in `logins` whether they may still speak.
+    /// Looks devices up in `keys`, and in `logins`, which were made with `tokens`, whether they may still speak.
     #[must_use]
-    pub fn new(keys: Arc<dyn KeyDirectory>, logins: Arc<dyn Logins>, clock: Clock) -> Self {
-        Self { keys, logins, clock }
+    pub fn new(
+        keys: Arc<dyn KeyDirectory>,
+        logins: Arc<dyn Logins>,
+        tokens: &TokenOptions,
+        clock: Clock,
+    ) -> Self {
+        Self { keys, logins, lasts: tokens.refresh_lifetime_secs, clock }
     }
 
     /// Who says this, in an event of this type. A device may speak for as long as it is logged in: whoever revokes its log-ins,
-    /// or removes it, has silenced it. Two reads of the store at most, and one of them before the signature is looked at. How
+    /// or removes it, has silenced it, and one that has not refreshed its log-in for as long as that lasts. Two reads of the store at most, and one of them before the signature is looked at. How
     /// long `token` may be is the caller's to bound.
     ///
     /// # Errors
-    /// [`AuthError::Invalid`] for whatever is not signed by a device that there is, as an event of this type;
-    /// [`AuthError::Expired`], [`AuthError::Revoked`], [`AuthError::Unavailable`].
+    /// [`AuthError::Invalid`] for whatever is not signed by a device that there is, as an event of this type, and for
+    /// [`SIGNED_DATA_LIFETIME_MAX`] at most; [`AuthError::Expired`], [`AuthError::Revoked`], [`AuthError::Unavailable`].
     pub async fn open(&self, token: &str, event_type: &str) -> Result<Signed, AuthError> {
         let author = author_of(token).ok_or(AuthError::Invalid)?;
         let devices = self.keys.devices(author.user_id).await?.devices;
@@ -69,11 +77,18 @@ impl SignedEvents {
         if r#type != event_type {
             return Err(AuthError::Invalid);
         }
-        if has_run_out(exp, self.clock.now()) {
+        let now = self.clock.now();
+        if has_run_out(exp, now) {
             return Err(AuthError::Expired);
         }
+        // For as long as it counts, the log remembers that it was told (ONCE).
+        if exp > (now / 1000).saturating_add((SIGNED_DATA_LIFETIME_MAX + LEEWAY).as_secs()) {
+            return Err(AuthError::Invalid);
+        }
         let logins = self.logins.list(author.user_id).await?;
-        if !logins.iter().any(|login| login.device_id.as_ref() == Some(&author.device_id)) {
+        let stands = |login: &Login| !has_run_out((login.rotated_at / 1000).saturating_add(self.lasts), now);
+        let is_its = |login: &&Login| login.device_id.as_ref() == Some(&author.device_id);
+        if !logins.iter().filter(is_its).any(stands) {
             return Err(AuthError::Revoked);
         }
         Ok(Signed { author, data })
@@ -144,12 +159,14 @@ mod tests {
         let spoken = Spoken::by_a_device().await;
         let good = spoken.token(&spoken.header());
         let mut bad = vec![String::new(), ".".into(), "a.b.c".into(), "🦀".into()];
-        // By another key; of another device, another user.
+        // By another key; of another device, of another user.
         let other = TestDevice::new(spoken.device.user_id, "phone", 2);
+        let stranger = spoken.store.register("b@b.de", "correct horse").await.user_id;
+        let stranger = TestDevice::new(stranger, "phone", 1).address().to_string();
         bad.push(
             other.jwt(&spoken.header(), &json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": 1})),
         );
-        for kid in ["", "/", "phone", &other.address().to_string().replace("phone", "laptop")] {
+        for kid in ["", "/", "phone", &stranger, &other.address().to_string().replace("phone", "laptop")] {
             bad.push(spoken.token(&json!({"alg": "EdDSA", "typ": SIGNED_DATA_TYPE, "kid": kid})));
         }
         // Of another purpose, or by another algorithm.
@@ -162,6 +179,13 @@ mod tests {
         bad.push(
             spoken.token(&json!({"alg": "EdDSA", "typ": SIGNED_DATA_TYPE, "kid": kid, "crit": ["b64"]})),
         );
+        // HS256 with the public key as its secret: what a verifier that trusts the header's `alg` would accept.
+        let mut header = jsonwebtoken::Header::new(Algorithm::HS256);
+        (header.typ, header.kid) = (Some(SIGNED_DATA_TYPE.into()), Some(kid.clone()));
+        let claims = json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": 1});
+        let secret = STANDARD_NO_PAD.decode(spoken.device.signing_key()).unwrap();
+        let secret = jsonwebtoken::EncodingKey::from_secret(&secret);
+        bad.push(jsonwebtoken::encode(&header, &claims, &secret).unwrap());
         // What was signed is not what is said.
         let said = URL_SAFE_NO_PAD
             .encode(json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": {"a": 2}}).to_string());
@@ -172,6 +196,10 @@ mod tests {
             json!({"type": AGENT_RESPONSE, "data": 1}),
             json!({"exp": NOW / 1000 + 60, "data": 1}),
             json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE}),
+            json!({"exp": NOW / 1000 + 60, "type": AGENT_RESPONSE, "data": 1, "aud": "somebody else"}),
+            json!({"exp": -1, "type": AGENT_RESPONSE, "data": 1}),
+            json!({"exp": "soon", "type": AGENT_RESPONSE, "data": 1}),
+            json!({"exp": NOW / 1000 + 8 * 24 * 60 * 60, "type": AGENT_RESPONSE, "data": 1}),
         ] {
             bad.push(spoken.device.jwt(&spoken.header(), &claims));
         }
@@ -181,6 +209,16 @@ mod tests {
         let as_another = spoken.store.signed_events().open(&good, AGENT_RESPONSE_DELTA).await;
         assert!(matches!(as_another, Err(AuthError::Invalid)));
         assert!(spoken.open(&good).await.is_ok());
+    }
+
+    /// RFC 7519, sections 2 and 4: a date may have a fraction, and claims that nobody knows are passed over.
+    #[tokio::test]
+    async fn what_other_libraries_put_into_a_jwt_is_taken() {
+        let spoken = Spoken::by_a_device().await;
+        let exp = (NOW / 1000 + 60) as f64 + 0.25;
+        let claims =
+            json!({"exp": exp, "iat": NOW / 1000, "jti": "1", "type": AGENT_RESPONSE, "data": {"a": 1}});
+        assert!(spoken.open(&spoken.device.jwt(&spoken.header(), &claims)).await.is_ok());
     }
 
     #[tokio::test]
@@ -198,9 +236,29 @@ mod tests {
         let spoken = Spoken::by_a_device().await;
         let token = spoken.token(&spoken.header());
         let (user, device) = (spoken.device.user_id, &spoken.device.device_id);
+        // Its owner's other device is none of its business.
+        let other = spoken.store.log_in("a@b.de", "correct horse").await;
+        let caller = spoken.store.authenticator().authenticate(&other.access_token).await.unwrap();
+        let laptop = TestDevice::new(user, "laptop", 3);
+        spoken.store.devices().register(&caller, &laptop.device_id, laptop.registration()).await.unwrap();
+        assert!(spoken.open(&token).await.is_ok());
         spoken.store.logins().revoke(user, spoken.login_id).await.unwrap();
         assert!(matches!(spoken.open(&token).await, Err(AuthError::Revoked)));
         spoken.store.devices().remove(user, device).await.unwrap();
         assert!(matches!(spoken.open(&token).await, Err(AuthError::Invalid)));
+    }
+
+    #[tokio::test]
+    async fn a_log_in_that_was_not_used_for_as_long_as_it_lasts_is_over() {
+        let spoken = Spoken::by_a_device().await;
+        let lasts = TokenOptions::default().refresh_lifetime_secs;
+        let open = async |after: u64| {
+            let later = spoken.store.later(Duration::from_secs(after));
+            let claims = json!({"exp": NOW / 1000 + after + 60, "type": AGENT_RESPONSE, "data": 1});
+            later.signed_events().open(&spoken.device.jwt(&spoken.header(), &claims), AGENT_RESPONSE).await
+        };
+        assert!(open(lasts).await.is_ok());
+        let refused = open(lasts + LEEWAY.as_secs()).await;
+        assert!(matches!(refused, Err(AuthError::Revoked)), "{refused:?}");
     }
 }

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use colloquy_protocol::ids::{DeviceAddress, DeviceId, LoginId, UserId};
-use colloquy_protocol::rest::accounts::{Register, Tokens};
+use colloquy_protocol::rest::accounts::{LogIn, Register, Tokens};
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
@@ -108,7 +108,8 @@ impl TestStore {
     }
 
     pub(crate) fn signed_events(&self) -> SignedEvents {
-        SignedEvents::new(Arc::clone(&self.store.keys), Arc::clone(&self.store.logins), self.clock)
+        let (keys, logins) = (Arc::clone(&self.store.keys), Arc::clone(&self.store.logins));
+        SignedEvents::new(keys, logins, &TokenOptions::default(), self.clock)
     }
 
     pub(crate) fn registrations(&self) -> Registrations {
@@ -143,6 +144,11 @@ impl TestStore {
             Arc::clone(&self.listener) as Arc<dyn AccountHooks>,
             self.clock,
         )
+    }
+
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Tokens {
+        let (email, password) = (Some(email.to_owned()), password.to_owned());
+        self.logins().log_in(LogIn { phone: None, email, agent_id: None, password }).await.unwrap()
     }
 
     pub(crate) async fn register(&self, email: &str, password: &str) -> Tokens {

@@ -1,7 +1,9 @@
 //! Events between the server and agents: what stands in a CloudEvent's `type` and in its data. An event's `source` and `id`
 //! together name it: the same for every try to deliver it.
 
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::UnixMillis;
@@ -41,12 +43,18 @@ pub const AGENT_EXTENSION: &str = "agentid";
 pub const SIGNED_DATA: &str = "application/jwt";
 /// The `typ` of that JWT: no other token of the device passes for one (RFC 8725, section 3.11).
 pub const SIGNED_DATA_TYPE: &str = "colloquy-event+jwt";
+/// No later second is a date: far enough, and any such number is exact.
+const MAX_SECONDS: f64 = 1e15;
+/// The latest `exp` there may be, from when it is read. It is far shorter than messages are kept, so that for as long as an event
+/// counts it is known that it was told.
+pub const SIGNED_DATA_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Claims of [`SIGNED_DATA`].
+/// Claims of [`SIGNED_DATA`]. Others may stand beside them, but no `aud`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SignedData<D> {
-    /// Until when it counts, seconds since 1970: later than the broker may hold it. Told twice it is as if told once.
+    /// Until when it counts, seconds since 1970: later than the broker may hold it, and at most [`SIGNED_DATA_LIFETIME_MAX`] from
+    /// now. Told twice it is as if told once.
+    #[serde(deserialize_with = "whole_seconds")]
     pub exp: u64,
     /// The event's `type`.
     pub r#type: String,
@@ -100,7 +108,7 @@ pub struct AgentResponse {
 }
 
 /// Data of [`MESSAGE_RECEIVED`]: what a `message` frame carries. Its sender is whoever posts the event, on the device that the
-/// log-in is bound to.
+/// log-in is bound to; or the device that has signed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageReceived {
@@ -170,6 +178,13 @@ pub enum CancelReason {
     Stopped,
     /// They have written something else, and the agent answers the newest ([`crate::agent::WhenBusy::Interrupt`]).
     Interrupted,
+}
+
+/// A NumericDate may have a fraction (RFC 7519, section 2).
+fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    let is_date = seconds >= 0.0 && seconds < MAX_SECONDS;
+    if is_date { Ok(seconds as u64) } else { Err(serde::de::Error::custom("not a date")) }
 }
 
 fn text() -> MessageType {

@@ -238,7 +238,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         turns: node.turns().clone(),
         routes,
         authenticator,
-        signed_events: SignedEvents::new(ports.keys, stored_logins, clock),
+        signed_events: SignedEvents::new(ports.keys, stored_logins, &config.token_options(), clock),
         json_web_keys: key.json_web_keys(),
         conversations: ports.conversations,
         log: ports.log,

@@ -1,14 +1,17 @@
 //! CloudEvents in a request: one in binary or structured mode, or a batch (CloudEvents HTTP protocol binding 1.0.2).
 
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use cloudevents::binding::http::to_event;
 use cloudevents::event::SpecVersion;
 use cloudevents::{AttributesReader, Data, Event};
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::event::SIGNED_DATA;
-use colloquy_protocol::limits::{EVENT_MAX_BYTES, EVENTS_IN_BATCH_MAX, EVENTS_MAX_BYTES};
+use colloquy_protocol::limits::{
+    EVENT_MAX_BYTES, EVENTS_IN_BATCH_MAX, EVENTS_MAX_BYTES, SIGNED_EVENT_MAX_BYTES,
+};
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -19,25 +22,20 @@ const BATCH: &str = "application/cloudevents-batch+json";
 /// What an event in binary mode cannot do without.
 const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
 
-/// The events of a request, in their order; at least one.
-#[derive(Debug)]
-pub struct Events(pub Vec<Event>);
-
-impl<S: Send + Sync> FromRequest<S> for Events {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let headers = request.headers().clone();
-        let mode = Mode::of(&headers)?;
-        // The bound itself is a layer (`DefaultBodyLimit`) around the route.
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                return too_large();
-            }
-            malformed("the body could not be read")
-        })?;
-        read(mode, &headers, &body).map(Self)
-    }
+/// The events of a request, in their order; at least one. From who says not who they are, not more than one event is read: a
+/// broker sends no batches.
+///
+/// # Errors
+/// [`ErrorCode::MalformedEvent`], [`ErrorCode::TooLarge`]; what was sent is not repeated (PRIVATE).
+pub(crate) async fn events_of(request: Request, is_known: bool) -> Result<Vec<Event>, Refusal> {
+    let (parts, body) = request.into_parts();
+    let mode = Mode::of(&parts.headers)?;
+    let limit = if mode == Mode::Batch && is_known { EVENTS_MAX_BYTES } else { SIGNED_EVENT_MAX_BYTES };
+    let body = to_bytes(body, limit).await.map_err(|error| {
+        let is_too_large = error.into_inner().downcast_ref::<LengthLimitError>().is_some();
+        if is_too_large { too_large() } else { malformed("the body could not be read") }
+    })?;
+    read(mode, &parts.headers, &body)
 }
 
 /// The data of an event.
@@ -54,7 +52,7 @@ impl EventData {
     /// # Errors
     /// [`ErrorCode::MalformedEvent`]; what was sent is not repeated (PRIVATE).
     pub(crate) fn take(event: &mut Event) -> Result<Self, Refusal> {
-        let is_signed = event.datacontenttype().is_some_and(is_signed);
+        let is_signed = is_signed(event);
         let (_, _, data) = event.take_data();
         let data = data.ok_or_else(|| malformed("the event has no data"))?;
         if !is_signed {
@@ -65,6 +63,8 @@ impl EventData {
             Data::Binary(bytes) => String::from_utf8(bytes).ok(),
             Data::Json(_) => None,
         };
+        // Some write every text as JSON, with quotes around it; no JWT has any.
+        let token = token.map(|token| token.trim().trim_matches('"').to_owned());
         token.map(Self::Signed).ok_or_else(|| malformed("the data is not a JWT"))
     }
 }
@@ -82,9 +82,10 @@ pub(crate) fn parsed<T: DeserializeOwned>(data: Data) -> Result<T, Refusal> {
     data.map_err(|_| malformed("a field of the data is unknown, missing or of the wrong type"))
 }
 
-/// Is data of this media type signed?
-fn is_signed(media_type: &str) -> bool {
-    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(SIGNED_DATA)
+/// Does it say by itself whose it is?
+pub(crate) fn is_signed(event: &Event) -> bool {
+    let media_type = event.datacontenttype().and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case(SIGNED_DATA)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +113,6 @@ impl Mode {
 }
 
 fn read(mode: Mode, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, Refusal> {
-    let limit = if mode == Mode::Batch { EVENTS_MAX_BYTES } else { EVENT_MAX_BYTES };
-    if body.len() > limit {
-        return Err(too_large());
-    }
     let events = match mode {
         Mode::Batch => {
             serde_json::from_slice(body).map_err(|_| malformed("not a batch of CloudEvents 1.0"))?
@@ -133,6 +130,9 @@ fn read(mode: Mode, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, Refu
         }
     };
     check(&events)?;
+    if mode != Mode::Batch && body.len() > EVENT_MAX_BYTES && !is_signed(&events[0]) {
+        return Err(too_large());
+    }
     Ok(events)
 }
 
@@ -211,7 +211,9 @@ mod tests {
     fn signed_data_is_a_text_in_every_mode() {
         let mut pairs = BINARY;
         pairs[0].1 = "application/jwt";
-        let binary = taken(&headers(&pairs), "a.b.c").unwrap();
+        let binary = taken(&headers(&pairs), "a.b.c\n").unwrap();
+        // As `to_binary` of the SDK of PyPI writes it.
+        let quoted = taken(&headers(&pairs), "\"a.b.c\"").unwrap();
         let kind = headers(&[("content-type", "application/cloudevents+json")]);
         let with = |member: &str, text: &str| {
             let mut event = structured();
@@ -220,7 +222,7 @@ mod tests {
             event[member] = json!(text);
             taken(&kind, &event.to_string()).unwrap()
         };
-        for mut event in [binary, with("data", "a.b.c"), with("data_base64", "YS5iLmM=")].concat() {
+        for mut event in [binary, quoted, with("data", "a.b.c"), with("data_base64", "YS5iLmM=")].concat() {
             let EventData::Signed(token) = EventData::take(&mut event).unwrap() else {
                 panic!("it is signed")
             };
@@ -265,5 +267,8 @@ mod tests {
     fn an_event_is_no_larger_than_a_frame() {
         let refused = taken(&headers(&BINARY), &"x".repeat(EVENT_MAX_BYTES + 1)).unwrap_err();
         assert_eq!(refused.code(), ErrorCode::TooLarge);
+        let mut pairs = BINARY;
+        pairs[0].1 = "application/jwt";
+        assert!(taken(&headers(&pairs), &"x".repeat(EVENT_MAX_BYTES + 1)).is_ok(), "it is in base64");
     }
 }

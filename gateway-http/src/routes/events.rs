@@ -1,7 +1,7 @@
 //! `/events`: what agents, and brokers for them, tell the server. The statuses are those that Knative's data plane acts on:
-//! what is 4xx is not sent again, what is 429 or 5xx is.
+//! what is 4xx is not sent again, but for 404, 408, 409 and 429; what is 5xx is.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cloudevents::{AttributesReader, Data, Event};
@@ -15,7 +15,7 @@ use colloquy_protocol::event::{
 };
 use colloquy_protocol::ids::{DeviceAddress, UserId};
 
-use crate::extract::{Caller, EventData, Events, parsed};
+use crate::extract::{Caller, EventData, events_of, is_signed, parsed};
 use crate::openapi::problems;
 use crate::problem::Refusal;
 
@@ -64,8 +64,8 @@ fn unprocessable(code: ErrorCode) -> Refusal {
 ///
 /// Whoever posts an event answers for it with its access token. One that comes through a broker, such as a trigger of Knative,
 /// brings none: its data is a JWT (`datacontenttype: application/jwt`), whose header is
-/// `{"alg": "EdDSA", "typ": "colloquy-event+jwt", "kid": "<user_id>/<device_id>"}`, whose claims are `exp`, the event's `type`
-/// and its `data`, and which is signed with this device's `signing_key`. Any token beside it is passed over.
+/// `{"alg": "EdDSA", "typ": "colloquy-event+jwt", "kid": "<user_id>/<device_id>"}`, whose claims are `exp` (a week ahead at most),
+/// the event's `type` and its `data`, and which is signed with this device's `signing_key`. Any token beside it is passed over.
 #[utoipa::path(post, path = "/events", tag = "agents", security((), ("bearer" = [])),
     request_body(content = AgentResponse, description = "The data of `agent.response`, as a CloudEvent 1.0",
         content_type = "application/cloudevents+json"),
@@ -75,14 +75,18 @@ pub(crate) async fn take(
     State(agents): State<Agents>,
     State(turns): State<Turns>,
     State(signed): State<SignedEvents>,
-    events: Result<Events, Refusal>,
+    request: Request,
 ) -> Result<StatusCode, RouteError> {
-    // Of what cannot be read nobody answers for anything; then who posts it is what matters.
-    let Events(events) = match events {
+    let events = match events_of(request, caller.is_ok()).await {
         Ok(events) => events,
-        Err(refusal) => return Err(RouteError::Refused(caller.err().unwrap_or(refusal))),
+        // Who posts it matters first; but it may be signed, and too large.
+        Err(refusal) => {
+            let of_caller = caller.err().filter(|_| refusal.code() != ErrorCode::TooLarge);
+            return Err(RouteError::Refused(of_caller.unwrap_or(refusal)));
+        }
     };
-    let mut taker = Taker { caller, agents, turns, signed, agent: None };
+    let mut taker = Taker { poster: None, agents, turns, signed, agent: None };
+    taker.admit(caller, &events).await?;
     for event in events {
         taker.take(event).await?;
     }
@@ -90,8 +94,8 @@ pub(crate) async fn take(
 }
 
 struct Taker {
-    /// Whoever posts.
-    caller: Result<Caller, Refusal>,
+    /// The device that posts, if what it posts is not all signed.
+    poster: Option<DeviceAddress>,
     agents: Agents,
     turns: Turns,
     signed: SignedEvents,
@@ -100,9 +104,40 @@ struct Taker {
 }
 
 impl Taker {
+    /// Whoever posts what is not signed answers for it, before any of it is taken.
+    async fn admit(&mut self, caller: Result<Caller, Refusal>, events: &[Event]) -> Result<(), RouteError> {
+        if events.iter().all(is_signed) {
+            return Ok(());
+        }
+        let caller = caller.map_err(RouteError::Refused)?;
+        let is_answer = |event: &Event| event.ty() != MESSAGE_RECEIVED && !is_signed(event);
+        let answers = events.iter().any(is_answer);
+        if answers {
+            self.admit_agent(caller.user_id).await?;
+        }
+        let device_id = caller.device_id.clone().ok_or_else(|| {
+            let detail = "register a device with this log-in first";
+            RouteError::Refused(Refusal::new(ErrorCode::UnknownDevice).detail(detail))
+        })?;
+        self.poster = Some(DeviceAddress { user_id: caller.user_id, device_id });
+        Ok(())
+    }
+
+    /// AUTHZ: only agents answer, and each as itself; everybody writes as themselves.
+    async fn admit_agent(&mut self, user_id: UserId) -> Result<(), RouteError> {
+        if self.agent != Some(user_id) {
+            self.agents.of_user(user_id).await.map_err(RouteError::Agent)?;
+            self.agent = Some(user_id);
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, mut event: Event) -> Result<(), RouteError> {
         let (author, data) = match EventData::take(&mut event).map_err(RouteError::Refused)? {
-            EventData::Plain(data) => (self.poster()?, data),
+            EventData::Plain(data) => {
+                let missing = || RouteError::Refused(Refusal::new(ErrorCode::InvalidToken));
+                (self.poster.clone().ok_or_else(missing)?, data)
+            }
             EventData::Signed(token) => {
                 let signed = self.signed.open(&token, event.ty()).await;
                 let Signed { author, data } = signed.map_err(|error| RouteError::Refused(error.into()))?;
@@ -110,10 +145,8 @@ impl Taker {
             }
         };
         let DeviceAddress { user_id, device_id } = author;
-        // AUTHZ: only agents answer, and each as itself; everybody writes as themselves.
-        if event.ty() != MESSAGE_RECEIVED && self.agent != Some(user_id) {
-            self.agents.of_user(user_id).await.map_err(RouteError::Agent)?;
-            self.agent = Some(user_id);
+        if event.ty() != MESSAGE_RECEIVED {
+            self.admit_agent(user_id).await?;
         }
         let answered = match event.ty() {
             AGENT_RESPONSE => {
@@ -131,15 +164,5 @@ impl Taker {
             _ => return Err(RouteError::Refused(Refusal::new(ErrorCode::UnknownEvent))),
         };
         answered.map_err(RouteError::Answer)
-    }
-
-    /// The device that posts.
-    fn poster(&self) -> Result<DeviceAddress, RouteError> {
-        let caller = self.caller.as_ref().map_err(|refusal| RouteError::Refused(refusal.clone()))?;
-        let device_id = caller.device_id.clone().ok_or_else(|| {
-            let detail = "register a device with this log-in first";
-            RouteError::Refused(Refusal::new(ErrorCode::UnknownDevice).detail(detail))
-        })?;
-        Ok(DeviceAddress { user_id: caller.user_id, device_id })
     }
 }

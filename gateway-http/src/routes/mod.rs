@@ -28,12 +28,11 @@ use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::JsonWebKeySet;
 use colloquy_actors::agent::{Routes, Turns};
-use colloquy_protocol::limits::EVENTS_MAX_BYTES;
 use colloquy_storage::ambient::{Clock, Entropy};
 use colloquy_storage::ports::{Conversations, Cursors, MessageLog};
 use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::extract::{BODY_MAX_BYTES, TrustForwardedFor};
@@ -170,7 +169,7 @@ pub fn router(dependencies: RestDependencies) -> Router {
         .routes(routes!(conversations::open, conversations::list))
         .routes(routes!(conversations::show))
         .routes(routes!(conversations::history))
-        .routes(routes!(events::take).layer(DefaultBodyLimit::max(EVENTS_MAX_BYTES)))
+        .routes(routes!(events::take))
         .routes(routes!(json_web_keys::show))
         .routes(routes!(description::show))
         .split_for_parts();
