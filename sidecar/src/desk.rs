@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_client::{
-    Answer, Client, ClientError, DisconnectReason, Event, Message, ShownContent, Turn, TurnContent,
-    VoidVerdict,
+    Answer, Client, ClientError, DisconnectReason, Event, Message, ShownContent, TEXT_MAX_BYTES, Turn,
+    TurnContent, VoidVerdict,
 };
 use colloquy_protocol::agent::WhenBusy;
 use colloquy_protocol::frame::delta::TurnPlace;
@@ -138,7 +138,8 @@ pub async fn run(
                     tracing::warn!(%reason, "a message was not sent");
                     let _ = desk.client.discard(local_id).await;
                 }
-                Some(Event::MessageRepaired(_) | Event::EventsMissed { .. }) => {}
+                // What waits for an answer to go on is due now.
+                Some(Event::MessageSent { .. } | Event::MessageRepaired(_) | Event::EventsMissed { .. }) => {}
                 Some(_) => continue,
             },
             () = taken.notified() => {}
@@ -201,6 +202,10 @@ impl Desk {
                 continue;
             }
             let is_decision = matches!(turn.content, TurnContent::Decision(_));
+            // One after the other, as they were asked; but a decision may take for ever.
+            if !is_decision && self.is_answering_a_question(conversation_id) {
+                continue;
+            }
             if self.busy.len() >= self.options.at_once || (is_decision && self.has_decisions_enough()) {
                 continue;
             }
@@ -240,6 +245,10 @@ impl Desk {
 
     fn is_answering(&self, conversation_id: ConversationId) -> bool {
         self.busy.values().any(|asked| asked.conversation_id == conversation_id)
+    }
+
+    fn is_answering_a_question(&self, conversation_id: ConversationId) -> bool {
+        self.busy.values().any(|asked| asked.conversation_id == conversation_id && !asked.is_decision)
     }
 
     /// A message has come. The server tells of its turn when the one before it is answered: who takes nothing until then
@@ -310,7 +319,8 @@ async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: 
     // To itself an agent writes nothing.
     let own = client.user_id().ok().flatten();
     said.notes.retain(|note| Some(note.to) != own);
-    if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(said)).await {
+    let room = client.text_room(turn.asked_by).unwrap_or(TEXT_MAX_BYTES);
+    if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(said, room)).await {
         // It stays due.
         tracing::warn!(%error, turn = %turn.turn_id, "an answer cannot be sent");
         sleep(ANSWER_AGAIN).await;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use colloquy_client::{Client, Event, Events, Identifier, Registration, ShownContent};
+use colloquy_client::{ANSWER_MAX_BYTES, Client, Event, Events, Identifier, Registration, ShownContent};
 use colloquy_protocol::agent::{AgentProfile, WhenBusy};
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_tests::DEADLINE;
@@ -426,6 +426,27 @@ async fn an_answer_that_is_too_long_for_a_message_goes_on_in_others_whoever_is_k
         assert!(messages > 2, "{messages}");
     }
     assert_eq!(person.texts(agent.user_id), said, "each once, in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_more_than_an_answer_may_hold_is_cut_and_whoever_is_told_after_it_is_told() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|question| {
+        let tell = json!({"tell": {"user_id": question["text"], "text": "I said too much"}});
+        json!({"stream": ["x".repeat(50_000), "y".repeat(50_000), tell]})
+    })
+    .await;
+    let agent = Sidecar::start(&server, "agent-endless", &["--service", &service.url("/")]).await;
+    let mut doctor = Person::join(&server, url(&server)).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    let question = doctor.user.to_string();
+    person.client.send_text(agent.user_id, question).await.expect("a text goes into the outbox");
+    let mut said = String::new();
+    while !said.ends_with("y\n[…]") {
+        said.push_str(&person.next_text().await);
+    }
+    assert_eq!(said.len(), ANSWER_MAX_BYTES);
+    assert_eq!(doctor.next_text().await, "I said too much");
 }
 
 fn long_lines() -> Vec<String> {

@@ -10,6 +10,7 @@ use crate::ambient;
 use crate::connection::dispatch;
 use crate::connection::engine::Command;
 use crate::crypto::plaintext::TEXT_MAX_BYTES;
+use crate::crypto::sealing::text_room;
 use crate::crypto::stream::StreamSecret;
 use crate::crypto::{Body, Text};
 use crate::store::outbox::NewMessage;
@@ -104,6 +105,19 @@ impl Client {
                 Ok(tx.remove_outbox(id)?)
             })
             .await
+    }
+
+    /// The longest text that one message to this user can hold, bytes of UTF-8, for the devices that are known now: at most
+    /// [`TEXT_MAX_BYTES`], and less where theirs and those of this user are many.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`]; [`ClientError::LoggedOut`] before the first log-in.
+    pub fn text_room(&self, to: UserId) -> Result<usize, ClientError> {
+        let own = self.own()?.user_id;
+        self.shared().store.read(|tx| {
+            let known = tx.peers(to)?.into_iter().chain(tx.peers(own)?);
+            Ok(text_room(known.filter(|peer| !peer.is_removed()).count()))
+        })
     }
 
     /// The user has seen everything in a conversation that this device holds.

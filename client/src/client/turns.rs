@@ -7,6 +7,7 @@
 //! An answer may ask for approval. What the person decides is a message to the agent, and so begins a turn of its own: it is
 //! acted upon as surely, and as often, as any question is answered.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use colloquy_protocol::UnixMillis;
@@ -243,7 +244,8 @@ impl Client {
     }
 
     /// The turns that were taken on and can be answered now, oldest first. What needs no answer of a person's kind is
-    /// answered on the way. Look again when a message has come or was repaired.
+    /// answered on the way. None of a conversation in which an answer is going on: what it goes on with comes first. Look again
+    /// when a message has come, was repaired, or was sent.
     ///
     /// # Errors
     /// [`ClientError::Store`]; [`ClientError::LoggedOut`] before the first log-in.
@@ -254,12 +256,16 @@ impl Client {
             .shared()
             .store
             .update_off_thread(move |tx| {
-                let (mut due, mut enqueued) = (Vec::new(), Vec::new());
+                let (mut due, mut enqueued, mut open) = (Vec::new(), Vec::new(), Vec::new());
+                // What an answer goes on with comes before the answer to the next question.
+                let mut going_on = BTreeSet::new();
                 for record in tx.turns()? {
+                    let (turn_id, place) = (record.turn_id, record.conversation_id);
                     if record.is_answered {
                         let further = tx.follow_up(record, now)?;
                         further.iter().for_each(|(id, _)| shared.note_unsent(*id));
                         enqueued.extend(further);
+                        going_on.extend(tx.turn(turn_id)?.map(|_| place));
                         continue;
                     }
                     // Another device of the agent was first.
@@ -269,9 +275,15 @@ impl Client {
                     }
                     if let Some(answer) = record.answer {
                         forget_if_failed(tx, &record, answer)?;
+                        let is_going_on = !record.further.is_empty() && tx.turn(turn_id)?.is_some();
+                        going_on.extend(is_going_on.then_some(place));
                         continue;
                     }
+                    open.push(record);
+                }
+                for record in open {
                     match look(tx, &record)? {
+                        Look::Due(turn) if going_on.contains(&turn.conversation_id) => {}
                         Look::Due(turn) => due.push(turn),
                         Look::NotYet => {}
                         Look::Nothing { asked_by } => {

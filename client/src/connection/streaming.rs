@@ -168,6 +168,9 @@ impl Streams {
         if let Some(following) = self.followed.remove(&turn_id) {
             self.ended.push(TurnPlace { conversation_id: following.conversation_id, turn_id });
         }
+        if self.answered.contains(&turn_id) {
+            return;
+        }
         if self.answered.len() >= ANSWERED_MAX {
             self.answered.pop_front();
         }

@@ -2,13 +2,16 @@
 
 use colloquy_protocol::envelope::{Algorithm, Envelope};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey};
-use colloquy_protocol::limits::CIPHERTEXTS_MAX;
+use colloquy_protocol::limits::{CIPHERTEXTS_MAX, FRAME_MAX_BYTES};
 use serde::{Deserialize, Serialize};
 use vodozemac::Curve25519PublicKey;
 
 use super::account::OwnIdentity;
 use super::peer::PeerDevice;
-use super::plaintext::{Body, Plaintext};
+use super::plaintext::{Body, Plaintext, TEXT_MAX_BYTES};
+
+/// What a frame has beside its ciphertexts at most, and each ciphertext beside the text, bytes as they are sent.
+const OVERHEAD_MAX_BYTES: usize = 1024;
 
 /// A device that was told what a message says, by the key it had then: only it may be told again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,14 @@ pub struct Draft<'a> {
     pub body: &'a Body,
     /// If given, only this device is told `body`; the others get [`Body::Blank`].
     pub only_for: Option<&'a DeviceAddress>,
+}
+
+/// The longest text, bytes of UTF-8, that one message can hold for so many devices: a frame has to hold a ciphertext for each.
+#[must_use]
+pub fn text_room(devices: usize) -> usize {
+    let for_each = (FRAME_MAX_BYTES - OVERHEAD_MAX_BYTES) / devices.max(1);
+    // In base64, three bytes are four.
+    (for_each.saturating_sub(OVERHEAD_MAX_BYTES) * 3 / 4).min(TEXT_MAX_BYTES)
 }
 
 /// Encrypts `draft` for every device of `peers`, each with its own copy bound to its own address.

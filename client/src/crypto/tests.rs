@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use colloquy_protocol::envelope::{CiphertextKind, Envelope, OwnedSealedContent};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, UserId};
-use colloquy_protocol::limits::ONE_TIME_KEYS_MAX;
+use colloquy_protocol::limits::{CIPHERTEXTS_MAX, DEVICE_ID_MAX_BYTES, FRAME_MAX_BYTES, ONE_TIME_KEYS_MAX};
 use colloquy_protocol::rest::devices::{ClaimedKey, Device, DeviceList, SignedKey};
 use uuid::{Builder, Uuid};
 
 use super::opening::{DecryptionFailure, Expected, Opened, open};
 use super::peer::SESSIONS_PER_DEVICE_MAX;
+use super::plaintext::TEXT_MAX_BYTES;
 use super::safety_number::DeviceFingerprint;
-use super::sealing::{Draft, SealError, seal};
+use super::sealing::{Draft, SealError, seal, text_room};
 use super::*;
 
 struct Party {
@@ -361,6 +362,26 @@ fn a_key_made_while_others_were_published_is_not_taken_for_published() {
     account.mark_published(&left);
     let left = account.unpublished();
     assert!(left.fallback_key.is_none() && left.one_time_keys.is_empty());
+}
+
+#[test]
+fn a_text_for_many_devices_is_as_long_as_a_frame_can_hold() {
+    assert_eq!([0, 1, 5].map(text_room), [TEXT_MAX_BYTES; 3]);
+    let mut alice = Party::new(1, "phone");
+    for count in 1..CIPHERTEXTS_MAX {
+        let device = format!("{count:0>DEVICE_ID_MAX_BYTES$}");
+        let mut other = Party::new(2, &device);
+        alice.meet(&other);
+        alice.open_session_with(&mut other);
+        if ![5, 6, 12, CIPHERTEXTS_MAX - 1].contains(&count) {
+            continue;
+        }
+        let room = text_room(count);
+        assert!(room > 500, "{room}");
+        let envelope = alice.seal(1, &text(&"x".repeat(room))).unwrap();
+        let bytes = serde_json::to_vec(&envelope).unwrap().len();
+        assert!((FRAME_MAX_BYTES / 2..=FRAME_MAX_BYTES - 512).contains(&bytes), "{count}: {bytes}");
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Transaction<'_> {
         mut turn: TurnRecord,
         now: UnixMillis,
     ) -> Result<Vec<(LocalMessageId, ConversationId)>, StoreError> {
-        let mut enqueued = Vec::new();
+        let (mut enqueued, is_known) = (Vec::new(), turn.is_answered);
         let mut further = std::mem::take(&mut turn.further);
         further.reverse();
         while let Some(message) = further.last() {
@@ -101,7 +101,7 @@ impl Transaction<'_> {
         }
         if further.is_empty() {
             self.remove_turn(turn.turn_id);
-        } else {
+        } else if !is_known || !enqueued.is_empty() {
             further.reverse();
             self.put_turn(&TurnRecord { further, is_answered: true, ..turn })?;
         }

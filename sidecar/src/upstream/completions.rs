@@ -1,5 +1,6 @@
 //! A model behind an OpenAI-compatible `/chat/completions`. It is asked to answer bit by bit, and may answer at once.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -32,7 +33,7 @@ struct Request<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -114,16 +115,23 @@ impl Completions {
         first.ok_or_else(|| UpstreamError::Refused("the model has said nothing".to_owned()))
     }
 
+    /// After the instructions, user and assistant in turns, the user first: many a model's template takes nothing else. What one
+    /// of them has said in several messages is one.
     fn lines<'a>(&'a self, prompt: &'a Prompt, text: &'a str) -> Vec<Line<'a>> {
-        let instructions = self.instructions.iter().map(|content| Line { role: "system", content });
-        let history = prompt.history.iter().map(|said| Line {
-            role: match said.role {
-                Role::User => "user",
-                Role::Assistant => "assistant",
-            },
-            content: &said.text,
+        let history = prompt.history.iter().map(|said| match said.role {
+            Role::User => ("user", said.text.as_str()),
+            Role::Assistant => ("assistant", said.text.as_str()),
         });
-        instructions.chain(history).chain([Line { role: "user", content: text }]).collect()
+        let said = history.skip_while(|(role, _)| *role == "assistant").chain([("user", text)]);
+        let instructions = self.instructions.iter().map(|content| ("system", content.as_str()));
+        let mut lines: Vec<Line<'a>> = Vec::new();
+        for (role, text) in instructions.chain(said) {
+            match lines.last_mut().filter(|last| last.role == role) {
+                Some(last) => last.content.to_mut().extend(["\n", text]),
+                None => lines.push(Line { role, content: text.into() }),
+            }
+        }
+        lines
     }
 }
 

@@ -17,6 +17,9 @@
 //! An answer may have the agent write to others, at most four: `"tell": [{"user_id": "...", "text": "..."}]`, or
 //! `{"tell": {"user_id": "...", "text": "..."}}` in a line of its own. So an agent hands over to a person.
 //!
+//! A note may go to another agent too. That one is asked it, and its answer is a message in the conversation with it, which asks
+//! nobody anything: two agents would answer each other for ever. Who wants to be asked again has itself told by a note.
+//!
 //! An answer may ask to be allowed something (`agent.approval.request`): an action, its arguments, at most 4 KiB of them, and for
 //! how long there is to decide, a week at most. `"approval_request": {"action": "pay", "arguments": {"amount": "12.50"},
 //! "expires_in_seconds": 600}` beside the text, or in a line of its own; one in an answer. The arguments are an object in one

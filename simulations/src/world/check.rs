@@ -310,7 +310,9 @@ pub(crate) fn answers_by_turn(log: &[Logged], agents: &BTreeSet<UserId>) -> BTre
     }
     let is_of_agent = |logged: &&Logged| agents.contains(&logged.sender);
     let mut answers: BTreeMap<MessageId, usize> = BTreeMap::new();
-    for turn in log.iter().filter(is_of_agent).filter_map(|logged| logged.reply_to) {
+    let answered =
+        |logged: &Logged| logged.reply_to.filter(|turn| logged.key == IdempotencyKey::of_turn(*turn));
+    for turn in log.iter().filter(is_of_agent).filter_map(answered) {
         *answers.entry(turn).or_default() += 1;
     }
     let turns = log.iter().filter(|logged| !is_of_agent(logged));
@@ -398,6 +400,15 @@ fn written(device: &Seen<'_>, evidence: &Evidence<'_>, findings: &mut Findings) 
             });
         }
         let Some((conversation, sequence_number)) = place else { continue };
+        // An answer that is in the log goes on there.
+        let further = text.number + 1..=text.number + text.goes_on;
+        let missing = further.filter(|number| !found.contains_key(number)).count();
+        findings.expect(Invariant::NoLoss, missing == 0 || device.record.is_removed, || {
+            let (number, device) = (text.number, device.number);
+            format!(
+                "of what answer {number} of device {device} goes on with, {missing} texts were never sent"
+            )
+        });
         reaches_all(device, text.number, (*conversation, *sequence_number), evidence, findings);
     }
 }

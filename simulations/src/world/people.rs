@@ -10,7 +10,8 @@ use std::time::Duration;
 use colloquy_client::ambient::{Clock, Workers};
 use colloquy_client::sync::BackoffPolicy;
 use colloquy_client::{
-    Client, ClientError, Event, Events, Identifier, ProfileOptions, Registration, Surroundings, Unlock,
+    Answer, Client, ClientError, Event, Events, Identifier, ProfileOptions, Registration, Surroundings,
+    Unlock,
 };
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
@@ -38,6 +39,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 const BACKOFF: BackoffPolicy = BackoffPolicy { first_ms: 200, max_ms: 5_000, stable_after_ms: 10_000 };
 /// What one device asks agents in one life: they answer a conversation's questions one after the other, and take their time.
 const QUESTIONS_MAX: u64 = 30;
+/// Share of answers that go on in further messages, ...
+const GOES_ON: f64 = 0.25;
+/// ... and in how many at most.
+const GOES_ON_MAX: u64 = 3;
 const PASSWORD: &str = "a password nobody guesses";
 
 /// A text somebody wanted to send.
@@ -49,6 +54,8 @@ pub(crate) struct Written {
     pub(crate) is_taken: bool,
     /// It answers what somebody wrote to an agent.
     pub(crate) is_answer: bool,
+    /// So many of the next ones are what this answer goes on with.
+    pub(crate) goes_on: u64,
 }
 
 /// An answer the server gave.
@@ -366,8 +373,13 @@ impl Life {
                     }
                 }
                 () = sleep_until(answer_at.unwrap_or(next)), if answer_at.is_some() => {
+                    let mut last = None;
                     for turn_id in desk.as_mut().map(Desk::take_due).unwrap_or_default() {
-                        self.answer(client, turn_id, &mut sent_at).await;
+                        // Another answer may be going on; some are given twice.
+                        if last == Some(turn_id) || is_due(client, turn_id).await {
+                            self.answer(client, turn_id, &mut sent_at).await;
+                        }
+                        last = Some(turn_id);
                     }
                 }
                 () = sleep_until(next) => {
@@ -398,9 +410,17 @@ impl Life {
 
     async fn answer(&mut self, client: &Client, turn_id: MessageId, sent_at: &mut BTreeMap<u64, Duration>) {
         let (number, now) = (self.begin_text(true), self.around.time.now());
-        if let Ok(Some(local_id)) = client.answer_turn(turn_id, text(self.number, number)).await {
+        let goes_on = if self.rng.random_bool(GOES_ON) { self.rng.random_range(1..=GOES_ON_MAX) } else { 0 };
+        let further: Vec<u64> = (0..goes_on).map(|_| self.begin_text(true)).collect();
+        let continuations = further.iter().map(|number| text(self.number, *number)).collect();
+        let answer = Answer { continuations, ..text(self.number, number).into() };
+        if let Ok(Some(local_id)) = client.answer_turn_with(turn_id, answer).await {
             sent_at.insert(local_id.0, now);
-            self.record().written[usize::try_from(number).unwrap_or(0)].is_taken = true;
+            let written = &mut self.record().written;
+            written[usize::try_from(number).unwrap_or(0)].goes_on = goes_on;
+            for number in std::iter::once(number).chain(further) {
+                written[usize::try_from(number).unwrap_or(0)].is_taken = true;
+            }
         }
     }
 
@@ -408,7 +428,7 @@ impl Life {
     fn begin_text(&self, is_answer: bool) -> u64 {
         let mut record = self.record();
         let number = record.written.len() as u64;
-        record.written.push(Written { number, is_taken: false, is_answer });
+        record.written.push(Written { number, is_taken: false, is_answer, goes_on: 0 });
         number
     }
 
@@ -538,6 +558,11 @@ impl Life {
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Is this turn to be answered now?
+async fn is_due(client: &Client, turn_id: MessageId) -> bool {
+    client.due_turns().await.is_ok_and(|due| due.iter().any(|turn| turn.turn_id == turn_id))
 }
 
 fn millis(duration: Duration) -> u64 {
