@@ -144,6 +144,7 @@ behind!(DeadLetters {
     put(letter: DeadLetter) -> bool;
     get(turn_id: MessageId) -> Option<DeadLetter>;
     list(agent_id: Option<&AgentId>, after: Option<MessageId>, limit: usize) -> Vec<DeadLetter>;
+    of_conversations(conversation_ids: &[ConversationId], limit: usize) -> Vec<DeadLetter>;
     replayed(turn_id: MessageId, now: UnixMillis) -> ();
     remove(turn_id: MessageId) -> bool;
 });

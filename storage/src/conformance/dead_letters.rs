@@ -16,7 +16,8 @@ fn id(name: &str) -> AgentId {
     AgentId::new(name).unwrap()
 }
 
-fn letter(n: u128, agent: &str) -> DeadLetter {
+/// The dead letter of turn number `n`.
+pub(crate) fn letter(n: u128, agent: &str) -> DeadLetter {
     DeadLetter {
         turn_id: turn(n),
         agent_id: id(agent),
@@ -70,4 +71,30 @@ pub async fn dead_letters_are_listed_by_age_of_one_agent_or_of_all_page_by_page(
     assert_eq!(page(Some("agent-a"), None, 2).await, [3, 5]);
     assert_eq!(page(Some("agent-a"), Some(4), 9).await, [5, 9]);
     assert!(page(Some("agent-c"), None, 9).await.is_empty());
+}
+
+pub async fn the_newest_dead_letters_of_each_of_many_conversations_are_found_at_once(store: &Store) {
+    let letters = &store.dead_letters;
+    let conversation = |n| ConversationId(Uuid::from_u128(n));
+    let found = async |conversations: &[u128], limit| -> Vec<(u128, u128)> {
+        let conversations: Vec<_> = conversations.iter().copied().map(conversation).collect();
+        let found = letters.of_conversations(&conversations, limit).await.unwrap();
+        found.iter().map(|letter| (letter.conversation_id.0.as_u128(), letter.turn_id.0.as_u128())).collect()
+    };
+    assert!(found(&[1, 2], 3).await.is_empty(), "there are none at all");
+    for (turn, of) in [(5, 1), (4, 2), (1, 1), (9, 1), (3, 3), (7, 1)] {
+        letters
+            .put(DeadLetter { conversation_id: conversation(of), ..letter(turn, "agent-a") })
+            .await
+            .unwrap();
+    }
+    let mut both = found(&[2, 1, 8], 3).await;
+    both.sort_by_key(|(conversation, _)| *conversation);
+    assert_eq!(both, [(1, 9), (1, 7), (1, 5), (2, 4)]);
+    assert!(found(&[], 3).await.is_empty() && found(&[8], 3).await.is_empty());
+    let whole = letters.of_conversations(&[conversation(3)], 1).await.unwrap();
+    assert_eq!(whole, [DeadLetter { conversation_id: conversation(3), ..letter(3, "agent-a") }]);
+    letters.remove(turn(9)).await.unwrap();
+    letters.replayed(turn(5), 3_000).await.unwrap();
+    assert_eq!(found(&[1], 2).await, [(1, 7), (1, 5)]);
 }

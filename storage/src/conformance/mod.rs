@@ -78,6 +78,7 @@ macro_rules! conformance_suite {
                 a_dead_letter_is_kept_as_it_was_first_put_until_it_is_removed
                 a_dead_letter_that_is_replayed_says_when
                 dead_letters_are_listed_by_age_of_one_agent_or_of_all_page_by_page
+                the_newest_dead_letters_of_each_of_many_conversations_are_found_at_once
             }
             logins {
                 of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries

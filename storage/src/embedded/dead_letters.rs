@@ -5,14 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::AgentId;
-use colloquy_protocol::ids::MessageId;
+use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::limits::DEAD_LETTERS_MAX;
+use fjall::{Database, OwnedWriteBatch, PersistMode};
 use uuid::Uuid;
 
 use super::Engine;
-use super::encoding::{decode, encode};
+use super::encoding::{ID, decode, encode, id_pair, malformed, read_uuid};
 use super::group::Group;
-use super::keyspaces::Space;
+use super::keyspaces::{Keyspaces, Space};
 use super::snapshot::{Rows, Snapshot};
 use crate::model::dead_letter::DeadLetter;
 use crate::ports::{DeadLetters, StoreResult};
@@ -39,6 +40,19 @@ impl DeadLetters for EmbeddedDeadLetters {
     ) -> StoreResult<Vec<DeadLetter>> {
         let agent_id = agent_id.cloned();
         self.0.scan(move |rows| list(rows, agent_id.as_ref(), after, limit)).await
+    }
+
+    async fn of_conversations(
+        &self,
+        conversation_ids: &[ConversationId],
+        limit: usize,
+    ) -> StoreResult<Vec<DeadLetter>> {
+        // Asked for with every list of conversations, and mostly there are none at all.
+        if self.0.snapshot().prefix(Space::DeadLetterPlaces, b"").next().transpose()?.is_none() {
+            return Ok(Vec::new());
+        }
+        let conversation_ids = conversation_ids.to_vec();
+        self.0.scan(move |rows| of_conversations(rows, &conversation_ids, limit)).await
     }
 
     async fn replayed(&self, turn_id: MessageId, now: UnixMillis) -> StoreResult<()> {
@@ -75,6 +89,44 @@ fn list(
     letters.filter(is_asked_for).take(limit).collect()
 }
 
+fn of_conversations(
+    rows: &Snapshot,
+    conversation_ids: &[ConversationId],
+    limit: usize,
+) -> StoreResult<Vec<DeadLetter>> {
+    let mut letters = Vec::new();
+    for conversation_id in conversation_ids {
+        let (first, last) = (place(*conversation_id, Uuid::nil()), place(*conversation_id, Uuid::max()));
+        let there = rows.range(Space::DeadLetterPlaces, first.to_vec()..=last.to_vec());
+        for row in there.rev().take(limit) {
+            let turn_id = MessageId(read_uuid(&row?.0[ID..])?);
+            letters.push(get(rows, turn_id)?.ok_or_else(|| malformed("place: no such dead letter"))?);
+        }
+    }
+    Ok(letters)
+}
+
+/// Stores of before the index have dead letters that are in none: they come into it when the store is opened.
+pub(super) fn index_what_is_there(database: &Database, spaces: &Keyspaces) -> fjall::Result<()> {
+    let (letters, places) = (spaces.of(Space::DeadLetters), spaces.of(Space::DeadLetterPlaces));
+    if !places.is_empty()? || letters.is_empty()? {
+        return Ok(());
+    }
+    let mut batch = OwnedWriteBatch::with_capacity(database.clone(), DEAD_LETTERS_MAX)
+        .durability(Some(PersistMode::SyncAll));
+    for row in letters.iter() {
+        // One that cannot be read is nobody's any more.
+        if let Ok(letter) = decode::<DeadLetter>(&row.into_inner()?.1) {
+            batch.insert(places, place(letter.conversation_id, letter.turn_id.0), []);
+        }
+    }
+    batch.commit()
+}
+
+fn place(conversation_id: ConversationId, turn_id: Uuid) -> [u8; 2 * ID] {
+    id_pair(conversation_id.0, turn_id)
+}
+
 fn put(group: &mut Group, letter: &DeadLetter, is_full: bool) -> StoreResult<bool> {
     if get(group, letter.turn_id)?.is_some() {
         return Ok(true);
@@ -83,6 +135,7 @@ fn put(group: &mut Group, letter: &DeadLetter, is_full: bool) -> StoreResult<boo
         return Ok(false);
     }
     write(group, letter)?;
+    group.put(Space::DeadLetterPlaces, place(letter.conversation_id, letter.turn_id.0), *b"");
     Ok(true)
 }
 
@@ -92,9 +145,10 @@ fn replayed(group: &mut Group, turn_id: MessageId, now: UnixMillis) -> StoreResu
 }
 
 fn remove(group: &mut Group, turn_id: MessageId) -> StoreResult<bool> {
-    let is_there = get(group, turn_id)?.is_some();
+    let Some(letter) = get(group, turn_id)? else { return Ok(false) };
     group.remove(Space::DeadLetters, *turn_id.0.as_bytes());
-    Ok(is_there)
+    group.remove(Space::DeadLetterPlaces, place(letter.conversation_id, turn_id.0));
+    Ok(true)
 }
 
 fn write(group: &mut Group, letter: &DeadLetter) -> StoreResult<()> {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use fjall::{CompressionType, Database, PersistMode};
 
 use super::EmbeddedOptions;
+use super::dead_letters::index_what_is_there;
 use super::keyspaces::{Keyspaces, Space};
 
 /// The format of keys and records. A store of another format is refused.
@@ -73,6 +74,7 @@ pub(super) fn open_database(
         let found = found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         return Err(OpenError::Format { found });
     }
+    index_what_is_there(&database, &spaces)?;
     Ok((database, spaces))
 }
 

@@ -54,6 +54,8 @@ pub(super) enum Space {
     AgentUsers,
     /// `turn` -> dead letter
     DeadLetters,
+    /// `conversation | turn` -> nothing; the turn has a dead letter
+    DeadLetterPlaces,
     /// name -> what the database says of itself
     Meta,
 }
@@ -63,7 +65,7 @@ impl Space {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Messages come first: fjall applies a batch in this order, so no index ever points ahead of its row.
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::Messages,
         Self::MessageIds,
         Self::IdempotencyKeys,
@@ -87,6 +89,7 @@ impl Space {
         Self::Agents,
         Self::AgentUsers,
         Self::DeadLetters,
+        Self::DeadLetterPlaces,
         Self::Meta,
     ];
 
@@ -115,6 +118,7 @@ impl Space {
             Self::Agents => "agents",
             Self::AgentUsers => "agent_users",
             Self::DeadLetters => "dead_letters",
+            Self::DeadLetterPlaces => "dead_letter_places",
             Self::Meta => "meta",
         }
     }

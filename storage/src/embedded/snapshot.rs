@@ -45,12 +45,12 @@ impl Snapshot {
         rows.map(|row| row.into_inner().map_err(StoreError::unavailable))
     }
 
-    /// Rows whose key lies in `range`, in order.
+    /// Rows whose key lies in `range`, in order, from either end.
     pub(super) fn range<R: RangeBounds<Vec<u8>>>(
         &self,
         space: Space,
         range: R,
-    ) -> impl Iterator<Item = StoreResult<(Slice, Slice)>> + use<R> {
+    ) -> impl DoubleEndedIterator<Item = StoreResult<(Slice, Slice)>> + use<R> {
         let rows = self.snapshot.range(self.spaces.of(space), range);
         rows.map(|row| row.into_inner().map_err(StoreError::unavailable))
     }

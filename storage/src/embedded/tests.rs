@@ -2,14 +2,16 @@
 
 use tempfile::TempDir;
 
-use super::encoding::idempotency_key;
+use super::encoding::{id_pair, idempotency_key};
 use super::keyspaces::Space;
 use super::{EmbeddedOptions, EmbeddedStore, OpenError};
+use crate::conformance::dead_letters::letter;
 use crate::conformance::{message, pair};
+use crate::model::dead_letter::DeadLetter;
 use crate::model::login::Login;
 use crate::ports::Store;
 use crate::ports::message_log::{Append, Appended};
-use colloquy_protocol::ids::{LoginId, UserId};
+use colloquy_protocol::ids::{LoginId, MessageId, UserId};
 use uuid::Uuid;
 
 async fn open() -> (Store, (EmbeddedStore, TempDir)) {
@@ -86,6 +88,27 @@ async fn what_was_answered_is_there_after_a_crash_and_after_a_close() {
         let again = EmbeddedStore::open(path, &EmbeddedOptions::default()).unwrap();
         assert_eq!(again.store().logins.get(login().login_id).await.unwrap(), Some(login()));
     }
+}
+
+#[tokio::test]
+async fn dead_letters_of_before_there_was_an_index_are_found_by_conversation_once_the_store_is_opened_again()
+{
+    let (store, (opened, folder)) = open().await;
+    let conversation_id = pair(&store, 1, 2).await;
+    let turn_id = MessageId(Uuid::from_u128(5));
+    let letter = DeadLetter { conversation_id, ..letter(5, "agent-a") };
+    store.dead_letters.put(letter.clone()).await.unwrap();
+    let unindexed = opened.0.write(move |group| {
+        group.remove(Space::DeadLetterPlaces, id_pair(conversation_id.0, turn_id.0));
+        Ok(())
+    });
+    unindexed.await.unwrap();
+    assert!(store.dead_letters.of_conversations(&[conversation_id], 1).await.unwrap().is_empty());
+    opened.close().await.unwrap();
+    drop(store);
+    let again = EmbeddedStore::open(folder.path(), &EmbeddedOptions::default()).unwrap();
+    let letters = again.store().dead_letters;
+    assert_eq!(letters.of_conversations(&[conversation_id], 1).await.unwrap(), [letter]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::AgentId;
-use colloquy_protocol::ids::MessageId;
+use colloquy_protocol::ids::{ConversationId, MessageId};
 
 use super::StoreResult;
 use crate::model::dead_letter::DeadLetter;
@@ -23,6 +23,13 @@ pub trait DeadLetters: Send + Sync + 'static {
         &self,
         agent_id: Option<&AgentId>,
         after: Option<MessageId>,
+        limit: usize,
+    ) -> StoreResult<Vec<DeadLetter>>;
+
+    /// Up to `limit` of each of these conversations: those of a conversation together, the newest turns first.
+    async fn of_conversations(
+        &self,
+        conversation_ids: &[ConversationId],
         limit: usize,
     ) -> StoreResult<Vec<DeadLetter>>;
 

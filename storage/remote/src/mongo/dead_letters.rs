@@ -20,7 +20,10 @@ use super::row::{Fields, date, malformed, number, uuid};
 const DEAD_LETTERS: &str = "dead_letters";
 
 pub(in crate::mongo) fn indexes() -> Vec<Index> {
-    vec![index(DEAD_LETTERS, "of_agent", doc! { "agent_id": 1, "_id": 1 }).build()]
+    vec![
+        index(DEAD_LETTERS, "of_agent", doc! { "agent_id": 1, "_id": 1 }).build(),
+        index(DEAD_LETTERS, "of_conversation", doc! { "conversation_id": 1, "_id": -1 }).build(),
+    ]
 }
 
 pub(in crate::mongo) struct MongoDeadLetters(pub(in crate::mongo) Arc<Engine>);
@@ -63,6 +66,34 @@ impl DeadLetters for MongoDeadLetters {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let find = || letters.find(filter.clone()).sort(doc! { "_id": 1 }).limit(limit);
         self.0.all(find).await?.iter().map(|row| read(row)).collect()
+    }
+
+    async fn of_conversations(
+        &self,
+        conversation_ids: &[ConversationId],
+        limit: usize,
+    ) -> StoreResult<Vec<DeadLetter>> {
+        if conversation_ids.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Bson> = conversation_ids.iter().map(|id| uuid(id.0)).collect();
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        // Cut where they lie: one conversation may have all there are.
+        let stages = [
+            doc! { "$match": { "conversation_id": { "$in": ids } } },
+            doc! { "$sort": { "conversation_id": 1, "_id": -1 } },
+            doc! { "$group": { "_id": "$conversation_id", "letters": { "$push": "$$ROOT" } } },
+            doc! { "$project": { "letters": { "$slice": ["$letters", limit] } } },
+        ];
+        let groups = self.0.all_of(&self.0.collection(DEAD_LETTERS), &stages).await?;
+        let mut letters = Vec::new();
+        for group in &groups {
+            for letter in group.get_array("letters").map_err(|_| malformed("letters"))? {
+                let letter = letter.map_err(|_| malformed("letters"))?;
+                letters.push(read(letter.as_document().ok_or_else(|| malformed("letters"))?)?);
+            }
+        }
+        Ok(letters)
     }
 
     async fn replayed(&self, turn_id: MessageId, now: UnixMillis) -> StoreResult<()> {

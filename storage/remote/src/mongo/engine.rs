@@ -9,7 +9,7 @@ use mongodb::error::{Error, ErrorKind, WriteConcernError, WriteError, WriteFailu
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
-use mongodb::{Client, Collection, Database};
+use mongodb::{Client, Collection, Cursor, Database};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{deadline_elapsed, is_transient, unavailable};
@@ -117,12 +117,21 @@ impl Engine {
             let find = find();
             async move {
                 let mut cursor = find.await?;
-                let mut rows = Vec::new();
-                while cursor.advance().await? {
-                    rows.push(cursor.current().to_owned());
-                }
-                Ok(rows)
+                gathered(&mut cursor).await
             }
+        };
+        self.ask(gather).await
+    }
+
+    /// Every document that an aggregation makes of a collection.
+    pub(in crate::mongo) async fn all_of(
+        &self,
+        collection: &Collection<RawDocumentBuf>,
+        stages: &[Document],
+    ) -> StoreResult<Vec<RawDocumentBuf>> {
+        let gather = || async {
+            let mut cursor = collection.aggregate(stages.to_vec()).with_type::<RawDocumentBuf>().await?;
+            gathered(&mut cursor).await
         };
         self.ask(gather).await
     }
@@ -158,6 +167,15 @@ impl Engine {
         };
         self.run(run).await
     }
+}
+
+/// Every document that a cursor leads to.
+async fn gathered(cursor: &mut Cursor<RawDocumentBuf>) -> Result<Vec<RawDocumentBuf>, Error> {
+    let mut rows = Vec::new();
+    while cursor.advance().await? {
+        rows.push(cursor.current().to_owned());
+    }
+    Ok(rows)
 }
 
 /// What an address says, and how the database is used, whatever it says. An address may have to be looked up.

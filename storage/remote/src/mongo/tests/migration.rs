@@ -33,6 +33,7 @@ async fn two_migrations_at_once_make_everything_and_another_finds_nothing_to_do(
         "groups.of_participant",
         "agents.capability",
         "dead_letters.of_agent",
+        "dead_letters.of_conversation",
         "media.of_owner",
         "outbox.due",
         "idempotency_keys.retention",
