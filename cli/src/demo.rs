@@ -321,6 +321,7 @@ mod tests {
             timestamp: 0,
             content: ShownContent::Text((*text).to_owned()),
             state: if *speaker == of { MessageState::Read } else { MessageState::Received },
+            given_up: false,
         };
         SCRIPT.iter().enumerate().map(message).collect()
     }

@@ -95,6 +95,14 @@ pub enum Event {
         /// Where.
         conversation_id: ConversationId,
     },
+    /// An agent was not able to take a question of this user. Told once of each, on every device that has it; it is answered
+    /// only if whoever runs the installation has it delivered again.
+    TurnGivenUp {
+        /// The question's message.
+        turn_id: MessageId,
+        /// Where.
+        conversation_id: ConversationId,
+    },
     /// The devices or keys of a known user changed: their safety number is another one now.
     IdentityChanged(IdentityChange),
     /// A message could not be decrypted. Where a repair can help, its sender has been asked for it.

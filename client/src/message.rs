@@ -31,6 +31,9 @@ pub struct Message {
     pub content: ShownContent,
     /// How far it has come. Messages of others are always [`MessageState::Received`].
     pub state: MessageState,
+    /// Whoever it was for was not able to take it: it is answered only if whoever runs the installation has it delivered again.
+    /// Of own messages only, until the answer comes.
+    pub given_up: bool,
 }
 
 /// What can be shown of a message.
@@ -152,6 +155,7 @@ impl Message {
             timestamp: record.timestamp,
             content,
             state,
+            given_up: is_own && marks.given_up.contains(&record.message_id),
         })
     }
 
@@ -177,6 +181,7 @@ impl Message {
             timestamp: record.written_at,
             content: ShownContent::of(&record.body, decided)?,
             state,
+            given_up: false,
         })
     }
 }
@@ -188,6 +193,7 @@ impl std::fmt::Debug for Message {
             .field("sequence_number", &self.sequence_number)
             .field("content", &self.content)
             .field("state", &self.state)
+            .field("given_up", &self.given_up)
             .finish_non_exhaustive()
     }
 }

@@ -56,6 +56,8 @@ pub const CONTINUATIONS_MAX: u8 = 7;
 pub const DEAD_LETTERS_MAX: usize = 10_000;
 /// Dead letters shown at once.
 pub const DEAD_LETTERS_PAGE: usize = 100;
+/// Questions of a conversation that are named as given up, the newest.
+pub const GIVEN_UP_MAX: usize = 16;
 /// Everything an agent says of itself, bytes of JSON.
 pub const AGENT_PROFILE_MAX_BYTES: usize = 48 * 1024;
 /// One CloudEvent, bytes: as much as a frame.

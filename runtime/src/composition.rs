@@ -243,6 +243,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         conversations: ports.conversations,
         log: ports.log,
         cursors: ports.cursors,
+        dead_letters: ports.dead_letters,
         metrics: http_metrics,
         clock,
         entropy,

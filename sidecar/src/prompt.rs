@@ -199,6 +199,7 @@ mod tests {
             timestamp: number,
             content: ShownContent::Text(text.to_owned()),
             state: MessageState::Received,
+            given_up: false,
         }
     }
 

@@ -21,7 +21,7 @@ use super::sinks::{Cancel, Event, Posted, Sinks};
 use super::turns::begins_turn;
 use super::vain::{Death, Tried};
 use crate::cluster::Cluster;
-use crate::conversation::{Doorway, Moved};
+use crate::conversation::{Doorway, Ephemeral, Moved};
 
 /// Messages read at once while the next turn is looked for ...
 const PAGE_MAX_MESSAGES: usize = 32;
@@ -157,6 +157,7 @@ impl Courier {
         }
         let DeadLetter { agent_id, reason, .. } = &letter;
         tracing::warn!(agent = %agent_id, reason = reason.as_str(), "a turn was given up: see `colloquy admin dead-letters`");
+        self.tell_given_up(agent.user_id, message).await;
         self.settled(agent.user_id, message.conversation_id, message.sequence_number).await;
         self.announce(Event::of_dead_letter(agent, &letter));
         Ok(true)
@@ -168,6 +169,13 @@ impl Courier {
             return Ok(true);
         }
         self.dead_letters.put(letter.clone()).await
+    }
+
+    /// Tells whoever asked.
+    async fn tell_given_up(&self, agent: UserId, message: &Message) {
+        let given_up = Ephemeral::TurnGivenUp(message.message_id);
+        // Who does not hear of it finds it in the list of conversations.
+        let _ = self.doorway.say(message.conversation_id, agent, true, given_up).await;
     }
 
     /// Says that a turn was given up, beside what goes on: the list of dead letters is what holds.
@@ -233,6 +241,10 @@ impl Courier {
                     && self.dead_letters.get(message.message_id).await?.is_some();
                 if !is_answered && !is_given_up {
                     return Ok(Next::Turn(Arc::clone(message)));
+                }
+                if is_given_up {
+                    // Whoever gave it up may not have lived to say so, and what follows makes it look as if it had been read.
+                    self.tell_given_up(agent, message).await;
                 }
             }
             settled = last;

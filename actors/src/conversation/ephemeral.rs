@@ -16,4 +16,6 @@ pub enum Ephemeral {
     DeltaRequest(MessageId),
     /// The agent is to stop answering this turn.
     CancelTurn(MessageId),
+    /// The agent was not able to take this turn. Said on its behalf by whoever gives the turn up; no frame of a client is it.
+    TurnGivenUp(MessageId),
 }

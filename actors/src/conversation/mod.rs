@@ -505,6 +505,11 @@ impl ConversationState {
                 let cancel = Cancel { conversation_id, turn_id, reason: CancelReason::Stopped };
                 return self.services.agents.cancel(&others, cancel);
             }
+            Ephemeral::TurnGivenUp(turn_id) => {
+                let frame = ServerFrame::TurnGivenUp { payload: TurnPlace { conversation_id, turn_id } };
+                // Not whispered: the receipt that follows would leave a client nothing to ask for.
+                return self.services.reach.push(&others, &frame.to_json().into());
+            }
         };
         self.services.reach.whisper(&others, &frame.to_json().into());
     }

@@ -112,6 +112,8 @@ pub(crate) struct Engine {
     pub(super) ready: VecDeque<Arrival>,
     pub(super) acks: Vec<(LocalMessageId, MessageAck)>,
     pub(super) marks: Vec<MarkMove>,
+    /// Turns that were given up, as far as that is not stored yet.
+    pub(super) given_up: Vec<TurnPlace>,
     /// Messages the server did not store: for an outdated device list ...
     pub(super) stale: Vec<LocalMessageId>,
     /// ... or for good.
@@ -149,6 +151,7 @@ impl Engine {
             ready: VecDeque::new(),
             acks: Vec::new(),
             marks: Vec::new(),
+            given_up: Vec::new(),
             stale: Vec::new(),
             rejected: Vec::new(),
             errands: Errands::new(shared.api.clone(), shared.credentials.clone()),
@@ -314,6 +317,7 @@ impl Engine {
         self.ready.clear();
         self.acks.clear();
         self.marks.clear();
+        self.given_up.clear();
         self.stale.clear();
         self.rejected.clear();
         self.blocked_on = None;

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::envelope::{CiphertextKind, OwnedSealedContent};
 use colloquy_protocol::frame::client::MessagePosition;
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::{DeliveredMessage, MessageAck};
-use colloquy_protocol::ids::{ConversationId, DeviceAddress, MessageId, UserId};
+use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
 
 use super::verdicts::weigh;
 use crate::crypto::{Body, DecryptionFailure, DeviceAccount, Expected, PeerDevice, open};
@@ -67,6 +68,8 @@ pub(crate) struct Ingested {
 pub(crate) struct Batch {
     pub(crate) acks: Vec<(LocalMessageId, MessageAck)>,
     pub(crate) marks: Vec<MarkMove>,
+    /// Turns of which the server says that they were given up.
+    pub(crate) given_up: Vec<TurnPlace>,
     pub(crate) arrivals: Vec<Arrival>,
     /// This user's device list has just been fetched, or cannot be: who is not on it is unknown for good.
     pub(crate) refetched: Option<UserId>,
@@ -100,6 +103,9 @@ pub(crate) fn ingest(
     }
     for mark in &batch.marks {
         ingest.move_mark(mark)?;
+    }
+    for turn in &batch.given_up {
+        ingest.give_up(*turn)?;
     }
     for arrival in &batch.arrivals {
         let done = match arrival {
@@ -192,6 +198,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
                 sequence_number,
             });
         }
+        self.tell_if_given_up(&conversation, &stored);
         Ok(())
     }
 
@@ -221,7 +228,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
             read_through,
             own_read_through: before.own_read_through.max(mark.own_read_through),
             own_read_told: before.own_read_told.max(mark.own_read_through),
-            ..before
+            ..before.clone()
         };
         if after.own_read_through > before.own_read_through {
             after.unread = self.recount_unread(&after)?;
@@ -242,6 +249,39 @@ impl<'t, 'a> Ingest<'t, 'a> {
             });
         }
         Ok(())
+    }
+
+    /// Notes a question of this user as given up, also one that is still on its way here, and tells of it. One that was answered
+    /// since is none: what the server said of it has crossed the answer.
+    fn give_up(&mut self, turn: TurnPlace) -> Result<(), StoreError> {
+        let TurnPlace { turn_id, conversation_id } = turn;
+        let Some(mut conversation) = self.tx.conversation(conversation_id)? else { return Ok(()) };
+        let question = self.tx.message(turn_id)?;
+        let is_asked_here = |question: &MessageRecord| {
+            question.conversation_id == conversation_id
+                && question.sender.user_id == self.own.user_id
+                && question.content.is_shown()
+        };
+        if question.as_ref().is_some_and(|question| !is_asked_here(question))
+            || self.tx.has_used_key(conversation.peer, IdempotencyKey::of_turn(turn_id))?
+            || !conversation.give_up(turn_id)
+        {
+            return Ok(());
+        }
+        self.tx.put_conversation(&conversation);
+        if let Some(question) = question {
+            self.tell_if_given_up(&conversation, &question);
+        }
+        Ok(())
+    }
+
+    /// A question that was given up is here: it is told of, unless it is from before this device.
+    fn tell_if_given_up(&mut self, conversation: &ConversationRecord, question: &MessageRecord) {
+        let (turn_id, conversation_id) = (question.message_id, question.conversation_id);
+        let is_own = question.sender.user_id == self.own.user_id;
+        if is_own && is_news(question) && conversation.given_up.contains(&turn_id) {
+            self.out.events.push(Event::TurnGivenUp { turn_id, conversation_id });
+        }
     }
 
     /// Another device of this user has read on.
@@ -382,6 +422,9 @@ impl<'t, 'a> Ingest<'t, 'a> {
             true if number > conversation.own_read_through => conversation.unread += 1,
             _ => {}
         }
+        if let Some(turn_id) = message.reply_to_message_id.filter(|_| sender.user_id != own) {
+            conversation.answered(turn_id);
+        }
         let decided = self.tx.verdict_on(&record)?;
         let shown = Message::stored(&record, own, conversation, decided).map(Box::new);
         match opened {
@@ -400,6 +443,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
                 }));
             }
         }
+        self.tell_if_given_up(conversation, &record);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! One connection, frame by frame: authenticates, then takes in, acknowledges and sends until it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, MessagePosition, PresenceSubscribe, Retransmit, Typing,
 };
 use colloquy_protocol::frame::delta::{Delta, TurnPlace};
-use colloquy_protocol::frame::server::{AuthSuccess, ErrorPayload, MessagesPage, Migration, ServerFrame};
+use colloquy_protocol::frame::server::{
+    AuthSuccess, DeliveredMessage, ErrorPayload, MessagesPage, Migration, ServerFrame,
+};
 use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_protocol::limits::AUTH_TIMEOUT;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -17,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::engine::{Command, Ended, Engine, watch_more};
 use super::errand::Errand;
 use super::ingest::{Arrival, Batch, Ingested, MarkMove, ingest};
+use super::resync::Resync;
 use super::socket::{Received, Socket};
 use crate::ambient;
 use crate::crypto::stream::StreamSecret;
@@ -51,6 +54,8 @@ pub(super) struct Link {
     pub(super) heard_at: u64,
     /// How far the server was told on this connection that this user has read; it may not have taken it.
     pub(super) read_told: BTreeMap<ConversationId, u64>,
+    /// Conversations in which another device of this user has written what this one had missed.
+    missed_own: BTreeSet<ConversationId>,
     /// When to look next for messages to be asked for.
     pub(super) repairs_looked_at_next: u64,
     leave: Option<(Instant, Migration)>,
@@ -92,6 +97,7 @@ impl Engine {
             heartbeat_at: now,
             heard_at: now,
             read_told: BTreeMap::new(),
+            missed_own: BTreeSet::new(),
             repairs_looked_at_next: now,
             leave: None,
         };
@@ -148,13 +154,14 @@ impl Engine {
         loop {
             let is_blocked = self.blocked_on.is_some() || self.now() < self.blocked_until;
             let has_arrivals = !self.ready.is_empty() && !is_blocked;
-            if !has_arrivals && self.acks.is_empty() && self.marks.is_empty() {
+            if !has_arrivals && self.acks.is_empty() && self.marks.is_empty() && self.given_up.is_empty() {
                 return Ok(());
             }
             let count = if has_arrivals { self.ready.len().min(INGEST_BATCH_MAX) } else { 0 };
             let batch = Batch {
                 acks: std::mem::take(&mut self.acks),
                 marks: std::mem::take(&mut self.marks),
+                given_up: std::mem::take(&mut self.given_up),
                 arrivals: self.ready.iter().take(count).cloned().collect(),
                 refetched: if has_arrivals { self.refetched.take() } else { None },
             };
@@ -172,7 +179,7 @@ impl Engine {
                 store.update_off_thread(take).await
             } else {
                 // No ratchet moves, and nothing is acknowledged: after a power cut a message is sent again under
-                // its key, and marks are read again from the list of conversations.
+                // its key, and marks and what was given up are read again from the list of conversations.
                 store.update_without_sync(move |tx| ingest(tx, &batch, now)).await
             };
             self.ingested(link, outcome?).await?;
@@ -246,7 +253,7 @@ impl Engine {
     fn frame(&mut self, link: &mut Link, frame: ServerFrame) -> Result<(), Ended> {
         match frame {
             ServerFrame::Message { payload } => self.arrived(Arrival::Message(Box::new(payload))),
-            ServerFrame::Messages { payload } => self.page(payload),
+            ServerFrame::Messages { payload } => self.page(link, payload),
             ServerFrame::MessageAck { client_message_id, payload } => {
                 let Some(id) = self.in_outbox(&client_message_id) else { return Ok(()) };
                 self.acks.push((id, payload));
@@ -294,6 +301,7 @@ impl Engine {
             }),
             ServerFrame::Delta { payload } => self.heard(&payload)?,
             ServerFrame::DeltaRequest { payload } => self.streams.again(payload),
+            ServerFrame::TurnGivenUp { payload } => self.gave_up(payload),
             ServerFrame::TokenRefreshed { payload } => link.token_expires_at = payload.token_expires_at,
             ServerFrame::Error { client_message_id, payload } => {
                 self.refused(link, client_message_id.as_deref(), &payload);
@@ -310,6 +318,12 @@ impl Engine {
         let event = self.streams.hear(delta, now, |turn| store.read(|tx| secret_of(tx, turn, own)))?;
         event.into_iter().for_each(|event| self.shared.tell(event));
         Ok(())
+    }
+
+    /// A turn was given up, as the server says.
+    fn gave_up(&mut self, turn: TurnPlace) {
+        self.streams.abandoned(turn);
+        self.given_up.push(turn);
     }
 
     /// Tells what is being written here.
@@ -333,8 +347,15 @@ impl Engine {
         self.ready.extend(self.inbound.accept(conversation, number, arrival));
     }
 
-    fn page(&mut self, page: MessagesPage) {
+    fn page(&mut self, link: &mut Link, page: MessagesPage) {
         let conversation_id = page.conversation_id;
+        // What has become of it meanwhile was told to others of this user's devices only.
+        let is_from_another = |message: &DeliveredMessage| {
+            message.sender_id == self.own.user_id && message.sender_device_id != self.own.device_id
+        };
+        if page.messages.iter().any(is_from_another) && link.missed_own.insert(conversation_id) {
+            self.resync = Some(Resync::anew(self.resync.take(), conversation_id));
+        }
         if let Some(first) = page.messages.first() {
             let gone = page.from_sequence..first.sequence_number;
             let (lost, ready) = self.inbound.are_gone(conversation_id, gone);

@@ -1,11 +1,14 @@
-//! Marks that moved while this device was away, read again from the server's list of conversations.
+//! Marks that moved while this device was away, and questions that were given up meanwhile, read again from the server's list
+//! of conversations.
 //!
-//! Receipts are shown to open sockets only, and never again. So after each connection the list is read, page by
+//! Of both, open sockets only are told, and never again. So after each connection the list is read, page by
 //! page, until every conversation that can have news was in it.
 
 use std::collections::BTreeSet;
 
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::ConversationId;
+use colloquy_protocol::limits::GIVEN_UP_MAX;
 use colloquy_protocol::rest::conversations::Conversations;
 
 use super::ingest::MarkMove;
@@ -35,6 +38,14 @@ impl Resync {
         let wanted: BTreeSet<ConversationId> =
             conversations.iter().filter(can_have_news).map(|record| record.conversation_id).collect();
         (!wanted.is_empty()).then_some(Self { wanted, cursor: None, pages_left: PAGES_MAX, not_before: 0 })
+    }
+
+    /// This conversation can have news, too: the list is read again from its beginning, where it is by now.
+    pub(super) fn anew(before: Option<Self>, conversation: ConversationId) -> Self {
+        let (mut wanted, not_before) =
+            before.map_or_else(Default::default, |before| (before.wanted, before.not_before));
+        wanted.insert(conversation);
+        Self { wanted, cursor: None, pages_left: PAGES_MAX, not_before }
     }
 
     /// The cursor of the page to be fetched now, unless it is to wait.
@@ -72,10 +83,19 @@ pub(super) fn marks(page: &Conversations) -> impl Iterator<Item = MarkMove> + '_
     })
 }
 
+/// What a page says about turns that were given up.
+pub(super) fn given_up(page: &Conversations) -> impl Iterator<Item = TurnPlace> + '_ {
+    page.conversations.iter().flat_map(|view| {
+        // The oldest first, as they were told of.
+        let turns = view.given_up.iter().rev().take(GIVEN_UP_MAX);
+        turns.map(|turn_id| TurnPlace { conversation_id: view.conversation_id, turn_id: *turn_id })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use colloquy_protocol::ids::UserId;
+    use colloquy_protocol::ids::{MessageId, UserId};
     use colloquy_protocol::rest::conversations::{Conversation, ConversationKind};
     use uuid::Uuid;
 
@@ -97,6 +117,7 @@ mod tests {
             delivered_through: 0,
             created_at: 0,
             last_message: None,
+            given_up: Vec::new(),
         };
         let conversations = ids.into_iter().map(view).collect();
         Conversations { conversations, next_cursor: next.map(str::to_owned) }
@@ -122,6 +143,27 @@ mod tests {
         let resync = resync.answered(Some("of another connection"), &page([8], Some("x"))).unwrap();
         assert_eq!(resync.due(10), Some(Some("a".to_owned())), "another answer moves nothing on");
         assert!(resync.answered(Some("a"), &page([2], Some("b"))).is_none());
+    }
+
+    #[test]
+    fn what_another_device_wrote_meanwhile_is_looked_for_from_the_beginning_of_the_list() {
+        let resync = Resync::begin(&[record(1, 1, 0), record(2, 1, 0)]).unwrap();
+        let mut resync = resync.answered(None, &page([1], Some("a"))).unwrap();
+        resync.rest(10);
+        let resync = Resync::anew(Some(resync), ConversationId(Uuid::from_u128(3)));
+        assert_eq!((resync.due(9), resync.due(10)), (None, Some(None)));
+        let resync = resync.answered(None, &page([3], Some("b"))).unwrap();
+        assert!(resync.answered(Some("b"), &page([2], Some("c"))).is_none());
+        let alone = Resync::anew(None, ConversationId(Uuid::from_u128(3)));
+        assert!(alone.answered(None, &page([3], Some("b"))).is_none());
+    }
+
+    #[test]
+    fn questions_that_were_given_up_are_told_of_the_oldest_first() {
+        let mut page = page([1, 2], None);
+        page.conversations[1].given_up = [9, 7].map(|n| MessageId(Uuid::from_u128(n))).to_vec();
+        let told = given_up(&page).map(|turn| (turn.conversation_id.0.as_u128(), turn.turn_id.0.as_u128()));
+        assert_eq!(told.collect::<Vec<_>>(), [(2, 7), (2, 9)]);
     }
 
     #[test]

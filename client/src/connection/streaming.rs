@@ -177,6 +177,14 @@ impl Streams {
         self.answered.push_back(turn_id);
     }
 
+    /// A turn was given up: what was being written for it is shown no longer. Another try at an answer may begin.
+    pub(super) fn abandoned(&mut self, turn: TurnPlace) {
+        let is_same =
+            |_: &MessageId, following: &mut Following| following.conversation_id == turn.conversation_id;
+        let abandoned = self.followed.extract_if(turn.turn_id..=turn.turn_id, is_same).count();
+        self.ended.extend(std::iter::repeat_n(turn, abandoned));
+    }
+
     /// What is to be told of answers that are complete.
     pub(super) fn take_ended(&mut self) -> impl Iterator<Item = Event> + use<> {
         std::mem::take(&mut self.ended).into_iter().map(ended)
@@ -286,6 +294,25 @@ mod tests {
         assert_eq!(reader.hear(&late[0], 10_000), None, "the turn has its answer");
         drop(draft);
         assert!(desk.tell(20_000).is_empty() && !desk.streams.is_writing());
+    }
+
+    #[test]
+    fn what_is_written_for_a_turn_that_is_given_up_is_shown_no_longer_until_it_is_tried_again() {
+        let mut desk = Desk::new();
+        let mut reader = Reader::of(&desk);
+        let draft = desk.begin(1, 1);
+        draft.send_modify(|draft| draft.append("It is"));
+        reader.hear(&desk.tell(0)[0], 0);
+        let other = TurnPlace { conversation_id: ConversationId(Uuid::nil()), ..turn(1) };
+        [other, turn(2)].into_iter().for_each(|other| reader.streams.abandoned(other));
+        assert_eq!(reader.streams.take_ended().count(), 0, "another one's");
+        reader.streams.abandoned(turn(1));
+        let ended: Vec<Event> = reader.streams.take_ended().collect();
+        let TurnPlace { conversation_id, turn_id } = turn(1);
+        assert_eq!(ended, [Event::AnswerEnded { turn_id, conversation_id }]);
+        let again = desk.begin(1, 2);
+        again.send_modify(|draft| draft.append("It is open."));
+        assert_eq!(reader.hear(&desk.tell(100)[0], 100).as_deref(), Some("It is open."));
     }
 
     #[test]

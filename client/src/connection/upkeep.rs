@@ -87,6 +87,7 @@ impl Engine {
         match outcome {
             Ok(page) => {
                 self.marks.extend(resync::marks(&page));
+                self.given_up.extend(resync::given_up(&page));
                 self.resync = self.resync.take().and_then(|resync| resync.answered(cursor, &page));
                 self.read_on();
             }

@@ -38,6 +38,8 @@ Ctrl-C             leave
 /help, /quit
 
 ◷ waits to be sent   ✓ sent   ✓✓ delivered   ✓✓ (coloured) read   ✗ failed
+✗ not taken: the agent could not; whoever runs the installation can have it
+             delivered again
 Times are those of your own time zone (TZ).";
 
 impl Screen {

@@ -2,9 +2,10 @@
 
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::frame::{PresenceStatus, TypingState};
-use colloquy_protocol::ids::{ConversationId, UserId};
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_protocol::limits::TYPING_TTL;
 
+use super::draw::peer_name;
 use super::screen::{Effect, Link, Screen};
 use crate::crypto::IdentityChangeKind;
 use crate::event::Event;
@@ -65,6 +66,7 @@ impl Screen {
                     self.answers.remove(&conversation_id);
                 }
             }
+            Event::TurnGivenUp { turn_id, conversation_id } => self.turn_given_up(turn_id, conversation_id),
             Event::IdentityChanged(change) => {
                 let who = self.name_of(change.address.user_id);
                 let what = match change.kind {
@@ -90,6 +92,17 @@ impl Screen {
         {
             effects.push(Effect::LoadHistory { conversation, before: None });
         }
+    }
+
+    fn turn_given_up(&mut self, turn: MessageId, conversation: ConversationId) {
+        for message in self.history.iter_mut().filter(|message| message.message_id == Some(turn)) {
+            message.given_up = message.is_own;
+        }
+        let shown = self.conversations.iter().find(|shown| shown.conversation_id == conversation);
+        let who = shown.map_or_else(|| "the agent".to_owned(), peer_name);
+        self.notify(format!(
+            "{who} could not take your question: whoever runs the installation can have it delivered again"
+        ));
     }
 
     /// Everything loaded is marked, however far up it was loaded.

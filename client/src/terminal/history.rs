@@ -108,7 +108,7 @@ impl Screen {
         let who = if message.is_own { "you".to_owned() } else { one_line(&self.name_of(message.sender_id)) };
         let head = format!("{} {who}: ", self.calendar.time_of_day(message.timestamp));
         let (text, style) = content(message);
-        let mark = mark(message.state);
+        let mark = mark(message);
         let room = columns(&mark.content) + usize::from(!mark.content.is_empty());
         let mut lines = wrap_indented(&format!("{head}{text}"), width);
         if lines.last().is_some_and(|last| columns(last) + room > width) && room <= width {
@@ -163,8 +163,10 @@ fn content(message: &Message) -> (String, Style) {
 }
 
 /// How far a message has come, as a sign.
-fn mark(state: MessageState) -> Span<'static> {
-    match state {
+fn mark(message: &Message) -> Span<'static> {
+    match message.state {
+        // That it was read says nothing more.
+        _ if message.given_up => Span::styled("✗ not taken", Style::new().fg(Color::Red)),
         MessageState::Received => Span::raw(""),
         MessageState::Queued => Span::styled("◷", faint()),
         MessageState::Sent => Span::raw("✓"),

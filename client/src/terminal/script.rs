@@ -349,6 +349,9 @@ impl<'a, E: FnMut(&Value)> Script<'a, E> {
                 self.growing.remove(&turn_id);
                 json!({"event": "answer_ended", "turn_id": turn_id})
             }
+            Event::TurnGivenUp { turn_id, conversation_id } => {
+                json!({"event": "given_up", "turn_id": turn_id, "conversation_id": conversation_id})
+            }
             Event::MessagesLost { conversation_id, from, to } => {
                 json!({"event": "lost", "conversation_id": conversation_id, "from_sequence": from, "to_sequence": to})
             }
@@ -381,7 +384,8 @@ fn described(event: &str, message: &Message) -> Value {
     };
     let mut told = json!({"event": event, "from": message.sender_id, "text": text,
         "sequence": message.sequence_number, "own": message.is_own, "state": state,
-        "message_id": message.message_id, "conversation_id": message.conversation_id});
+        "message_id": message.message_id, "conversation_id": message.conversation_id,
+        "given_up": message.given_up});
     match &message.content {
         ShownContent::Request(asked) => {
             let ShownRequest { request, verdict, .. } = &**asked;
@@ -419,6 +423,7 @@ mod tests {
             timestamp: 0,
             content,
             state,
+            given_up: false,
         }
     }
 
@@ -438,8 +443,10 @@ mod tests {
             assert_eq!(told["state"], word);
             assert_eq!(told["own"], word != "received");
             assert_eq!((&told["text"], &told["sequence"]), (&json!("hi"), &json!(7)));
-            assert_eq!(told["from"], user(2).to_string());
+            assert_eq!((&told["from"], &told["given_up"]), (&json!(user(2)), &json!(false)));
         }
+        let read = message(MessageState::Read, ShownContent::Text("hi".to_owned()));
+        assert_eq!(described("message", &Message { given_up: true, ..read })["given_up"], true);
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn message(peer: u8, number: u64, state: MessageState, text: &str) -> Message {
         timestamp: 9 * 3_600_000 + 5 * 60_000,
         content: ShownContent::Text(text.to_owned()),
         state,
+        given_up: false,
     }
 }
 
@@ -345,6 +346,28 @@ fn an_answer_is_shown_as_it_grows_until_it_has_come_and_can_be_stopped() {
     assert!(drawn(&screen).0.contains('▌'), "another one");
     screen.apply(Input::Happened(Event::AnswerEnded { turn_id, conversation_id }), 300);
     assert!(!drawn(&screen).0.contains('▌'));
+}
+
+#[test]
+fn a_question_that_was_given_up_is_told_of_and_shows_it_until_it_is_answered() {
+    let (mut screen, _) = two_conversations();
+    let turn_id = MessageId(uuid::Uuid::from_u128(7));
+    let asked = |given_up| Message {
+        message_id: Some(turn_id),
+        given_up,
+        ..message(ADA, 1, MessageState::Read, "are you open?")
+    };
+    let other = message(ADA, 2, MessageState::Read, "and now?");
+    page(&mut screen, ADA, vec![asked(false), other.clone()]);
+    let given_up = Event::TurnGivenUp { turn_id, conversation_id: with(ADA) };
+    assert!(screen.apply(Input::Happened(given_up), 0).is_empty());
+    let (text, _) = drawn(&screen);
+    assert!(text.contains("are you open? ✗ not taken") && text.contains("and now? ✓✓"), "{text}");
+    assert!(text.contains("Left could not take your question: whoever runs"), "{text}");
+    page(&mut screen, ADA, vec![asked(true), other.clone()]);
+    assert!(drawn(&screen).0.contains("are you open? ✗ not taken"));
+    page(&mut screen, ADA, vec![asked(false), other]);
+    assert!(drawn(&screen).0.contains("are you open? ✓✓"));
 }
 
 #[test]

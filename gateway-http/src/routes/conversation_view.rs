@@ -99,7 +99,7 @@ impl Progress {
         }
     }
 
-    /// The conversation as the viewer sees it.
+    /// The conversation as the viewer sees it, but for what was given up there.
     pub(crate) fn conversation(
         &self,
         viewer: &Viewer,
@@ -119,6 +119,7 @@ impl Progress {
             delivered_through: self.delivered_through(viewer.user_id),
             created_at: conversation.created_at,
             last_message: last_message.map(|message| self.message(viewer, message)),
+            given_up: Vec::new(),
         }
     }
 }

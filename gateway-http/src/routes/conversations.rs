@@ -28,6 +28,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::conversation_view::{Progress, Viewer};
+use super::given_up::GivenUp;
 use crate::extract::{Caller, Json, Path, Query};
 use crate::openapi::problems;
 use crate::problem::Refusal;
@@ -36,8 +37,8 @@ use crate::problem::Refusal;
 const PAGE_DEFAULT: usize = 30;
 /// Messages on a page end before they weigh more than this together; the first is always there.
 const PAGE_MAX_BYTES: usize = 1024 * 1024;
-/// Conversations of one list that are looked up at the same time.
-const LOOK_UPS_AT_ONCE: usize = 8;
+/// Conversations of one list, or questions in them, that are looked up at the same time.
+pub(super) const LOOK_UPS_AT_ONCE: usize = 8;
 
 problems!(OpenProblems: CALLER, ALWAYS; MalformedFrame, TooLarge, UnknownUser, InvalidParticipant);
 problems!(ListProblems: CALLER, ALWAYS; InvalidField, UnknownDevice);
@@ -89,6 +90,7 @@ pub(crate) struct Records {
     log: Arc<dyn MessageLog>,
     cursors: Arc<dyn Cursors>,
     devices: Devices,
+    given_up: GivenUp,
 }
 
 impl axum::extract::FromRef<super::RestState> for Records {
@@ -98,6 +100,7 @@ impl axum::extract::FromRef<super::RestState> for Records {
             log: Arc::from_ref(state),
             cursors: Arc::from_ref(state),
             devices: Devices::from_ref(state),
+            given_up: GivenUp { letters: Arc::from_ref(state), log: Arc::from_ref(state) },
         }
     }
 }
@@ -139,6 +142,25 @@ impl Records {
         let weight = last.as_ref().map_or(0, |message| message.weight());
         Ok((progress.conversation(viewer, at_end, last.as_deref()), weight))
     }
+
+    /// Says in `views` which questions of the viewer were given up. After all else has been read: who sees that a question
+    /// counts as read must not miss why.
+    async fn say_what_was_given_up(&self, viewer: &Viewer, views: &mut [View]) -> StoreResult<()> {
+        let conversations: Vec<ConversationId> = views.iter().map(|view| view.conversation_id).collect();
+        let mut given_up = self.given_up.of(viewer.user_id, &conversations).await?;
+        for view in views {
+            view.given_up = given_up.remove(&view.conversation_id).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// One conversation, with all that is said of it.
+    async fn whole_view(&self, viewer: &Viewer, conversation: Conversation) -> StoreResult<View> {
+        let end = self.log.end(conversation.conversation_id).await?;
+        let (mut view, _) = self.view(viewer, ConversationAtEnd { conversation, end }).await?;
+        self.say_what_was_given_up(viewer, std::slice::from_mut(&mut view)).await?;
+        Ok(view)
+    }
 }
 
 fn limit(asked: Option<usize>) -> Result<usize, RouteError> {
@@ -165,8 +187,7 @@ pub(crate) async fn open(
     profiles.card(other).await?.ok_or(RouteError::UnknownUser)?;
     let (conversation, new) = records.conversations.open_pair(caller.user_id, other, clock.now()).await?;
     let viewer = Viewer { user_id: caller.user_id, device_id: None };
-    let end = records.log.end(conversation.conversation_id).await?;
-    let (view, _) = records.view(&viewer, ConversationAtEnd { conversation, end }).await?;
+    let view = records.whole_view(&viewer, conversation).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, axum::Json(view)))
 }
 
@@ -210,6 +231,7 @@ pub(crate) async fn list(
         }
         conversations.push(view);
     }
+    records.say_what_was_given_up(&viewer, &mut conversations).await?;
     let last = conversations.len().checked_sub(1).and_then(|index| positions.get(index));
     let next_cursor = last.filter(|_| more).map(cursor);
     Ok(axum::Json(ViewList { conversations, next_cursor }))
@@ -254,8 +276,7 @@ pub(crate) async fn show(
 ) -> Result<axum::Json<View>, RouteError> {
     let viewer = records.viewer(&caller, through.device_id).await?;
     let conversation = records.own_conversation(caller.user_id, conversation_id).await?;
-    let end = records.log.end(conversation_id).await?;
-    let (view, _) = records.view(&viewer, ConversationAtEnd { conversation, end }).await?;
+    let view = records.whole_view(&viewer, conversation).await?;
     Ok(axum::Json(view))
 }
 

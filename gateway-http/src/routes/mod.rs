@@ -7,6 +7,7 @@ mod conversations;
 mod description;
 mod devices;
 mod events;
+mod given_up;
 mod json_web_keys;
 mod logins;
 mod me;
@@ -29,7 +30,7 @@ use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::JsonWebKeySet;
 use colloquy_actors::agent::{Routes, Turns};
 use colloquy_storage::ambient::{Clock, Entropy};
-use colloquy_storage::ports::{Conversations, Cursors, MessageLog};
+use colloquy_storage::ports::{Conversations, Cursors, DeadLetters, MessageLog};
 use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -92,6 +93,8 @@ pub struct RestDependencies {
     /// How far everybody has come. Sessions write cursors lazily, so what is read here may lag them by one such
     /// interval; it never runs ahead.
     pub cursors: Arc<dyn Cursors>,
+    /// What agents were not able to take.
+    pub dead_letters: Arc<dyn DeadLetters>,
     /// Counts and durations of requests.
     pub metrics: HttpMetrics,
     /// The time.
@@ -133,6 +136,7 @@ part!(JsonWebKeySet, state => state.0.dependencies.json_web_keys.clone());
 part!(Arc<dyn Conversations>, state => Arc::clone(&state.0.dependencies.conversations));
 part!(Arc<dyn MessageLog>, state => Arc::clone(&state.0.dependencies.log));
 part!(Arc<dyn Cursors>, state => Arc::clone(&state.0.dependencies.cursors));
+part!(Arc<dyn DeadLetters>, state => Arc::clone(&state.0.dependencies.dead_letters));
 part!(Clock, state => state.0.dependencies.clock);
 part!(Arc<RateLimits>, state => Arc::clone(&state.0.limits));
 part!(TrustForwardedFor, state => TrustForwardedFor(state.0.dependencies.options.trust_forwarded_for));

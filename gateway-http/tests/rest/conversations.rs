@@ -1,11 +1,14 @@
 //! Opening, listing and reading back conversations.
 
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::envelope::{Algorithm, CiphertextKind, DeviceCiphertext, Envelope};
 use colloquy_protocol::frame::{MessageStatus, MessageType};
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::conversations::{Conversation, Conversations, History};
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
+use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended};
 use serde_json::json;
@@ -36,11 +39,9 @@ async fn pair() -> Pair {
 }
 
 impl Pair {
-    /// Ann sends `count` messages, each as heavy as `body`.
-    async fn say(&self, count: u64, body: &str) {
-        let log = &self.fixture.store.log;
-        let owned = log.take_ownership(self.id).await.unwrap();
-        let message = |number: u64| Message {
+    /// Message `number`, of Ann, as heavy as `body`.
+    fn message(&self, number: u64, body: &str) -> Message {
+        Message {
             message_id: MessageId(Uuid::from_u128(u128::from(number))),
             sequence_number: 0,
             conversation_id: self.id,
@@ -66,12 +67,59 @@ impl Pair {
             reply_to_message_id: None,
             sent_at: START,
             created_at: START + number,
+        }
+    }
+
+    /// Ann sends `count` messages, each as heavy as `body`.
+    async fn say(&self, count: u64, body: &str) {
+        let from = self.fixture.store.log.end(self.id).await.unwrap().last_sequence + 1;
+        self.append((from..from + count).map(|number| self.message(number, body)).collect()).await;
+    }
+
+    /// Bob answers message `number` as an agent would.
+    async fn answer(&self, number: u64) {
+        let turn_id = MessageId(Uuid::from_u128(u128::from(number)));
+        let answer = Message {
+            sender_id: self.bob.user_id,
+            sender_device_id: self.laptop.device_id.clone(),
+            receiver_id: self.ann.user_id,
+            idempotency_key: IdempotencyKey::of_turn(turn_id),
+            reply_to_message_id: Some(turn_id),
+            ..self.message(1_000 + number, "answer")
         };
+        self.append(vec![answer]).await;
+    }
+
+    /// Turn `turn` is given up, as one whose message is `number`.
+    async fn give_up(&self, turn: u64, number: u64) {
+        let letter = DeadLetter {
+            turn_id: MessageId(Uuid::from_u128(u128::from(turn))),
+            agent_id: AgentId::new("agent-bob").unwrap(),
+            conversation_id: self.id,
+            sequence_number: number,
+            reason: DeadReason::Refused,
+            status: Some(422),
+            tries: 5,
+            died_at: START,
+            replayed_at: None,
+        };
+        assert!(self.fixture.store.dead_letters.put(letter).await.unwrap());
+    }
+
+    /// Which messages somebody sees as given up.
+    async fn given_up(&self, who: &Tokens) -> Vec<u64> {
+        let shown: Conversation = self.show(who, "").await.json();
+        shown.given_up.iter().map(|id| u64::try_from(id.0.as_u128()).unwrap()).collect()
+    }
+
+    async fn append(&self, messages: Vec<Message>) {
+        let log = &self.fixture.store.log;
+        let owned = log.take_ownership(self.id).await.unwrap();
         let append = Append {
             conversation_id: self.id,
             epoch: owned.epoch,
             after_sequence: owned.last_sequence,
-            messages: (1..=count).map(|number| message(owned.last_sequence + number)).collect(),
+            messages,
         };
         let appended = log.append(vec![append]).await.unwrap();
         assert!(matches!(&appended[..], [Appended::Placed(_)]));
@@ -222,6 +270,32 @@ async fn a_page_that_cannot_be_is_refused() {
         assert_eq!(answer.problem(), (problem.0, problem.1.to_owned()), "{query}");
         assert!(!answer.text().contains("secret"));
     }
+}
+
+#[tokio::test]
+async fn whoever_asked_and_nobody_else_sees_what_was_given_up_until_it_is_answered() {
+    let pair = pair().await;
+    assert!(pair.given_up(&pair.ann).await.is_empty());
+    pair.say(20, "question").await;
+    for number in 1..=20 {
+        pair.give_up(number, number).await;
+    }
+    let newest = |from: u64, to: u64| (to..=from).rev().collect::<Vec<_>>();
+    assert_eq!(pair.given_up(&pair.ann).await, newest(20, 5));
+    let shown: Conversation = pair.show(&pair.ann, "").await.json();
+    let list: Conversations = pair.fixture.get("/v1/conversations", &pair.ann.access_token).await.json();
+    assert_eq!(list.conversations[0].given_up, shown.given_up);
+    assert!(pair.given_up(&pair.bob).await.is_empty(), "AUTHZ: it was not Bob who asked");
+    let letters = &pair.fixture.store.dead_letters;
+    let letter = |number: u128| letters.get(MessageId(Uuid::from_u128(number)));
+    assert!(letter(20).await.unwrap().is_some());
+    pair.answer(20).await;
+    assert_eq!(pair.given_up(&pair.ann).await, newest(19, 5), "it was replayed, and answered");
+    assert!(letter(20).await.unwrap().is_none(), "it is no dead letter any more");
+    assert_eq!(pair.given_up(&pair.ann).await, newest(19, 4));
+    // One of which another message stands in the place says nothing.
+    pair.give_up(50, 3).await;
+    assert_eq!(pair.given_up(&pair.ann).await, newest(19, 5));
 }
 
 #[tokio::test]

@@ -209,6 +209,7 @@ impl Fixture {
             conversations: Arc::clone(&self.store.conversations),
             log: Arc::clone(&self.store.log),
             cursors: Arc::clone(&self.store.cursors),
+            dead_letters: Arc::clone(&self.store.dead_letters),
             metrics: HttpMetrics::register(&mut Registry::default()),
             clock: self.clock,
             entropy: self.entropy.clone(),

@@ -22,7 +22,7 @@ pub struct Delta {
     pub body: String,
 }
 
-/// Payload of `delta_request` and `cancel_turn`: a turn.
+/// Payload of `delta_request`, `cancel_turn` and `turn_given_up`: a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnPlace {
     /// Where.

@@ -239,6 +239,10 @@ fn of_people() -> Vec<(ServerFrame, Value)> {
             ServerFrame::DeltaRequest { payload: place },
             json!({"type": "delta_request", "payload": {"conversation_id": CONVERSATION, "turn_id": MESSAGE}}),
         ),
+        (
+            ServerFrame::TurnGivenUp { payload: place },
+            json!({"type": "turn_given_up", "payload": {"conversation_id": CONVERSATION, "turn_id": MESSAGE}}),
+        ),
     ]
 }
 
@@ -345,10 +349,11 @@ fn every_kind_of_frame_stands_here() {
         ServerFrame::Typing { .. } => 11,
         ServerFrame::Delta { .. } => 12,
         ServerFrame::DeltaRequest { .. } => 13,
-        ServerFrame::Error { .. } => 14,
+        ServerFrame::TurnGivenUp { .. } => 14,
+        ServerFrame::Error { .. } => 15,
     };
     let kinds: std::collections::BTreeSet<i32> = all().iter().map(|(frame, _)| kind(frame)).collect();
-    assert_eq!(kinds, (0..=14).collect());
+    assert_eq!(kinds, (0..=15).collect());
 }
 
 #[test]

@@ -90,6 +90,12 @@ pub enum ServerFrame {
         /// Which.
         payload: TurnPlace,
     },
+    /// An agent was not able to take a question of this user: it is answered only if whoever runs the installation has it
+    /// delivered again.
+    TurnGivenUp {
+        /// Which.
+        payload: TurnPlace,
+    },
     /// A frame was refused. The connection goes on unless a close follows.
     Error {
         /// The message it was, where it was one.

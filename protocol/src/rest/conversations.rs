@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::UnixMillis;
 use crate::frame::server::DeliveredMessage;
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, MessageId, UserId};
 
 /// `POST /v1/conversations`: the 1:1 conversation with another user, made if it is not there yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -49,6 +49,10 @@ pub struct Conversation {
     /// The newest message, as the device named in the request may see it.
     #[schema(value_type = Option<Object>)]
     pub last_message: Option<DeliveredMessage>,
+    /// Questions of this user that their agent was not able to take, and that have not been answered since; the newest first, at
+    /// most [`GIVEN_UP_MAX`](crate::limits::GIVEN_UP_MAX).
+    #[serde(default)]
+    pub given_up: Vec<MessageId>,
 }
 
 /// `GET /v1/conversations`: those with the newest messages first.

@@ -545,6 +545,7 @@ impl Life {
             | Event::PresenceChanged { .. }
             | Event::TypingChanged { .. }
             | Event::AnswerEnded { .. }
+            | Event::TurnGivenUp { .. }
             | Event::IdentityChanged(_)
             | Event::StoreFailed => {}
             Event::EventsMissed { is_connected, .. } => self.record().is_connected = is_connected,

@@ -4,6 +4,7 @@ use colloquy_protocol::envelope::OwnedSealedContent;
 use colloquy_protocol::frame::MessageStatus;
 use colloquy_protocol::frame::MessageType;
 use colloquy_protocol::frame::client::SendPayload;
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::{DeliveredMessage, MessageAck};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, IdempotencyKey, MessageId, UserId};
 use colloquy_protocol::rest::devices::{ClaimedKey, ClaimedKeys, Device, DeviceList, SignedKey};
@@ -13,6 +14,7 @@ use crate::ambient::{self, Workers};
 use crate::connection::dispatch::{self, Sealing};
 use crate::connection::ingest::{Arrival, Batch, Ingested, ingest};
 use crate::crypto::{Body, DeviceAccount};
+use crate::event::Event;
 use crate::store::outbox::NewMessage;
 use crate::store::{
     ConversationRecord, LocalMessageId, OutboxState, ProfileRecord, Store, StoreError, Transaction, Unlock,
@@ -208,6 +210,26 @@ impl Desk {
         self.post_to(from, user(receiver), Body::Text(text.into()), None)
     }
 
+    /// The second user answers the turn of this number; returns the answer's.
+    pub(super) fn answer(&mut self, from: usize, turn: u64, text: &str) -> u64 {
+        let message = NewMessage {
+            idempotency_key: IdempotencyKey::of_turn(message_id(turn)),
+            conversation_id: conversation(),
+            receiver_id: user(1),
+            body: Body::Text(text.into()),
+            only_for: None,
+            reply_to: Some(message_id(turn)),
+        };
+        let written = self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap();
+        self.send(from, written.local_id).expect("it can be sent")
+    }
+
+    /// Tells a device that the turn of this number was given up; returns what it tells of that.
+    pub(super) fn give_up(&self, at: usize, turn: u64) -> Vec<Event> {
+        let turn = TurnPlace { conversation_id: conversation(), turn_id: message_id(turn) };
+        self.take(at, &Batch { given_up: vec![turn], ..Batch::default() }).events
+    }
+
     /// Sends everything in the outbox; returns the numbers.
     pub(super) fn send_all(&mut self, from: usize) -> Vec<u64> {
         let waiting = self.seats[from].store.read(|tx| tx.outbox_all()).unwrap();
@@ -270,7 +292,7 @@ impl Desk {
             }),
             r#type: MessageType::Text,
             media_url: None,
-            reply_to_message_id: None,
+            reply_to_message_id: logged.payload.reply_to_message_id,
             timestamp: self.now,
             status: MessageStatus::Sent,
             idempotency_key: (logged.sender.user_id == to.user_id).then_some(logged.key),

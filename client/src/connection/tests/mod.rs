@@ -3,6 +3,7 @@
 mod approvals;
 mod desk;
 mod device_lists;
+mod given_up;
 mod mending;
 mod resuming;
 mod sending;

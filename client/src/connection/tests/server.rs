@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{ClientFrame, SendMessage};
+use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::{Migration, ServerFrame};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, DeviceId, MessageId, UserId};
 use colloquy_protocol::problem::Problem;
@@ -73,6 +74,8 @@ struct State {
     faults: VecDeque<Fault>,
     acks: BTreeMap<(UserId, ConversationId), u64>,
     reads: BTreeMap<(UserId, ConversationId), u64>,
+    /// Turns that were given up, the newest first.
+    given_up: BTreeMap<ConversationId, Vec<MessageId>>,
     /// Read receipts are lost before they are taken.
     loses_reads: bool,
     /// Read receipts that came, lost ones too.
@@ -134,6 +137,20 @@ impl Server {
     /// The id of the message of this number.
     pub(super) fn message_id(&self, conversation: ConversationId, number: usize) -> MessageId {
         self.state().log[&conversation][number - 1].id
+    }
+
+    /// A turn is given up, and counts as read: whoever asked is told of the one now, and of both by the list of conversations.
+    pub(super) fn give_up(&self, asker: UserId, turn: TurnPlace) {
+        let mut state = self.state();
+        let log = &state.log[&turn.conversation_id];
+        let index = log.iter().position(|stored| stored.id == turn.turn_id).unwrap();
+        let receiver = log[index].sent.payload.receiver_id;
+        state.reads.insert((receiver, turn.conversation_id), index as u64 + 1);
+        state.given_up.entry(turn.conversation_id).or_default().insert(0, turn.turn_id);
+        for (_, socket) in state.sockets.iter().filter(|(address, _)| address.user_id == asker) {
+            let frame = ServerFrame::TurnGivenUp { payload: turn };
+            let _ = socket.try_send(Push::Frame(Box::new(frame)));
+        }
     }
 
     pub(super) fn stored(&self) -> usize {

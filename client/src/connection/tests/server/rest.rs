@@ -144,6 +144,7 @@ impl State {
                 delivered_through: mark(&self.acks, other),
                 created_at: 1,
                 last_message: None,
+                given_up: self.given_up.get(id).cloned().unwrap_or_default(),
             }
         };
         let conversations = logs.into_iter().skip(skipped).take(LIST_PAGE).map(view).collect();

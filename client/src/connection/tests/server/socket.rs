@@ -228,7 +228,7 @@ fn delivered(stored: &Stored, number: u64, to: &DeviceAddress) -> DeliveredMessa
         content,
         r#type: stored.sent.payload.r#type,
         media_url: None,
-        reply_to_message_id: None,
+        reply_to_message_id: stored.sent.payload.reply_to_message_id,
         timestamp: number,
         status: MessageStatus::Sent,
         idempotency_key: (stored.sender.user_id == to.user_id).then_some(stored.sent.idempotency_key),

@@ -1,0 +1,56 @@
+//! Questions that an agent was not able to take, as whoever asked sees them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
+use colloquy_protocol::limits::GIVEN_UP_MAX;
+use colloquy_storage::model::dead_letter::DeadLetter;
+use colloquy_storage::model::message::Message;
+use colloquy_storage::ports::{DeadLetters, MessageLog, StoreResult};
+use futures_util::StreamExt;
+
+use super::conversations::LOOK_UPS_AT_ONCE;
+
+/// Dead letters, and the log that their questions and answers are in.
+#[derive(Clone)]
+pub(crate) struct GivenUp {
+    pub(super) letters: Arc<dyn DeadLetters>,
+    pub(super) log: Arc<dyn MessageLog>,
+}
+
+impl GivenUp {
+    /// Those of `asker` in these conversations, the newest first; at most [`GIVEN_UP_MAX`] of each.
+    pub(super) async fn of(
+        &self,
+        asker: UserId,
+        conversations: &[ConversationId],
+    ) -> StoreResult<BTreeMap<ConversationId, Vec<MessageId>>> {
+        let letters = self.letters.of_conversations(conversations, GIVEN_UP_MAX).await?;
+        let places: Vec<_> = letters.iter().map(|letter| (letter.conversation_id, letter.turn_id)).collect();
+        let open = letters.into_iter().map(|letter| async move { self.is_open(asker, &letter).await });
+        let mut open = futures_util::stream::iter(open).buffered(LOOK_UPS_AT_ONCE);
+        let mut given_up: BTreeMap<ConversationId, Vec<MessageId>> = BTreeMap::new();
+        for (conversation_id, turn_id) in places {
+            let Some(is_open) = open.next().await else { break };
+            if is_open? {
+                given_up.entry(conversation_id).or_default().push(turn_id);
+            }
+        }
+        Ok(given_up)
+    }
+
+    /// Was this asked by `asker` (AUTHZ), and has it no answer? A dead letter that was answered since is none any more.
+    async fn is_open(&self, asker: UserId, letter: &DeadLetter) -> StoreResult<bool> {
+        let question = self.log.message(letter.conversation_id, letter.sequence_number).await?;
+        let is_theirs =
+            |question: &Arc<Message>| question.message_id == letter.turn_id && question.sender_id == asker;
+        let Some(question) = question.filter(is_theirs) else { return Ok(false) };
+        let key = IdempotencyKey::of_turn(letter.turn_id);
+        if self.log.find_by_key(question.receiver_id, key).await?.is_none() {
+            return Ok(true);
+        }
+        self.letters.remove(letter.turn_id).await?;
+        Ok(false)
+    }
+}
