@@ -8,7 +8,7 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::frame::client::{
     Auth, ClientFrame, DeliveryAck, Heartbeat, MessagePosition, ReadReceipt, ResumeCursor, SendMessage,
 };
-use colloquy_protocol::frame::delta::Delta;
+use colloquy_protocol::frame::delta::{Delta, TurnPlace};
 use colloquy_protocol::frame::server::{
     AuthSuccess, DeliveredMessage, DeliveryReceipt, ErrorPayload, MessageAck, MessagesPage, Migration,
     Presence, ReadReceipt as WasRead, ServerFrame, Typing,
@@ -398,6 +398,15 @@ impl RawClient {
     pub async fn expect_delta(&mut self) -> Delta {
         self.expect("delta", |frame| match frame {
             ServerFrame::Delta { payload } => Some(payload.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for `turn_given_up`.
+    pub async fn expect_turn_given_up(&mut self) -> TurnPlace {
+        self.expect("turn_given_up", |frame| match frame {
+            ServerFrame::TurnGivenUp { payload } => Some(*payload),
             _ => None,
         })
         .await
