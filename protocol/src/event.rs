@@ -183,8 +183,11 @@ pub enum CancelReason {
 /// A NumericDate may have a fraction (RFC 7519, section 2).
 fn whole_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
-    let is_date = seconds >= 0.0 && seconds < MAX_SECONDS;
-    if is_date { Ok(seconds as u64) } else { Err(serde::de::Error::custom("not a date")) }
+    if (0.0..MAX_SECONDS).contains(&seconds) {
+        Ok(seconds as u64)
+    } else {
+        Err(serde::de::Error::custom("not a date"))
+    }
 }
 
 fn text() -> MessageType {

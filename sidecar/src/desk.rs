@@ -10,6 +10,7 @@ use colloquy_client::{
     TurnContent, VoidVerdict,
 };
 use colloquy_protocol::agent::WhenBusy;
+use colloquy_protocol::event::{AgentCancel, CancelReason};
 use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::limits::TYPING_THROTTLE;
@@ -20,7 +21,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::draft::Draft;
-use crate::parts::{CUT, fitting};
+use crate::parts::{CUT, cut, fitting};
 use crate::prompt::{HistoryLimits, Prompt, Question};
 use crate::sink::{self, Bell};
 use crate::upstream::{Upstream, UpstreamError};
@@ -51,6 +52,8 @@ const BUSY: &str = "I am still answering what you wrote before. Please send this
 const NO_ANSWER: &str = "I cannot answer at the moment. Please try again later.";
 /// What is said when an agent was told to stop before it said anything.
 const STOPPED: &str = "Stopped.";
+/// Messages that are looked through for a newer question.
+const NEWEST_LOOKED_AT: usize = 50;
 /// Turns that are to be stopped and have not begun.
 const CANCELS_MAX: usize = 1024;
 
@@ -113,6 +116,7 @@ pub async fn run(
         options,
         busy: BTreeMap::new(),
         cancelled: VecDeque::new(),
+        interrupted: VecDeque::new(),
         rejects: false,
         look_ups: JoinSet::new(),
         asking: JoinSet::new(),
@@ -143,7 +147,7 @@ pub async fn run(
                 Some(_) => continue,
             },
             () = taken.notified() => {}
-            Some(turn) = cancels.recv() => desk.cancel(turn),
+            Some(cancel) = cancels.recv() => desk.cancel(&cancel),
             Some(done) = desk.asking.join_next_with_id() => desk.done(done),
             _ = look.tick() => {}
             _ = look_up.tick() => desk.look_up(),
@@ -183,6 +187,8 @@ struct Desk {
     look_ups: JoinSet<Option<WhenBusy>>,
     /// Turns that are not to be asked about any more; the newest [`CANCELS_MAX`].
     cancelled: VecDeque<TurnPlace>,
+    /// Turns that something newer may have been asked since; the newest [`CANCELS_MAX`].
+    interrupted: VecDeque<TurnPlace>,
     asking: JoinSet<()>,
     tasks: HashMap<Id, MessageId>,
 }
@@ -190,7 +196,9 @@ struct Desk {
 impl Desk {
     /// Asks about every turn that is due and is not being asked, as far as the bound goes.
     async fn go_on(&mut self) -> Result<(), SidecarError> {
-        for turn in self.client.due_turns().await? {
+        let due = self.client.due_turns().await?;
+        self.interrupt(&due);
+        for turn in due {
             let (turn_id, conversation_id) = (turn.turn_id, turn.conversation_id);
             if self.busy.contains_key(&turn_id) {
                 continue;
@@ -221,8 +229,36 @@ impl Desk {
         Ok(())
     }
 
-    /// A turn is to be answered with what has been said so far.
-    fn cancel(&mut self, turn: TurnPlace) {
+    /// A turn is to be answered with what has been said so far; or is if something newer was asked.
+    fn cancel(&mut self, cancel: &AgentCancel) {
+        let &AgentCancel { conversation_id, turn_id, reason, .. } = cancel;
+        let turn = TurnPlace { conversation_id, turn_id };
+        match reason {
+            CancelReason::Stopped => self.stop(turn),
+            CancelReason::Interrupted => {
+                if self.interrupted.len() >= CANCELS_MAX {
+                    self.interrupted.pop_front();
+                }
+                self.interrupted.push_back(turn);
+            }
+        }
+    }
+
+    /// Stops what was interrupted by a person. The server cannot tell what a person writes from what clients tell each other by
+    /// themselves, such as when they ask for a message again: that interrupts nothing.
+    fn interrupt(&mut self, due: &[Turn]) {
+        for turn in std::mem::take(&mut self.interrupted) {
+            let is_open =
+                self.busy.contains_key(&turn.turn_id) || due.iter().any(|it| it.turn_id == turn.turn_id);
+            if is_open && is_superseded(&self.client, turn) {
+                self.stop(turn);
+            } else if is_open {
+                self.interrupted.push_back(turn);
+            }
+        }
+    }
+
+    fn stop(&mut self, turn: TurnPlace) {
         if let Some(asked) = self.busy.get(&turn.turn_id) {
             // AUTHZ: whoever takes part in one conversation has no say in another.
             if asked.conversation_id == turn.conversation_id {
@@ -290,6 +326,18 @@ impl Desk {
     }
 }
 
+/// Has a person written something after the question?
+fn is_superseded(client: &Client, turn: TurnPlace) -> bool {
+    let newest = client.history(turn.conversation_id, None, NEWEST_LOOKED_AT).unwrap_or_default();
+    let Some(at) = newest.iter().position(|message| message.message_id == Some(turn.turn_id)) else {
+        return false;
+    };
+    let is_for_us = |message: &Message| {
+        !message.is_own && matches!(message.content, ShownContent::Text(_) | ShownContent::Verdict { .. })
+    };
+    newest[at + 1..].iter().any(is_for_us)
+}
+
 async fn reject(client: &Client, turn_id: MessageId) {
     if let Err(error) = client.answer_turn(turn_id, BUSY).await {
         tracing::warn!(%error, "nobody is told that the agent is busy");
@@ -319,6 +367,9 @@ async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: 
     // To itself an agent writes nothing.
     let own = client.user_id().ok().flatten();
     said.notes.retain(|note| Some(note.to) != own);
+    for note in &mut said.notes {
+        cut(&mut note.text, client.text_room(note.to).unwrap_or(TEXT_MAX_BYTES));
+    }
     let room = client.text_room(turn.asked_by).unwrap_or(TEXT_MAX_BYTES);
     if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(said, room)).await {
         // It stays due.

@@ -34,8 +34,9 @@ pub(crate) fn fitting(mut answer: Answer, room: usize) -> Answer {
         }
     }
     if let Some(last) = parts.last_mut().filter(|_| !rest.is_empty()) {
-        last.truncate(last.floor_char_boundary(room.saturating_sub(CUT.len())));
+        // It was cut before, if only by a byte.
         last.push_str(CUT);
+        cut(last, room);
     }
     let mut parts = parts.into_iter();
     if asked.is_none() {
@@ -43,6 +44,14 @@ pub(crate) fn fitting(mut answer: Answer, room: usize) -> Answer {
     }
     answer.continuations = parts.collect();
     answer
+}
+
+/// Leaves of a text what `room` bytes hold, and says so at its end.
+pub(crate) fn cut(text: &mut String, room: usize) {
+    if text.len() > room {
+        text.truncate(text.floor_char_boundary(room.saturating_sub(CUT.len())));
+        text.push_str(CUT);
+    }
 }
 
 /// Takes the next part of at most `room` bytes off `rest`: up to the last line's end, or else the last space, of its second half.

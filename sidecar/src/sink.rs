@@ -12,7 +12,6 @@ use cloudevents::binding::http::to_event;
 use cloudevents::{AttributesReader, Data, Event};
 use colloquy_client::{Client, ClientError, StoreError};
 use colloquy_protocol::event::{AGENT_CANCEL, AGENT_MESSAGE, AgentCancel, AgentMessage};
-use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::limits::EVENT_MAX_BYTES;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -41,7 +40,7 @@ pub(crate) struct Bell {
     /// A turn was taken.
     pub(crate) taken: Arc<Notify>,
     /// A turn is to be answered no further.
-    pub(crate) cancelled: mpsc::Sender<TurnPlace>,
+    pub(crate) cancelled: mpsc::Sender<AgentCancel>,
 }
 
 /// Serves until it is dropped.
@@ -115,12 +114,10 @@ async fn take(event: Event, client: &Client, bell: &Bell) -> Refused {
         },
         AGENT_CANCEL => match data_of::<AgentCancel>(event) {
             // With no room for it, it is told again.
-            Some(AgentCancel { conversation_id, turn_id, .. }) => {
-                match bell.cancelled.try_send(TurnPlace { conversation_id, turn_id }) {
-                    Ok(()) => (StatusCode::ACCEPTED, ""),
-                    Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being stopped"),
-                }
-            }
+            Some(cancel) => match bell.cancelled.try_send(cancel) {
+                Ok(()) => (StatusCode::ACCEPTED, ""),
+                Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being stopped"),
+            },
             None => OTHER_DATA,
         },
         _ => (StatusCode::BAD_REQUEST, "events of this type are not taken here"),

@@ -319,6 +319,23 @@ async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
     assert_eq!(person.ask(agent.user_id, "third").await, "answer to third");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_answers_the_newest_question_says_no_more_to_the_one_before() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(in_two_bits).await;
+    service.wait_to_be_seen();
+    let profile =
+        AgentProfile { when_busy: WhenBusy::Interrupt, ..AgentProfile::new("Quick", "http://127.0.0.1:9/") };
+    let agent = Sidecar::start_as(&server, "agent-quick", profile, &["--service", &service.url("/")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    person.client.send_text(agent.user_id, "first").await.expect("a text goes into the outbox");
+    person.sees("answer to ").await;
+    person.client.send_text(agent.user_id, "second").await.expect("a text goes into the outbox");
+    assert_eq!(person.next_text().await, "answer to\n[…]");
+    person.witness = Some(service.witness());
+    assert_eq!(person.answer().await, "answer to second");
+}
+
 /// ONCE, NOLOSS: 200 questions, and whatever takes part is killed in turn, in the middle of an answer. Every answer is seen to
 /// grow: the agent waits for that in its middle.
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,8 @@ pub(crate) struct MarkMove {
     pub(crate) read_through: u64,
     /// The server knows that this user has, on whichever device.
     pub(crate) own_read_through: u64,
+    /// The list says of everything up to here what was given up.
+    pub(crate) listed_through: u64,
 }
 
 /// Messages looked through to count again what is unread. Where more are unread, the count stays too high until
@@ -228,6 +230,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
             read_through,
             own_read_through: before.own_read_through.max(mark.own_read_through),
             own_read_told: before.own_read_told.max(mark.own_read_through),
+            listed_through: before.listed_through.max(mark.listed_through),
             ..before.clone()
         };
         if after.own_read_through > before.own_read_through {

@@ -275,6 +275,7 @@ impl Engine {
                 delivered_through: payload.through_sequence,
                 read_through: 0,
                 own_read_through: 0,
+                listed_through: 0,
             }),
             ServerFrame::ReadReceipt { payload } => {
                 let is_own = payload.read_by == self.own.user_id;
@@ -283,6 +284,7 @@ impl Engine {
                     delivered_through: 0,
                     read_through: if is_own { 0 } else { payload.through_sequence },
                     own_read_through: if is_own { payload.through_sequence } else { 0 },
+                    listed_through: 0,
                 });
             }
             ServerFrame::Migration { payload } => {

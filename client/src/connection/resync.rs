@@ -29,11 +29,13 @@ pub(super) struct Resync {
 }
 
 impl Resync {
-    /// Nothing if there can be no news: everything this user wrote is known to be read, and every own read mark is
-    /// known to have been taken.
+    /// Nothing if there can be no news: everything this user wrote is known to be read, the list has said what has become of it,
+    /// and every own read mark is known to have been taken.
     pub(super) fn begin(conversations: &[ConversationRecord]) -> Option<Self> {
         let can_have_news = |record: &&ConversationRecord| {
-            record.own_last > record.read_through || record.own_read_through > record.own_read_told
+            // That something was given up may not have been heard, and what was heard then makes it look as if it had been read.
+            record.own_last > record.read_through.min(record.listed_through)
+                || record.own_read_through > record.own_read_told
         };
         let wanted: BTreeSet<ConversationId> =
             conversations.iter().filter(can_have_news).map(|record| record.conversation_id).collect();
@@ -80,6 +82,7 @@ pub(super) fn marks(page: &Conversations) -> impl Iterator<Item = MarkMove> + '_
         delivered_through: view.delivered_through,
         read_through: view.read_through,
         own_read_through: view.own_read_through,
+        listed_through: view.read_through,
     })
 }
 
@@ -101,7 +104,9 @@ mod tests {
 
     fn record(n: u128, own_last: u64, read_through: u64) -> ConversationRecord {
         let id = ConversationId(Uuid::from_u128(n));
-        ConversationRecord { own_last, read_through, ..ConversationRecord::new(id, UserId(Uuid::nil())) }
+        let listed_through = read_through;
+        let new = ConversationRecord::new(id, UserId(Uuid::nil()));
+        ConversationRecord { own_last, read_through, listed_through, ..new }
     }
 
     fn page(ids: impl IntoIterator<Item = u128>, next: Option<&str>) -> Conversations {
@@ -128,6 +133,8 @@ mod tests {
         assert!(Resync::begin(&[]).is_none());
         assert!(Resync::begin(&[record(1, 3, 3), record(2, 0, 0)]).is_none());
         assert!(Resync::begin(&[record(1, 3, 2)]).is_some());
+        let unlisted = ConversationRecord { listed_through: 2, ..record(1, 3, 3) };
+        assert!(Resync::begin(&[unlisted]).is_some(), "it was given up, perhaps");
         let untold = ConversationRecord { own_read_through: 2, own_read_told: 1, ..record(1, 0, 0) };
         assert!(Resync::begin(&[untold]).is_some());
     }

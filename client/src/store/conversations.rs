@@ -41,6 +41,9 @@ pub struct ConversationRecord {
     pub unread: u64,
     /// When something last happened.
     pub last_activity_at: UnixMillis,
+    /// The server's list has said of everything up to here whether it was given up.
+    #[serde(default)]
+    pub listed_through: u64,
     /// Questions of this user that the agent was not able to take and has not answered since, as the server says: at most
     /// [`GIVEN_UP_KEPT_MAX`]. One that is on its way to this device may be among them.
     #[serde(default)]
@@ -63,6 +66,7 @@ impl ConversationRecord {
             own_read_told: 0,
             unread: 0,
             last_activity_at: 0,
+            listed_through: 0,
             given_up: Vec::new(),
         }
     }

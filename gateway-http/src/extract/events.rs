@@ -22,15 +22,19 @@ const BATCH: &str = "application/cloudevents-batch+json";
 /// What an event in binary mode cannot do without.
 const REQUIRED: [&str; 4] = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
 
-/// The events of a request, in their order; at least one. From who says not who they are, not more than one event is read: a
-/// broker sends no batches.
+/// The events of a request, in their order; at least one. From who says not who they are, no batch is read: a broker sends none.
 ///
 /// # Errors
-/// [`ErrorCode::MalformedEvent`], [`ErrorCode::TooLarge`]; what was sent is not repeated (PRIVATE).
+/// [`ErrorCode::MalformedEvent`], [`ErrorCode::TooLarge`], [`ErrorCode::InvalidToken`]; what was sent is not repeated (PRIVATE).
 pub(crate) async fn events_of(request: Request, is_known: bool) -> Result<Vec<Event>, Refusal> {
     let (parts, body) = request.into_parts();
     let mode = Mode::of(&parts.headers)?;
-    let limit = if mode == Mode::Batch && is_known { EVENTS_MAX_BYTES } else { SIGNED_EVENT_MAX_BYTES };
+    if mode == Mode::Batch && !is_known {
+        return Err(
+            Refusal::new(ErrorCode::InvalidToken).detail("a batch needs Authorization: Bearer <token>")
+        );
+    }
+    let limit = if mode == Mode::Batch { EVENTS_MAX_BYTES } else { SIGNED_EVENT_MAX_BYTES };
     let body = to_bytes(body, limit).await.map_err(|error| {
         let is_too_large = error.into_inner().downcast_ref::<LengthLimitError>().is_some();
         if is_too_large { too_large() } else { malformed("the body could not be read") }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use colloquy_accounts::agents::Agents;
 use colloquy_accounts::devices::Devices;
 use colloquy_accounts::profile::Profiles;
 use colloquy_protocol::error_code::ErrorCode;
@@ -100,7 +101,11 @@ impl axum::extract::FromRef<super::RestState> for Records {
             log: Arc::from_ref(state),
             cursors: Arc::from_ref(state),
             devices: Devices::from_ref(state),
-            given_up: GivenUp { letters: Arc::from_ref(state), log: Arc::from_ref(state) },
+            given_up: GivenUp {
+                letters: Arc::from_ref(state),
+                log: Arc::from_ref(state),
+                agents: Agents::from_ref(state),
+            },
         }
     }
 }

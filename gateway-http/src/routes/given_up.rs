@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use colloquy_accounts::agents::Agents;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
 use colloquy_protocol::limits::GIVEN_UP_MAX;
 use colloquy_storage::model::dead_letter::DeadLetter;
@@ -17,16 +18,21 @@ use super::conversations::LOOK_UPS_AT_ONCE;
 pub(crate) struct GivenUp {
     pub(super) letters: Arc<dyn DeadLetters>,
     pub(super) log: Arc<dyn MessageLog>,
+    pub(super) agents: Agents,
 }
 
 impl GivenUp {
-    /// Those of `asker` in these conversations, the newest first; at most [`GIVEN_UP_MAX`] of each.
+    /// Those of `asker`, who is a person, in these conversations, the newest first; at most [`GIVEN_UP_MAX`] of each.
     pub(super) async fn of(
         &self,
         asker: UserId,
         conversations: &[ConversationId],
     ) -> StoreResult<BTreeMap<ConversationId, Vec<MessageId>>> {
         let letters = self.letters.of_conversations(conversations, GIVEN_UP_MAX).await?;
+        // What others have asked an agent is none of its own questions, and may be much.
+        if !letters.is_empty() && self.agents.of_user(asker).await.is_ok() {
+            return Ok(BTreeMap::new());
+        }
         let places: Vec<_> = letters.iter().map(|letter| (letter.conversation_id, letter.turn_id)).collect();
         let open = letters.into_iter().map(|letter| async move { self.is_open(asker, &letter).await });
         let mut open = futures_util::stream::iter(open).buffered(LOOK_UPS_AT_ONCE);

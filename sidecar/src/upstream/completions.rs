@@ -30,6 +30,9 @@ struct Request<'a> {
     stream: bool,
 }
 
+/// Stands for what was asked before the history that a model is shown.
+const LEFT_OUT: &str = "[…]";
+
 #[derive(Serialize)]
 struct Line<'a> {
     role: &'static str,
@@ -122,7 +125,9 @@ impl Completions {
             Role::User => ("user", said.text.as_str()),
             Role::Assistant => ("assistant", said.text.as_str()),
         });
-        let said = history.skip_while(|(role, _)| *role == "assistant").chain([("user", text)]);
+        let is_answer_first = prompt.history.first().is_some_and(|said| said.role == Role::Assistant);
+        let left_out = is_answer_first.then_some(("user", LEFT_OUT));
+        let said = left_out.into_iter().chain(history).chain([("user", text)]);
         let instructions = self.instructions.iter().map(|content| ("system", content.as_str()));
         let mut lines: Vec<Line<'a>> = Vec::new();
         for (role, text) in instructions.chain(said) {

@@ -310,8 +310,9 @@ pub(crate) fn answers_by_turn(log: &[Logged], agents: &BTreeSet<UserId>) -> BTre
     }
     let is_of_agent = |logged: &&Logged| agents.contains(&logged.sender);
     let mut answers: BTreeMap<MessageId, usize> = BTreeMap::new();
-    let answered =
-        |logged: &Logged| logged.reply_to.filter(|turn| logged.key == IdempotencyKey::of_turn(*turn));
+    // What an answer goes on with is no second one.
+    let is_answer = |key: IdempotencyKey, turn| key == IdempotencyKey::of_turn(turn) || !key.answers(turn);
+    let answered = |logged: &Logged| logged.reply_to.filter(|turn| is_answer(logged.key, *turn));
     for turn in log.iter().filter(is_of_agent).filter_map(answered) {
         *answers.entry(turn).or_default() += 1;
     }

@@ -378,8 +378,8 @@ impl Life {
                         // Another answer may be going on; some are given twice.
                         if last == Some(turn_id) || is_due(client, turn_id).await {
                             self.answer(client, turn_id, &mut sent_at).await;
+                            last = Some(turn_id);
                         }
-                        last = Some(turn_id);
                     }
                 }
                 () = sleep_until(next) => {

@@ -1,5 +1,6 @@
 //! Dead letters.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use fjall::{Database, OwnedWriteBatch, PersistMode};
 use uuid::Uuid;
 
 use super::Engine;
-use super::encoding::{ID, decode, encode, id_pair, malformed, read_uuid};
+use super::encoding::{ID, decode, encode, id_pair, read_uuid};
 use super::group::Group;
 use super::keyspaces::{Keyspaces, Space};
 use super::snapshot::{Rows, Snapshot};
@@ -100,26 +101,31 @@ fn of_conversations(
         let there = rows.range(Space::DeadLetterPlaces, first.to_vec()..=last.to_vec());
         for row in there.rev().take(limit) {
             let turn_id = MessageId(read_uuid(&row?.0[ID..])?);
-            letters.push(get(rows, turn_id)?.ok_or_else(|| malformed("place: no such dead letter"))?);
+            letters.extend(get(rows, turn_id)?);
         }
     }
     Ok(letters)
 }
 
-/// Stores of before the index have dead letters that are in none: they come into it when the store is opened.
+/// Makes the index what the dead letters are: a build of before it may have used the store, and may again.
 pub(super) fn index_what_is_there(database: &Database, spaces: &Keyspaces) -> fjall::Result<()> {
     let (letters, places) = (spaces.of(Space::DeadLetters), spaces.of(Space::DeadLetterPlaces));
-    if !places.is_empty()? || letters.is_empty()? {
+    let mut is = BTreeSet::new();
+    for row in letters.iter() {
+        // One that cannot be read is nobody's any more.
+        if let Ok(letter) = decode::<DeadLetter>(&row.into_inner()?.1) {
+            is.insert(place(letter.conversation_id, letter.turn_id.0).to_vec());
+        }
+    }
+    let was: BTreeSet<Vec<u8>> =
+        places.iter().map(|row| Ok(row.into_inner()?.0.to_vec())).collect::<fjall::Result<_>>()?;
+    if is == was {
         return Ok(());
     }
     let mut batch = OwnedWriteBatch::with_capacity(database.clone(), DEAD_LETTERS_MAX)
         .durability(Some(PersistMode::SyncAll));
-    for row in letters.iter() {
-        // One that cannot be read is nobody's any more.
-        if let Ok(letter) = decode::<DeadLetter>(&row.into_inner()?.1) {
-            batch.insert(places, place(letter.conversation_id, letter.turn_id.0), []);
-        }
-    }
+    is.difference(&was).for_each(|place| batch.insert(places, place.as_slice(), []));
+    was.difference(&is).for_each(|place| batch.remove(places, place.as_slice()));
     batch.commit()
 }
 
