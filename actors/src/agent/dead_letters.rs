@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use colloquy_protocol::agent::AgentId;
-use colloquy_protocol::ids::{IdempotencyKey, MessageId};
+use colloquy_protocol::ids::{IdempotencyKey, MessageId, UserId};
 use colloquy_protocol::limits::DEAD_LETTERS_PAGE;
 use colloquy_protocol::rest::dead_letters::Replayed;
 use colloquy_storage::ambient::Clock;
@@ -113,19 +113,32 @@ impl DeadLetterOffice {
         self.letters.remove(turn_id).await
     }
 
-    /// Has it been answered? Then it is no dead letter any more.
     async fn is_settled(&self, agent: Option<&Agent>, letter: &DeadLetter) -> StoreResult<bool> {
-        let Some(agent) = agent else { return Ok(false) };
-        let key = IdempotencyKey::of_turn(letter.turn_id);
-        if self.log.find_by_key(agent.user_id, key).await?.is_none() {
-            return Ok(false);
+        match agent {
+            Some(agent) => is_answered(&*self.letters, &*self.log, agent.user_id, letter.turn_id).await,
+            None => Ok(false),
         }
-        self.letters.remove(letter.turn_id).await?;
-        Ok(true)
     }
 
     async fn message_of(&self, letter: &DeadLetter) -> StoreResult<Option<Arc<Message>>> {
         let message = self.log.message(letter.conversation_id, letter.sequence_number).await?;
         Ok(message.filter(|message| message.message_id == letter.turn_id))
     }
+}
+
+/// Has this agent answered the turn of a dead letter since? Then it is one no more, and is taken out.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn is_answered(
+    letters: &dyn DeadLetters,
+    log: &dyn MessageLog,
+    agent: UserId,
+    turn_id: MessageId,
+) -> StoreResult<bool> {
+    if log.find_by_key(agent, IdempotencyKey::of_turn(turn_id)).await?.is_none() {
+        return Ok(false);
+    }
+    letters.remove(turn_id).await?;
+    Ok(true)
 }

@@ -374,6 +374,7 @@ mod tests {
     use super::super::vain::{Death, OWN_FAILURES_MAX, REFUSALS_MAX, REFUSED_MAX};
     use super::*;
     use rand::SeedableRng;
+    use std::collections::BTreeSet;
     use uuid::Uuid;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
@@ -698,6 +699,35 @@ mod tests {
         assert_eq!(tried.len(), 1, "one at a time");
         trial.ended(tried[0], taken(1, 1));
         assert_eq!(trial.started().len(), 7);
+    }
+
+    #[test]
+    fn an_agent_that_was_gone_for_an_hour_was_left_alone_and_gets_every_turn_soon_after_it_is_back() {
+        const CONVERSATIONS: u128 = 64;
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        const LOOK: Duration = Duration::from_millis(250);
+        let mut trial = Trial::of(CONVERSATIONS as usize);
+        (1..=CONVERSATIONS).for_each(|n| trial.lanes.told(conversation(n), 1));
+        let (gone, mut posts) = (trial.now, 0);
+        while trial.now - gone < HOUR {
+            for n in trial.started() {
+                trial.ended(n, FAILED);
+                posts += 1;
+            }
+            trial.pass(LOOK);
+        }
+        assert!((60..300).contains(&posts), "each at first, then one at a time: {posts}");
+        let (back, mut given) = (trial.now, BTreeSet::new());
+        while given.len() < CONVERSATIONS as usize {
+            for n in trial.started() {
+                trial.ended(n, taken(n, 1));
+                assert_eq!(trial.lanes.answered(conversation(n), turn(n)), Some(1));
+                assert!(given.insert(n), "none is given up, and none comes twice");
+            }
+            trial.pass(LOOK);
+        }
+        // The breaker lets one through, and whoever rests has rested.
+        assert!(trial.now - back <= 2 * BACKOFF_MAX, "{:?}", trial.now - back);
     }
 
     #[test]

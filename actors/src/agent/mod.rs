@@ -34,7 +34,7 @@ pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
 pub use breaker::Breaker;
 pub use colloquy_routing::Request as RouteRequest;
 pub use courier::{ANNOUNCEMENTS_MAX, Courier};
-pub use dead_letters::{DeadLetterOffice, ReplayError};
+pub use dead_letters::{DeadLetterOffice, ReplayError, is_answered};
 pub use lanes::{Lanes, Outcome, Start};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
 pub use routes::{ClassifierFailed, IntentClassifier, RouteError, Routes, RoutesArguments};

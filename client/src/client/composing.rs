@@ -169,14 +169,8 @@ pub(super) fn write(
     now: u64,
 ) -> Result<OutboxRecord, ClientError> {
     let conversation = resolve(tx, own, to)?;
-    let message = NewMessage {
-        idempotency_key,
-        conversation_id: conversation.conversation_id,
-        receiver_id: conversation.peer,
-        body: Body::Text(text),
-        only_for: None,
-        reply_to: None,
-    };
+    let (id, peer) = (conversation.conversation_id, conversation.peer);
+    let message = NewMessage::new(idempotency_key, id, peer, Body::Text(text));
     Ok(tx.write(conversation, message, now)?)
 }
 

@@ -60,14 +60,8 @@ impl Client {
                 };
                 let signature = statement.sign(&account);
                 let stream_secret = Some(StreamSecret::draw());
-                let message = NewMessage {
-                    idempotency_key: verdict_key,
-                    conversation_id: asking.conversation_id,
-                    receiver_id: agent,
-                    body: Body::Verdict(SignedVerdict { request_id, verdict, signature, stream_secret }),
-                    only_for: None,
-                    reply_to: None,
-                };
+                let body = Body::Verdict(SignedVerdict { request_id, verdict, signature, stream_secret });
+                let message = NewMessage::new(verdict_key, asking.conversation_id, agent, body);
                 let record = tx.enqueue(message, now)?;
                 shared.note_unsent(record.local_id);
                 Ok(record)

@@ -260,12 +260,12 @@ impl Client {
                 // What an answer goes on with comes before the answer to the next question.
                 let mut going_on = BTreeSet::new();
                 for record in tx.turns()? {
-                    let (turn_id, place) = (record.turn_id, record.conversation_id);
+                    let place = record.conversation_id;
                     if record.is_answered {
-                        let further = tx.follow_up(record, now)?;
-                        further.iter().for_each(|(id, _)| shared.note_unsent(*id));
-                        enqueued.extend(further);
-                        going_on.extend(tx.turn(turn_id)?.map(|_| place));
+                        let followed = tx.follow_up(record, now)?;
+                        followed.enqueued.iter().for_each(|(id, _)| shared.note_unsent(*id));
+                        enqueued.extend(followed.enqueued);
+                        going_on.extend((!followed.is_done).then_some(place));
                         continue;
                     }
                     // Another device of the agent was first.
@@ -274,8 +274,8 @@ impl Client {
                         continue;
                     }
                     if let Some(answer) = record.answer {
-                        forget_if_failed(tx, &record, answer)?;
-                        let is_going_on = !record.further.is_empty() && tx.turn(turn_id)?.is_some();
+                        let is_forgotten = forget_if_failed(tx, &record, answer)?;
+                        let is_going_on = !record.further.is_empty() && !is_forgotten;
                         going_on.extend(is_going_on.then_some(place));
                         continue;
                     }
@@ -404,12 +404,15 @@ impl Client {
                 };
                 let message = tx.message(turn_id)?.ok_or(ClientError::UnknownTurn)?;
                 let asked_by = message.sender.user_id;
+                let text_to = |to, key, text: String| {
+                    NewMessage::new(key, ConversationId::of_pair(own, to), to, Body::Text(text.into()))
+                };
                 let continued = (1..).zip(continuations).map(|(number, text)| {
                     let key = IdempotencyKey::of_continuation(turn_id, number);
-                    NewMessage { reply_to: Some(turn_id), ..text_to(own, asked_by, key, text) }
+                    NewMessage { reply_to: Some(turn_id), ..text_to(asked_by, key, text) }
                 });
                 let noted = (0..).zip(notes).map(|(number, note)| {
-                    text_to(own, note.to, IdempotencyKey::of_note(turn_id, number), note.text)
+                    text_to(note.to, IdempotencyKey::of_note(turn_id, number), note.text)
                 });
                 let further = continued.chain(noted).collect();
                 let enqueued = enqueue(tx, TurnRecord { further, ..record }, asked_by, body, now)?;
@@ -493,18 +496,6 @@ fn key_of(turn_id: MessageId) -> IdempotencyKey {
     IdempotencyKey::of_turn(turn_id)
 }
 
-/// A text to somebody, in the conversation with them.
-fn text_to(own: UserId, to: UserId, idempotency_key: IdempotencyKey, text: String) -> NewMessage {
-    NewMessage {
-        idempotency_key,
-        conversation_id: ConversationId::of_pair(own, to),
-        receiver_id: to,
-        body: Body::Text(text.into()),
-        only_for: None,
-        reply_to: None,
-    }
-}
-
 /// Puts the answer of a turn into the outbox.
 fn enqueue(
     tx: &mut Transaction<'_>,
@@ -513,32 +504,30 @@ fn enqueue(
     body: Body,
     now: u64,
 ) -> Result<(LocalMessageId, ConversationId), StoreError> {
-    let answer = tx.enqueue(
-        NewMessage {
-            idempotency_key: key_of(turn.turn_id),
-            conversation_id: turn.conversation_id,
-            receiver_id: asked_by,
-            body,
-            only_for: None,
-            reply_to: Some(turn.turn_id),
-        },
-        now,
-    )?;
+    let message = NewMessage {
+        reply_to: Some(turn.turn_id),
+        ..NewMessage::new(key_of(turn.turn_id), turn.conversation_id, asked_by, body)
+    };
+    let answer = tx.enqueue(message, now)?;
     tx.put_turn(&TurnRecord { answer: Some(answer.local_id), ..turn })?;
     Ok((answer.local_id, answer.conversation_id))
 }
 
 /// After an answer has failed the turn is forgotten. If another one was first, its copy comes as every message does; in all
-/// other cases the server says again that the turn is open, when it is time to try again.
+/// other cases the server says again that the turn is open, when it is time to try again. Says whether it was.
 fn forget_if_failed(
     tx: &mut Transaction<'_>,
     turn: &TurnRecord,
     answer: LocalMessageId,
-) -> Result<(), StoreError> {
-    match tx.outbox(answer)?.map(|record| record.state) {
-        Some(OutboxState::Written | OutboxState::Sealed(_)) => Ok(()),
-        Some(OutboxState::Failed(_)) | None => withdraw(tx, turn),
+) -> Result<bool, StoreError> {
+    let is_failed = match tx.outbox(answer)?.map(|record| record.state) {
+        Some(OutboxState::Written | OutboxState::Sealed(_)) => false,
+        Some(OutboxState::Failed(_)) | None => true,
+    };
+    if is_failed {
+        withdraw(tx, turn)?;
     }
+    Ok(is_failed)
 }
 
 /// A turn is no longer this device's to answer.

@@ -181,8 +181,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
         if let Some(turn) = record.turn() {
             self.tx.use_key(self.own.user_id, record.idempotency_key)?;
             if let Some(turn) = self.tx.turn(turn)? {
-                let enqueued = self.tx.follow_up(turn, self.now)?;
-                self.out.enqueued.extend(enqueued);
+                self.out.enqueued.extend(self.tx.follow_up(turn, self.now)?.enqueued);
             }
         }
         self.out.settled.push(record.local_id);

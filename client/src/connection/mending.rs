@@ -190,14 +190,9 @@ impl Ingest<'_, '_> {
         body: Body,
         only_for: DeviceAddress,
     ) -> Result<(), StoreError> {
-        let message = NewMessage {
-            idempotency_key: ambient::idempotency_key(),
-            conversation_id: conversation.conversation_id,
-            receiver_id: conversation.peer,
-            body,
-            only_for: Some(only_for),
-            reply_to: None,
-        };
+        let (key, id) = (ambient::idempotency_key(), conversation.conversation_id);
+        let message =
+            NewMessage { only_for: Some(only_for), ..NewMessage::new(key, id, conversation.peer, body) };
         match self.tx.enqueue(message, self.now) {
             Ok(record) => self.out.enqueued.push((record.local_id, record.conversation_id)),
             // A full outbox must not keep messages from coming in: it is asked for, or answered, another time.

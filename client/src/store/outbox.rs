@@ -114,6 +114,19 @@ pub struct NewMessage {
     pub reply_to: Option<MessageId>,
 }
 
+impl NewMessage {
+    /// One for all devices of its receiver, that answers nothing.
+    #[must_use]
+    pub const fn new(
+        idempotency_key: IdempotencyKey,
+        conversation_id: ConversationId,
+        receiver_id: UserId,
+        body: Body,
+    ) -> Self {
+        Self { idempotency_key, conversation_id, receiver_id, body, only_for: None, reply_to: None }
+    }
+}
+
 impl OutboxRecord {
     /// The turn it is the answer to, if it is one.
     #[must_use]

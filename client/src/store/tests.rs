@@ -40,14 +40,8 @@ fn message(id: u128, sequence_number: u64) -> MessageRecord {
 }
 
 fn new_message(n: u8) -> NewMessage {
-    NewMessage {
-        idempotency_key: IdempotencyKey::new(Builder::from_random_bytes([n; 16]).into_uuid()).unwrap(),
-        conversation_id: conversation(1),
-        receiver_id: UserId(Uuid::from_u128(2)),
-        body: Body::Text("secret words".into()),
-        only_for: None,
-        reply_to: None,
-    }
+    let key = IdempotencyKey::new(Builder::from_random_bytes([n; 16]).into_uuid()).unwrap();
+    NewMessage::new(key, conversation(1), UserId(Uuid::from_u128(2)), Body::Text("secret words".into()))
 }
 
 #[test]
@@ -178,13 +172,15 @@ fn what_a_turn_leads_to_waits_for_room_in_the_outbox() {
         for _ in 2..OUTBOX_MAX {
             tx.enqueue(new_message(1), 0)?;
         }
-        assert_eq!(tx.follow_up(turn.clone(), 0)?.len(), 1, "there is room for one");
+        let followed = tx.follow_up(turn.clone(), 0)?;
+        assert_eq!((followed.enqueued.len(), followed.is_done), (1, false), "there is room for one");
         let left = tx.turn(turn.turn_id)?.expect("it is not done with");
         assert_eq!((left.is_answered, &left.further[..]), (true, &turn.further[1..]));
-        assert!(tx.follow_up(left.clone(), 0)?.is_empty());
+        assert!(tx.follow_up(left.clone(), 0)?.enqueued.is_empty());
         assert_eq!(tx.turn(turn.turn_id)?.as_ref(), Some(&left));
         tx.remove_outbox(first)?;
-        assert_eq!(tx.follow_up(left, 0)?.len(), 1);
+        let followed = tx.follow_up(left, 0)?;
+        assert_eq!((followed.enqueued.len(), followed.is_done), (1, true));
         assert_eq!(tx.turn(turn.turn_id)?, None);
         Err::<(), _>(StoreError::Interrupted)
     });

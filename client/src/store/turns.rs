@@ -31,6 +31,15 @@ pub struct TurnRecord {
     pub is_answered: bool,
 }
 
+/// What came of a turn whose answer is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedUp {
+    /// What is to be sent now.
+    pub enqueued: Vec<(LocalMessageId, ConversationId)>,
+    /// That was the last of it.
+    pub is_done: bool,
+}
+
 impl TurnRecord {
     /// A turn that has just been taken on.
     #[must_use]
@@ -77,15 +86,11 @@ impl Transaction<'_> {
     }
 
     /// Stages what a turn leads to besides its answer, which is stored and this device's, as far as the outbox has room; and that
-    /// the turn is done with, if that is all of it. Says what is to be sent.
+    /// the turn is done with, if that is all of it.
     ///
     /// # Errors
     /// [`StoreError`] as of every read.
-    pub fn follow_up(
-        &mut self,
-        mut turn: TurnRecord,
-        now: UnixMillis,
-    ) -> Result<Vec<(LocalMessageId, ConversationId)>, StoreError> {
+    pub fn follow_up(&mut self, mut turn: TurnRecord, now: UnixMillis) -> Result<FollowedUp, StoreError> {
         let (mut enqueued, is_known) = (Vec::new(), turn.is_answered);
         let mut further = std::mem::take(&mut turn.further);
         further.reverse();
@@ -99,13 +104,14 @@ impl Transaction<'_> {
             }
             further.pop();
         }
-        if further.is_empty() {
+        let is_done = further.is_empty();
+        if is_done {
             self.remove_turn(turn.turn_id);
         } else if !is_known || !enqueued.is_empty() {
             further.reverse();
             self.put_turn(&TurnRecord { further, is_answered: true, ..turn })?;
         }
-        Ok(enqueued)
+        Ok(FollowedUp { enqueued, is_done })
     }
 
     /// Stages that a turn is done with.

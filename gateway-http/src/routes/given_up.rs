@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use colloquy_accounts::agents::Agents;
-use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId, UserId};
+use colloquy_actors::agent::is_answered;
+use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_protocol::limits::GIVEN_UP_MAX;
 use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
@@ -46,17 +47,13 @@ impl GivenUp {
         Ok(given_up)
     }
 
-    /// Was this asked by `asker` (AUTHZ), and has it no answer? A dead letter that was answered since is none any more.
+    /// Was this asked by `asker` (AUTHZ), and has it no answer?
     async fn is_open(&self, asker: UserId, letter: &DeadLetter) -> StoreResult<bool> {
         let question = self.log.message(letter.conversation_id, letter.sequence_number).await?;
         let is_theirs =
             |question: &Arc<Message>| question.message_id == letter.turn_id && question.sender_id == asker;
         let Some(question) = question.filter(is_theirs) else { return Ok(false) };
-        let key = IdempotencyKey::of_turn(letter.turn_id);
-        if self.log.find_by_key(question.receiver_id, key).await?.is_none() {
-            return Ok(true);
-        }
-        self.letters.remove(letter.turn_id).await?;
-        Ok(false)
+        let agent = question.receiver_id;
+        Ok(!is_answered(&*self.letters, &*self.log, agent, letter.turn_id).await?)
     }
 }

@@ -173,13 +173,10 @@ impl Desk {
         body: Body,
         only_for: Option<usize>,
     ) -> LocalMessageId {
+        let conversation_id = ConversationId::of_pair(self.seats[from].address.user_id, receiver_id);
         let message = NewMessage {
-            idempotency_key: ambient::idempotency_key(),
-            conversation_id: ConversationId::of_pair(self.seats[from].address.user_id, receiver_id),
-            receiver_id,
-            body,
             only_for: only_for.map(|seat| self.seats[seat].address.clone()),
-            reply_to: None,
+            ..NewMessage::new(ambient::idempotency_key(), conversation_id, receiver_id, body)
         };
         self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap().local_id
     }
@@ -212,13 +209,10 @@ impl Desk {
 
     /// The second user answers the turn of this number; returns the answer's.
     pub(super) fn answer(&mut self, from: usize, turn: u64, text: &str) -> u64 {
+        let (turn_id, body) = (message_id(turn), Body::Text(text.into()));
         let message = NewMessage {
-            idempotency_key: IdempotencyKey::of_turn(message_id(turn)),
-            conversation_id: conversation(),
-            receiver_id: user(1),
-            body: Body::Text(text.into()),
-            only_for: None,
-            reply_to: Some(message_id(turn)),
+            reply_to: Some(turn_id),
+            ..NewMessage::new(IdempotencyKey::of_turn(turn_id), conversation(), user(1), body)
         };
         let written = self.seats[from].store.update(|tx| tx.enqueue(message, self.now)).unwrap();
         self.send(from, written.local_id).expect("it can be sent")

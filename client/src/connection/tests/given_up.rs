@@ -6,9 +6,9 @@ use colloquy_protocol::ids::{ConversationId, MessageId};
 use super::desk::{Desk, conversation, message_id};
 use super::server::Server;
 use super::turns::{due, stored};
-use super::{Person, connected, open, person, sent, text, until};
+use super::{Person, connected, person, second_device, sent, text, until};
 use crate::crypto::Body;
-use crate::{Client, Event, Events, Identifier};
+use crate::{Client, Event, Events};
 
 /// Where a person sits, the agent, and the person's other device.
 const PHONE: usize = 0;
@@ -129,9 +129,7 @@ async fn who_was_away_is_told_on_the_next_connection() {
 async fn a_device_that_comes_to_the_question_late_is_told_as_well() {
     let server = Server::start().await;
     let alice = person(&server, "alice").await;
-    let folder = tempfile::tempdir().unwrap();
-    let second = open(&server, &folder).await;
-    second.log_in(Identifier::Email("alice@example.org".into()), "a long password".into()).await.unwrap();
+    let (second, _folder) = second_device(&server, "alice").await;
     let mut s = second.connect().unwrap();
     connected(&mut s).await;
     second.shutdown().await;

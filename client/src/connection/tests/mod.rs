@@ -22,8 +22,8 @@ use crate::store::{ProfileRecord, Store, StoreError, Unlock};
 use crate::surroundings::Surroundings;
 use crate::sync::BackoffPolicy;
 use crate::{
-    Client, DisconnectReason, Event, Events, IdentityChangeKind, MessageState, ProfileOptions, Registration,
-    SendFailure, ShownContent, UserQuery,
+    Client, DisconnectReason, Event, Events, Identifier, IdentityChangeKind, MessageState, ProfileOptions,
+    Registration, SendFailure, ShownContent, UserQuery,
 };
 
 /// A test that waits longer than this for an event has failed; nothing here takes so long.
@@ -66,6 +66,15 @@ async fn registered(client: Client, name: &str, folder: tempfile::TempDir) -> Pe
     };
     let user_id = client.register(registration).await.unwrap();
     Person { client, user_id, folder }
+}
+
+/// Another device of somebody registered under this name.
+async fn second_device(server: &Server, name: &str) -> (Client, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let client = open(server, &folder).await;
+    let email = Identifier::Email(format!("{name}@example.org"));
+    client.log_in(email, "a long password".into()).await.unwrap();
+    (client, folder)
 }
 
 async fn until<T>(events: &mut Events, mut pick: impl FnMut(Event) -> Option<T>) -> T {

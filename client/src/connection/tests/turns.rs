@@ -4,8 +4,8 @@ use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 
 use super::server::{Fault, Server};
-use super::{open, person, sent, text, texts, until};
-use crate::{Answer, Client, ClientError, Event, Identifier, Note, Turn, TurnContent};
+use super::{person, second_device, sent, text, texts, until};
+use crate::{Answer, Client, ClientError, Event, Note, Turn, TurnContent};
 
 /// The next question, as soon as it is due.
 pub(super) async fn due(client: &Client) -> Turn {
@@ -62,9 +62,7 @@ async fn a_turn_is_answered_once_however_often_it_is_taken_on_and_answered() {
 async fn of_two_devices_of_an_agent_the_first_to_answer_is_heard() {
     let server = Server::start().await;
     let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
-    let folder = tempfile::tempdir().unwrap();
-    let second = open(&server, &folder).await;
-    second.log_in(Identifier::Email("agent@example.org".into()), "a long password".into()).await.unwrap();
+    let (second, _folder) = second_device(&server, "agent").await;
     let (mut a, _first) = (alice.client.connect().unwrap(), agent.client.connect().unwrap());
     let mut s = second.connect().unwrap();
     let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
@@ -123,9 +121,7 @@ async fn a_question_that_cannot_be_read_is_due_when_it_was_told_again_and_the_te
 async fn a_device_whose_answer_came_second_reads_the_first() {
     let server = Server::start().await;
     let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
-    let folder = tempfile::tempdir().unwrap();
-    let second = open(&server, &folder).await;
-    second.log_in(Identifier::Email("agent@example.org".into()), "a long password".into()).await.unwrap();
+    let (second, _folder) = second_device(&server, "agent").await;
     let mut a = alice.client.connect().unwrap();
     let mut s = second.connect().unwrap();
     let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
@@ -187,9 +183,7 @@ async fn of_an_answer_that_came_second_nobody_hears_anything() {
     let server = Server::start().await;
     let (alice, agent) = (person(&server, "alice").await, person(&server, "agent").await);
     let bob = person(&server, "bob").await;
-    let folder = tempfile::tempdir().unwrap();
-    let second = open(&server, &folder).await;
-    second.log_in(Identifier::Email("agent@example.org".into()), "a long password".into()).await.unwrap();
+    let (second, _folder) = second_device(&server, "agent").await;
     let (mut a, mut b) = (alice.client.connect().unwrap(), bob.client.connect().unwrap());
     let mut s = second.connect().unwrap();
     let conversation = ConversationId::of_pair(alice.user_id, agent.user_id);
