@@ -45,8 +45,8 @@ pub const SIGNED_DATA: &str = "application/jwt";
 pub const SIGNED_DATA_TYPE: &str = "colloquy-event+jwt";
 /// No later second is a date: far enough, and any such number is exact.
 const MAX_SECONDS: f64 = 1e15;
-/// The latest `exp` there may be, from when it is read. It is far shorter than messages are kept, so that for as long as an event
-/// counts it is known that it was told.
+/// The latest `exp` there may be, from when it is read; where messages are not kept for twice as long, half of that. So for as long
+/// as an event counts it is known that it was told.
 pub const SIGNED_DATA_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Claims of [`SIGNED_DATA`]. Others may stand beside them, but no `aud`.
@@ -56,6 +56,9 @@ pub struct SignedData<D> {
     /// now. Told twice it is as if told once.
     #[serde(deserialize_with = "whole_seconds")]
     pub exp: u64,
+    /// From when on it counts (RFC 7519, section 4.1.5), in the same way; from the beginning, if it is not said.
+    #[serde(default, deserialize_with = "whole_seconds")]
+    pub nbf: u64,
     /// The event's `type`.
     pub r#type: String,
     /// The event's data, as it is without a signature.
@@ -178,6 +181,17 @@ pub enum CancelReason {
     Stopped,
     /// They have written something else, and the agent answers the newest ([`crate::agent::WhenBusy::Interrupt`]).
     Interrupted,
+}
+
+impl CancelReason {
+    /// As it stands on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// A NumericDate may have a fraction (RFC 7519, section 2).

@@ -62,8 +62,8 @@ pub const GIVEN_UP_MAX: usize = 16;
 pub const AGENT_PROFILE_MAX_BYTES: usize = 48 * 1024;
 /// One CloudEvent, bytes: as much as a frame.
 pub const EVENT_MAX_BYTES: usize = FRAME_MAX_BYTES;
-/// The same, signed: its data is in base64.
-pub const SIGNED_EVENT_MAX_BYTES: usize = EVENT_MAX_BYTES / 3 * 4 + 1024;
+/// The same, signed: its data is in base64, and in structured mode perhaps twice.
+pub const SIGNED_EVENT_MAX_BYTES: usize = EVENT_MAX_BYTES / 9 * 16 + 2048;
 /// A batch of CloudEvents, bytes ...
 pub const EVENTS_MAX_BYTES: usize = 1024 * 1024;
 /// ... and how many there may be in it.

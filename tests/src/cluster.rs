@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use colloquy_runtime::store::OpenStore;
 use colloquy_test_services::{MongoProcess, RedisProcess, start_mongo, start_redis};
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -60,6 +61,8 @@ pub struct Cluster {
     mongo: Option<MongoProcess>,
     redis: Option<RedisProcess>,
     secrets: Secrets,
+    /// What all pods are configured with.
+    shared: ServerOptions,
     _folder: TempDir,
 }
 
@@ -88,7 +91,7 @@ impl Cluster {
         });
         let pods = join_all(starting).await;
         let (mongo, redis) = (Some(mongo), Some(redis));
-        let cluster = Self { pods, proxy, mongo, redis, secrets, _folder: folder };
+        let cluster = Self { pods, proxy, mongo, redis, secrets, shared, _folder: folder };
         cluster.links().await;
         cluster
     }
@@ -109,6 +112,13 @@ impl Cluster {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.pods.iter().map(Server::address).collect()
+    }
+
+    /// What all pods keep, as one more of them would see and change it.
+    pub async fn store(&self) -> OpenStore {
+        let config = self.shared.to_toml(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let config = toml::from_str(&config).expect("pods are configured with it");
+        OpenStore::mongo(&config).await.expect("the database is there")
     }
 
     /// The REST interface of one pod.

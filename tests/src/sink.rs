@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -53,7 +53,7 @@ impl Received {
 /// How events are answered.
 type Manner = Arc<Mutex<Answers>>;
 
-/// A status and headers, and which turns are not wanted whatever else is.
+/// A status and headers, which turns are not wanted whatever else is, and whether messages are answered at all for now.
 struct Answers {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -67,6 +67,7 @@ pub struct Sink {
     cancels: mpsc::Receiver<AgentCancel>,
     deaths: mpsc::Receiver<AgentMessageDead>,
     manner: Manner,
+    held: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -97,9 +98,12 @@ impl Sink {
         let manner: Manner = Arc::new(Mutex::new(answers));
         let (cancel, cancels) = mpsc::channel(WAITING_MAX);
         let (death, deaths) = mpsc::channel(WAITING_MAX);
-        let told = Told { received: sender, cancels: cancel, deaths: death, manner: Arc::clone(&manner) };
+        let (held, is_held) = watch::channel(false);
+        let (manner_of, received_by) = (Arc::clone(&manner), sender);
+        let told =
+            Told { received: received_by, cancels: cancel, deaths: death, manner: manner_of, held: is_held };
         let task = tokio::spawn(serve(listener, told));
-        Self { address, received, cancels, deaths, manner, task }
+        Self { address, received, cancels, deaths, manner, held, task }
     }
 
     /// Where it listens.
@@ -128,6 +132,11 @@ impl Sink {
         } else {
             answers.refused.remove(&turn_id);
         }
+    }
+
+    /// From now on messages come, and are not answered; or are again, those that wait as well.
+    pub fn holds(&self, is_held: bool) {
+        self.held.send_replace(is_held);
     }
 
     /// The next event.
@@ -172,6 +181,7 @@ struct Told {
     cancels: mpsc::Sender<AgentCancel>,
     deaths: mpsc::Sender<AgentMessageDead>,
     manner: Manner,
+    held: watch::Receiver<bool>,
 }
 
 async fn serve(listener: TcpListener, told: Told) {
@@ -207,6 +217,8 @@ async fn answer(request: Request<Incoming>, told: Told) -> Result<Response<Full<
         turn_id = Some(message.turn_id);
         let _ =
             told.received.send(Received { headers: parts.headers, body: body.to_string(), message }).await;
+        // The sink is gone, or lets go.
+        let _ = told.held.clone().wait_for(|is_held| !is_held).await;
     }
     let (status, headers) = {
         let answers = told.manner.lock().unwrap_or_else(PoisonError::into_inner);

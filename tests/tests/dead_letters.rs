@@ -7,6 +7,7 @@ use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_protocol::ids::MessageId;
 use colloquy_protocol::rest::conversations::Conversations;
 use colloquy_tests::agent::Agent;
+use colloquy_tests::cluster::{Cluster, ClusterOptions};
 use colloquy_tests::device::Device;
 use colloquy_tests::operator::{admin, complained, said};
 use colloquy_tests::options::ServerOptions;
@@ -14,6 +15,7 @@ use colloquy_tests::raw_client::RawClient;
 use colloquy_tests::server::Server;
 use colloquy_tests::sink::Sink;
 use colloquy_tests::talk::Talk;
+use serde_json::json;
 
 /// `colloquy admin dead-letters`.
 async fn dead_letters(server: &Server, arguments: &[&str]) -> std::process::Output {
@@ -97,6 +99,38 @@ async fn a_message_that_its_agent_refuses_is_given_up_listed_and_replayed_and_an
     let log = talk.server.rest().whole_history(&talk.user, conversation).await;
     assert_eq!(log.messages.len(), 4, "two questions, two answers");
     talk.server.assert_log_is_private();
+}
+
+/// NOLOSS: that an agent has read on may look as if it had read this as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asked_is_told_on_another_pod_also_if_the_pod_that_gave_up_died_before_it_could_say_so() {
+    let cluster = Cluster::start(ClusterOptions::default()).await;
+    let mut sink = Sink::start().await;
+    sink.answers(503, Vec::new());
+    let agent = Agent::register(cluster.pod(0), "agent-far", &sink.url()).await;
+    let user = cluster.rest(1).register_user("Ann", "phone").await;
+    let mut sockets = Vec::new();
+    for address in cluster.addresses() {
+        sockets.push(RawClient::connect(address, &user).await);
+    }
+    let question = sockets[0].send_message(&user, &[&agent.device], "is it?").await;
+    let turn_id = sockets[0].expect_ack(&question).await.message_id;
+    let asked = sink.next().await.message;
+    assert_eq!(asked.turn_id, turn_id);
+    // All that such a pod leaves behind.
+    let letter = json!({
+        "turn_id": turn_id, "agent_id": agent.agent_id, "conversation_id": asked.conversation_id,
+        "sequence_number": asked.sequence_number, "reason": DeadReason::Failing, "status": null, "tries": 9,
+        "died_at": asked.timestamp, "replayed_at": null,
+    });
+    let letter = serde_json::from_value(letter).expect("it is a dead letter");
+    let letters = cluster.store().await.ports().dead_letters;
+    assert!(letters.put(letter).await.expect("the database answers"));
+    let place = TurnPlace { conversation_id: asked.conversation_id, turn_id };
+    for socket in &mut sockets {
+        assert_eq!(socket.expect_turn_given_up().await, place);
+        socket.expect_read_through(asked.sequence_number).await;
+    }
 }
 
 #[tokio::test]

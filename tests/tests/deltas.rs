@@ -148,6 +148,21 @@ async fn an_agent_that_answers_the_newest_is_told_to_stop_when_something_new_is_
     assert_ne!(next.turn_id, turn.turn_id, "each turn has its answer, and then comes the next");
 }
 
+#[tokio::test]
+async fn what_is_written_while_a_turn_is_being_posted_interrupts_it_as_soon_as_the_agent_has_it() {
+    let mut turn = Turn::begun(WhenBusy::Interrupt).await;
+    let answer = turn.agent.event(&turn.agent.answer(turn.turn_id, &[&turn.user], "It is."));
+    assert_eq!(turn.agent.post(&turn.server, &answer).await.status, 202);
+    turn.sink.holds(true);
+    turn.socket.send_message(&turn.user, &[&turn.agent.device], "and what else?").await;
+    let posted = turn.sink.next().await.message.turn_id;
+    let newer = turn.socket.send_message(&turn.user, &[&turn.agent.device], "never mind").await;
+    turn.socket.expect_ack(&newer).await;
+    turn.sink.holds(false);
+    let cancel = turn.sink.next_cancel().await;
+    assert_eq!((cancel.turn_id, cancel.reason), (posted, CancelReason::Interrupted));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pieces_and_the_word_to_stop_go_from_pod_to_pod() {
     let cluster = Cluster::start(ClusterOptions::default()).await;

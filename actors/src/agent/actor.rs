@@ -3,7 +3,7 @@
 //! It holds nothing that the log does not hold too: what is owed is what was written to the agent and has no answer. A pod
 //! sees to the conversations that belong to it; started, it looks through all of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use super::cancels::Cancels;
 use super::courier::Courier;
 use super::lanes::{Lanes, Outcome};
 use super::sinks::Cancel;
@@ -36,8 +37,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(300);
 const AFTERMATH: Duration = Duration::from_secs(10);
 /// Conversations that are looked through at once.
 const LOOK_PAGE: usize = 256;
-/// Turns that the agent is being told to stop at the same time.
-const CANCELS_MAX: usize = 64;
 /// How long reading and posting one turn may take, whatever either's own bound is.
 const CARRY_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -98,8 +97,7 @@ pub struct AgentState {
     services: AgentServices,
     missed: Arc<AtomicBool>,
     lanes: Lanes,
-    /// Where it is being told to stop.
-    cancelling: BTreeSet<ConversationId>,
+    cancels: Cancels,
     rng: StdRng,
     /// A look is under way.
     is_looking: bool,
@@ -123,7 +121,7 @@ impl Actor for AgentActor {
         myself.send_interval(TICK, || Letter::uncounted(AgentMessage::Tick));
         Ok(AgentState {
             lanes: Lanes::new(at_once, timeout),
-            cancelling: BTreeSet::new(),
+            cancels: Cancels::default(),
             rng: services.entropy.fork(),
             agent,
             services,
@@ -152,7 +150,11 @@ impl Actor for AgentActor {
                 state.agent = agent;
             }
             AgentMessage::Cancel(cancel) => state.cancel(&myself, cancel),
-            AgentMessage::Cancelled(conversation_id) => drop(state.cancelling.remove(&conversation_id)),
+            AgentMessage::Cancelled(conversation_id) => {
+                if let Some(next) = state.cancels.ended(conversation_id) {
+                    state.cancel(&myself, next);
+                }
+            }
             AgentMessage::Look => {
                 state.look_at = Instant::now();
                 state.aftermath = Some(Instant::now() + AFTERMATH);
@@ -222,13 +224,12 @@ impl AgentState {
         }
     }
 
-    /// Tells the agent, once at a time for each conversation, and if not too many are being told already: whoever wants it
-    /// says it again.
+    /// Tells the agent, now or after what it is being told.
     fn cancel(&mut self, myself: &ActorRef<Letter<AgentMessage>>, cancel: Cancel) {
-        let conversation_id = cancel.conversation_id;
-        if self.cancelling.len() >= CANCELS_MAX || !self.cancelling.insert(conversation_id) {
+        if !self.cancels.begin(cancel) {
             return;
         }
+        let conversation_id = cancel.conversation_id;
         let (courier, agent, myself) =
             (self.services.courier.clone(), Arc::clone(&self.agent), myself.clone());
         tokio::spawn(async move {

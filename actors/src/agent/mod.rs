@@ -7,6 +7,7 @@
 //! | `lanes` | what is under way to one agent: each conversation a lane (pure) |
 //! | `vain` | tries of a turn that came to nothing, and when it is given up for them (pure) |
 //! | `breaker` | an agent that fails is left alone for a while (pure) |
+//! | `cancels` | turns that an agent is being told to stop (pure) |
 //! | `courier` | finds the next turn in the log, and takes it to the agent |
 //! | `dead_letters` | turns that were given up: listed, and taken to their agents once more |
 //! | `routes` | which agent a message goes to |
@@ -21,6 +22,7 @@
 
 mod actor;
 mod breaker;
+mod cancels;
 mod courier;
 mod dead_letters;
 mod lanes;

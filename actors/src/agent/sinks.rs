@@ -71,7 +71,9 @@ impl Event {
         let Cancel { conversation_id, turn_id, reason } = cancel;
         let agent_id = agent.agent_id.clone();
         let data = AgentCancel { turn_id, conversation_id, agent_id, reason, timestamp: now };
-        Self::of(agent, AGENT_CANCEL, format!("{turn_id}/cancel"), conversation_id, now, &data)
+        // Whoever has heard of one reason is to hear of the other.
+        let id = format!("{turn_id}/{}", reason.as_str());
+        Self::of(agent, AGENT_CANCEL, id, conversation_id, now, &data)
     }
 
     /// Says that a turn was given up.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use colloquy_accounts::agents::Agents;
+use colloquy_accounts::agents::{AgentError, Agents};
 use colloquy_actors::agent::is_answered;
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_protocol::limits::GIVEN_UP_MAX;
@@ -23,16 +23,20 @@ pub(crate) struct GivenUp {
 }
 
 impl GivenUp {
-    /// Those of `asker`, who is a person, in these conversations, the newest first; at most [`GIVEN_UP_MAX`] of each.
+    /// Those of `asker` in these conversations, the newest first, of the newest [`GIVEN_UP_MAX`] of each.
     pub(super) async fn of(
         &self,
         asker: UserId,
         conversations: &[ConversationId],
     ) -> StoreResult<BTreeMap<ConversationId, Vec<MessageId>>> {
-        let letters = self.letters.of_conversations(conversations, GIVEN_UP_MAX).await?;
-        // What others have asked an agent is none of its own questions, and may be much.
-        if !letters.is_empty() && self.agents.of_user(asker).await.is_ok() {
-            return Ok(BTreeMap::new());
+        let mut letters = self.letters.of_conversations(conversations, GIVEN_UP_MAX).await?;
+        if !letters.is_empty() {
+            match self.agents.of_user(asker).await {
+                // What others have asked an agent is none of its own questions, and may be much.
+                Ok(own) => letters.retain(|letter| letter.agent_id != own.agent_id),
+                Err(AgentError::Store(error)) => return Err(error),
+                Err(_) => {}
+            }
         }
         let places: Vec<_> = letters.iter().map(|letter| (letter.conversation_id, letter.turn_id)).collect();
         let open = letters.into_iter().map(|letter| async move { self.is_open(asker, &letter).await });
