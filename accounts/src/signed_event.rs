@@ -4,6 +4,7 @@
 //! an event says is signed, and nothing beside it is believed. Told again it says the same again, which ONCE sees to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -40,19 +41,24 @@ pub struct SignedEvents {
     logins: Arc<dyn Logins>,
     /// How long a log-in lasts that is not used, seconds.
     lasts: u64,
+    /// How long from now on an event may count.
+    counts: Duration,
     clock: Clock,
 }
 
 impl SignedEvents {
-    /// Looks devices up in `keys`, and in `logins`, which were made with `tokens`, whether they may still speak.
+    /// Looks devices up in `keys`, and in `logins`, which were made with `tokens`, whether they may still speak. The log keeps
+    /// messages for as long as `kept`.
     #[must_use]
     pub fn new(
         keys: Arc<dyn KeyDirectory>,
         logins: Arc<dyn Logins>,
         tokens: &TokenOptions,
+        kept: Duration,
         clock: Clock,
     ) -> Self {
-        Self { keys, logins, lasts: tokens.refresh_lifetime_secs, clock }
+        let counts = SIGNED_DATA_LIFETIME_MAX.min(kept / 2);
+        Self { keys, logins, lasts: tokens.refresh_lifetime_secs, counts, clock }
     }
 
     /// Who says this, in an event of this type. A device may speak for as long as it is logged in: whoever revokes its log-ins,
@@ -60,8 +66,8 @@ impl SignedEvents {
     /// long `token` may be is the caller's to bound.
     ///
     /// # Errors
-    /// [`AuthError::Invalid`] for whatever is not signed by a device that there is, as an event of this type, and for
-    /// [`SIGNED_DATA_LIFETIME_MAX`] at most; [`AuthError::Expired`], [`AuthError::Revoked`], [`AuthError::Unavailable`].
+    /// [`AuthError::Invalid`] for whatever is not signed by a device that there is, as an event of this type, from now or earlier
+    /// on and for [`SIGNED_DATA_LIFETIME_MAX`] at most; [`AuthError::Expired`], [`AuthError::Revoked`], [`AuthError::Unavailable`].
     pub async fn open(&self, token: &str, event_type: &str) -> Result<Signed, AuthError> {
         let author = author_of(token).ok_or(AuthError::Invalid)?;
         let devices = self.keys.devices(author.user_id).await?.devices;
@@ -73,7 +79,7 @@ impl SignedEvents {
         // By our clock, below.
         validation.validate_exp = false;
         let signed = jsonwebtoken::decode::<SignedData<Value>>(token, &key, &validation);
-        let SignedData { exp, r#type, data } = signed.map_err(|_| AuthError::Invalid)?.claims;
+        let SignedData { exp, nbf, r#type, data } = signed.map_err(|_| AuthError::Invalid)?.claims;
         if r#type != event_type {
             return Err(AuthError::Invalid);
         }
@@ -82,7 +88,8 @@ impl SignedEvents {
             return Err(AuthError::Expired);
         }
         // For as long as it counts, the log remembers that it was told (ONCE).
-        if exp > (now / 1000).saturating_add((SIGNED_DATA_LIFETIME_MAX + LEEWAY).as_secs()) {
+        let is_after = |time: u64, span: Duration| time > (now / 1000).saturating_add(span.as_secs());
+        if is_after(exp, self.counts + LEEWAY) || is_after(nbf, LEEWAY) {
             return Err(AuthError::Invalid);
         }
         let logins = self.logins.list(author.user_id).await?;
@@ -104,8 +111,6 @@ fn author_of(token: &str) -> Option<DeviceAddress> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use colloquy_protocol::event::{AGENT_RESPONSE, AGENT_RESPONSE_DELTA};
     use colloquy_protocol::ids::LoginId;
@@ -200,6 +205,7 @@ mod tests {
             json!({"exp": -1, "type": AGENT_RESPONSE, "data": 1}),
             json!({"exp": "soon", "type": AGENT_RESPONSE, "data": 1}),
             json!({"exp": NOW / 1000 + 8 * 24 * 60 * 60, "type": AGENT_RESPONSE, "data": 1}),
+            json!({"exp": NOW / 1000 + 600, "nbf": NOW / 1000 + 120, "type": AGENT_RESPONSE, "data": 1}),
         ] {
             bad.push(spoken.device.jwt(&spoken.header(), &claims));
         }
@@ -216,8 +222,7 @@ mod tests {
     async fn what_other_libraries_put_into_a_jwt_is_taken() {
         let spoken = Spoken::by_a_device().await;
         let exp = (NOW / 1000 + 60) as f64 + 0.25;
-        let claims =
-            json!({"exp": exp, "iat": NOW / 1000, "jti": "1", "type": AGENT_RESPONSE, "data": {"a": 1}});
+        let claims = json!({"exp": exp, "nbf": exp - 60.0, "iat": NOW / 1000, "jti": "1", "type": AGENT_RESPONSE, "data": {"a": 1}});
         assert!(spoken.open(&spoken.device.jwt(&spoken.header(), &claims)).await.is_ok());
     }
 
@@ -229,6 +234,19 @@ mod tests {
         assert!(later(119).open(&token, AGENT_RESPONSE).await.is_ok());
         let refused = later(120).open(&token, AGENT_RESPONSE).await;
         assert!(matches!(refused, Err(AuthError::Expired)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn it_counts_for_no_longer_than_the_log_remembers_that_it_was_told() {
+        let spoken = Spoken::by_a_device().await;
+        let day = 24 * 60 * 60;
+        let opened = async |hours: u64| {
+            let claims = json!({"exp": NOW / 1000 + hours * 60 * 60, "type": AGENT_RESPONSE, "data": 1});
+            let token = spoken.device.jwt(&spoken.header(), &claims);
+            spoken.store.signed_events_kept(Duration::from_secs(day)).open(&token, AGENT_RESPONSE).await
+        };
+        assert!(opened(12).await.is_ok());
+        assert!(matches!(opened(13).await, Err(AuthError::Invalid)));
     }
 
     #[tokio::test]

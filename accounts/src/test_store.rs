@@ -108,8 +108,13 @@ impl TestStore {
     }
 
     pub(crate) fn signed_events(&self) -> SignedEvents {
+        self.signed_events_kept(Duration::MAX)
+    }
+
+    /// Where the log keeps messages for so long.
+    pub(crate) fn signed_events_kept(&self, kept: Duration) -> SignedEvents {
         let (keys, logins) = (Arc::clone(&self.store.keys), Arc::clone(&self.store.logins));
-        SignedEvents::new(keys, logins, &TokenOptions::default(), self.clock)
+        SignedEvents::new(keys, logins, &TokenOptions::default(), kept, self.clock)
     }
 
     pub(crate) fn registrations(&self) -> Registrations {

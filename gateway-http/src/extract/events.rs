@@ -14,6 +14,7 @@ use colloquy_protocol::limits::{
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::problem::Refusal;
 
@@ -119,30 +120,42 @@ impl Mode {
 fn read(mode: Mode, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Event>, Refusal> {
     let events = match mode {
         Mode::Batch => {
-            serde_json::from_slice(body).map_err(|_| malformed("not a batch of CloudEvents 1.0"))?
+            let batch: Vec<&RawValue> =
+                serde_json::from_slice(body).map_err(|_| malformed("not a batch of CloudEvents 1.0"))?;
+            if batch.len() > EVENTS_IN_BATCH_MAX {
+                return Err(wrong_number());
+            }
+            batch.into_iter().map(|event| structured(event.get().as_bytes())).collect::<Result<_, _>>()?
         }
-        Mode::Structured => {
-            vec![serde_json::from_slice(body).map_err(|_| malformed("not a CloudEvent 1.0"))?]
-        }
+        Mode::Structured => vec![structured(body)?],
         Mode::Binary => {
             // The library would make up what is missing.
             let is_missing = |name| headers.get(name).is_none_or(HeaderValue::is_empty);
             if REQUIRED.into_iter().any(is_missing) {
                 return Err(malformed("ce-specversion, ce-id, ce-source and ce-type are needed"));
             }
-            vec![to_event(headers, body.to_vec()).map_err(|_| malformed("not a CloudEvent 1.0"))?]
+            let event = to_event(headers, body.to_vec()).map_err(|_| malformed("not a CloudEvent 1.0"))?;
+            vec![bounded(event, body.len())?]
         }
     };
     check(&events)?;
-    if mode != Mode::Batch && body.len() > EVENT_MAX_BYTES && !is_signed(&events[0]) {
-        return Err(too_large());
-    }
     Ok(events)
 }
 
+fn structured(json: &[u8]) -> Result<Event, Refusal> {
+    let event = serde_json::from_slice(json).map_err(|_| malformed("not a CloudEvent 1.0"))?;
+    bounded(event, json.len())
+}
+
+/// An event that came in so many bytes.
+fn bounded(event: Event, bytes: usize) -> Result<Event, Refusal> {
+    let most = if is_signed(&event) { SIGNED_EVENT_MAX_BYTES } else { EVENT_MAX_BYTES };
+    if bytes > most { Err(too_large()) } else { Ok(event) }
+}
+
 fn check(events: &[Event]) -> Result<(), Refusal> {
-    if events.is_empty() || events.len() > EVENTS_IN_BATCH_MAX {
-        return Err(malformed("a batch has 1 to 64 events"));
+    if events.is_empty() {
+        return Err(wrong_number());
     }
     for event in events {
         if event.specversion() != SpecVersion::V10 {
@@ -159,8 +172,13 @@ fn malformed(detail: &'static str) -> Refusal {
     Refusal::new(ErrorCode::MalformedEvent).detail(detail)
 }
 
+fn wrong_number() -> Refusal {
+    malformed("a batch has 1 to 64 events")
+}
+
 fn too_large() -> Refusal {
-    Refusal::new(ErrorCode::TooLarge).detail("an event has at most 65536 bytes, a batch 1048576")
+    let detail = "an event has at most 65536 bytes, 118544 if it is signed, and a batch 1048576";
+    Refusal::new(ErrorCode::TooLarge).detail(detail)
 }
 
 #[cfg(test)]
@@ -188,7 +206,7 @@ mod tests {
         ("ce-type", "agent.response"),
     ];
 
-    fn structured() -> Value {
+    fn an_event() -> Value {
         json!({"specversion": "1.0", "id": "1", "source": "/agents/x", "type": "agent.response",
             "datacontenttype": "application/json", "data": {"a": 1}})
     }
@@ -197,9 +215,9 @@ mod tests {
     fn an_event_is_the_same_in_every_mode() {
         let binary = taken(&headers(&BINARY), r#"{"a": 1}"#).unwrap();
         let kind = headers(&[("content-type", "application/cloudevents+json; charset=utf-8")]);
-        let one = taken(&kind, &structured().to_string()).unwrap();
+        let one = taken(&kind, &an_event().to_string()).unwrap();
         let kind = headers(&[("content-type", "application/cloudevents-batch+json")]);
-        let batch = taken(&kind, &json!([structured(), structured()]).to_string()).unwrap();
+        let batch = taken(&kind, &json!([an_event(), an_event()]).to_string()).unwrap();
         assert_eq!(batch.len(), 2);
         for mut event in binary.into_iter().chain(one).chain(batch) {
             let named = (event.id().to_owned(), event.source().to_string(), event.ty().to_owned());
@@ -220,7 +238,7 @@ mod tests {
         let quoted = taken(&headers(&pairs), "\"a.b.c\"").unwrap();
         let kind = headers(&[("content-type", "application/cloudevents+json")]);
         let with = |member: &str, text: &str| {
-            let mut event = structured();
+            let mut event = an_event();
             event.as_object_mut().unwrap().remove("data");
             event["datacontenttype"] = json!("application/JWT; x=y");
             event[member] = json!(text);
@@ -260,7 +278,7 @@ mod tests {
             assert!(!format!("{refused:?}").contains("secret"), "{refused:?}");
         }
         let kind = headers(&[("content-type", "application/cloudevents-batch+json")]);
-        let many = vec![structured(); EVENTS_IN_BATCH_MAX + 1];
+        let many = vec![an_event(); EVENTS_IN_BATCH_MAX + 1];
         for body in ["[]".to_owned(), "{}".to_owned(), Value::from(many).to_string()] {
             assert_eq!(taken(&kind, &body).unwrap_err().code(), ErrorCode::MalformedEvent, "{body}");
         }
@@ -274,5 +292,11 @@ mod tests {
         let mut pairs = BINARY;
         pairs[0].1 = "application/jwt";
         assert!(taken(&headers(&pairs), &"x".repeat(EVENT_MAX_BYTES + 1)).is_ok(), "it is in base64");
+        let mut large = an_event();
+        large["data"] = json!("x".repeat(EVENT_MAX_BYTES));
+        let kind = headers(&[("content-type", "application/cloudevents-batch+json")]);
+        let refused = taken(&kind, &json!([an_event(), large]).to_string()).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::TooLarge, "nor in a batch");
+        assert!(format!("{refused:?}").contains(&SIGNED_EVENT_MAX_BYTES.to_string()), "{refused:?}");
     }
 }

@@ -203,7 +203,7 @@ impl Fixture {
             agents,
             turns,
             routes,
-            signed_events: SignedEvents::new(keys, Arc::clone(&logins), &tokens, self.clock),
+            signed_events: SignedEvents::new(keys, Arc::clone(&logins), &tokens, Duration::MAX, self.clock),
             authenticator: Authenticator::new(verifier, logins),
             json_web_keys: self.key.json_web_keys(),
             conversations: Arc::clone(&self.store.conversations),

@@ -157,6 +157,15 @@ impl Store {
         }
     }
 
+    /// For how long a message is kept.
+    #[must_use]
+    pub fn keeps_messages(&self) -> Duration {
+        match self.backend {
+            Backend::Embedded => Duration::MAX,
+            Backend::Mongodb => self.mongo_options().keep_messages,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let uri = self.mongodb_uri.expose();
         let rest = uri.strip_prefix("mongodb://").or_else(|| uri.strip_prefix("mongodb+srv://"));
