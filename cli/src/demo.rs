@@ -322,6 +322,7 @@ mod tests {
             content: ShownContent::Text((*text).to_owned()),
             state: if *speaker == of { MessageState::Read } else { MessageState::Received },
             given_up: false,
+            reply_to: None,
         };
         SCRIPT.iter().enumerate().map(message).collect()
     }

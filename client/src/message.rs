@@ -34,6 +34,8 @@ pub struct Message {
     /// Whoever it was for was not able to take it: it is answered only if whoever runs the installation has it delivered again.
     /// Of own messages only, until the answer comes.
     pub given_up: bool,
+    /// The message it answers, if it says so: an agent's answers do, and what they go on with.
+    pub reply_to: Option<MessageId>,
 }
 
 /// What can be shown of a message.
@@ -156,6 +158,7 @@ impl Message {
             content,
             state,
             given_up: is_own && marks.given_up.contains(&record.message_id),
+            reply_to: record.reply_to,
         })
     }
 
@@ -182,6 +185,7 @@ impl Message {
             content: ShownContent::of(&record.body, decided)?,
             state,
             given_up: false,
+            reply_to: record.reply_to,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The desk: which turns there are, who is being asked, and what becomes of an agent that does not answer.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::draft::Draft;
+use crate::interrupted::Interrupted;
 use crate::parts::{CUT, cut, fitting};
 use crate::prompt::{HistoryLimits, Prompt, Question};
 use crate::sink::{self, Bell};
@@ -54,7 +55,7 @@ const NO_ANSWER: &str = "I cannot answer at the moment. Please try again later."
 const STOPPED: &str = "Stopped.";
 /// Messages that are looked through for a newer question.
 const NEWEST_LOOKED_AT: usize = 50;
-/// Turns that are to be stopped and have not begun.
+/// Turns that are to be stopped and have not begun; and words of them that wait for the desk.
 const CANCELS_MAX: usize = 1024;
 
 /// How a sidecar works.
@@ -116,12 +117,14 @@ pub async fn run(
         options,
         busy: BTreeMap::new(),
         cancelled: VecDeque::new(),
-        interrupted: VecDeque::new(),
+        interrupted: Interrupted::default(),
         rejects: false,
         look_ups: JoinSet::new(),
         asking: JoinSet::new(),
         tasks: HashMap::new(),
     };
+    // Whoever was here before may have been killed before it could.
+    desk.discard_failed().await?;
     let mut look = interval(LOOK_INTERVAL);
     let mut look_up = interval(LOOK_UP_INTERVAL);
     let mut stop = std::pin::pin!(stop);
@@ -137,13 +140,13 @@ pub async fn run(
                 Some(Event::Disconnected { reason, retry_in: None }) => {
                     return Err(SidecarError::TurnedAway(reason));
                 }
-                // A note that cannot be sent; an answer is looked after with its turn.
-                Some(Event::MessageFailed { local_id, reason, .. }) => {
+                Some(Event::MessageFailed { reason, .. }) => {
                     tracing::warn!(%reason, "a message was not sent");
-                    let _ = desk.client.discard(local_id).await;
+                    desk.discard_failed().await?;
                 }
+                Some(Event::EventsMissed { .. }) => desk.discard_failed().await?,
                 // What waits for an answer to go on is due now.
-                Some(Event::MessageSent { .. } | Event::MessageRepaired(_) | Event::EventsMissed { .. }) => {}
+                Some(Event::MessageSent { .. } | Event::MessageRepaired(_)) => {}
                 Some(_) => continue,
             },
             () = taken.notified() => {}
@@ -187,8 +190,8 @@ struct Desk {
     look_ups: JoinSet<Option<WhenBusy>>,
     /// Turns that are not to be asked about any more; the newest [`CANCELS_MAX`].
     cancelled: VecDeque<TurnPlace>,
-    /// Turns that something newer may have been asked since; the newest [`CANCELS_MAX`].
-    interrupted: VecDeque<TurnPlace>,
+    /// Turns that something newer may have been asked since.
+    interrupted: Interrupted,
     asking: JoinSet<()>,
     tasks: HashMap<Id, MessageId>,
 }
@@ -229,32 +232,35 @@ impl Desk {
         Ok(())
     }
 
+    /// Nobody is here to send again what could not be sent: a note, or what an answer goes on with. An answer is given again with
+    /// its turn.
+    async fn discard_failed(&self) -> Result<(), SidecarError> {
+        for failed in self.client.failed()? {
+            if let Err(error) = self.client.discard(failed).await {
+                tracing::warn!(%error, "a message that was not sent stays");
+            }
+        }
+        Ok(())
+    }
+
     /// A turn is to be answered with what has been said so far; or is if something newer was asked.
     fn cancel(&mut self, cancel: &AgentCancel) {
         let &AgentCancel { conversation_id, turn_id, reason, .. } = cancel;
         let turn = TurnPlace { conversation_id, turn_id };
         match reason {
             CancelReason::Stopped => self.stop(turn),
-            CancelReason::Interrupted => {
-                if self.interrupted.len() >= CANCELS_MAX {
-                    self.interrupted.pop_front();
-                }
-                self.interrupted.push_back(turn);
-            }
+            CancelReason::Interrupted => self.interrupted.note(turn),
         }
     }
 
-    /// Stops what was interrupted by a person. The server cannot tell what a person writes from what clients tell each other by
-    /// themselves, such as when they ask for a message again: that interrupts nothing.
+    /// Stops what was interrupted by a person.
     fn interrupt(&mut self, due: &[Turn]) {
-        for turn in std::mem::take(&mut self.interrupted) {
-            let is_open =
-                self.busy.contains_key(&turn.turn_id) || due.iter().any(|it| it.turn_id == turn.turn_id);
-            if is_open && is_superseded(&self.client, turn) {
-                self.stop(turn);
-            } else if is_open {
-                self.interrupted.push_back(turn);
-            }
+        let due: BTreeSet<MessageId> = due.iter().map(|turn| turn.turn_id).collect();
+        let is_open = |turn_id| self.busy.contains_key(&turn_id) || due.contains(&turn_id);
+        let newest =
+            |conversation| self.client.history(conversation, None, NEWEST_LOOKED_AT).unwrap_or_default();
+        for turn in self.interrupted.superseded(is_open, newest) {
+            self.stop(turn);
         }
     }
 
@@ -288,9 +294,10 @@ impl Desk {
     }
 
     /// A message has come. The server tells of its turn when the one before it is answered: who takes nothing until then
-    /// says so now.
+    /// says so now. Not to an answer, such as another agent's that is busy as well: they would tell each other for ever.
     async fn received(&self, message: &Message) {
         if let (true, false, Some(turn_id)) = (self.rejects, message.is_own, message.message_id)
+            && message.reply_to.is_none()
             && !matches!(message.content, ShownContent::Verdict { .. })
             && self.is_answering(message.conversation_id)
             && let Err(error) = self.client.take_turn(turn_id, message.conversation_id).await
@@ -324,18 +331,6 @@ impl Desk {
             self.busy.remove(&turn_id);
         }
     }
-}
-
-/// Has a person written something after the question?
-fn is_superseded(client: &Client, turn: TurnPlace) -> bool {
-    let newest = client.history(turn.conversation_id, None, NEWEST_LOOKED_AT).unwrap_or_default();
-    let Some(at) = newest.iter().position(|message| message.message_id == Some(turn.turn_id)) else {
-        return false;
-    };
-    let is_for_us = |message: &Message| {
-        !message.is_own && matches!(message.content, ShownContent::Text(_) | ShownContent::Verdict { .. })
-    };
-    newest[at + 1..].iter().any(is_for_us)
 }
 
 async fn reject(client: &Client, turn_id: MessageId) {

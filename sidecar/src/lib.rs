@@ -15,15 +15,19 @@
 //! | [`sink`] | takes the server's CloudEvents |
 //! | [`desk`] | who is asked what, and when again |
 //! | [`draft`] | an answer while the agent is giving it |
+//! | `interrupted` | turns that something newer was written after |
 //! | `parts` | an answer in as many messages as it takes |
 //! | [`prompt`] | a question with what was said before |
 //! | [`upstream`] | the agent: a model behind `/chat/completions`, any HTTP service, or one that is built in |
 
 pub mod desk;
 pub mod draft;
+mod interrupted;
 mod parts;
 pub mod prompt;
 pub mod sink;
+#[cfg(test)]
+mod test_message;
 pub mod upstream;
 
 pub use desk::{DeskOptions, SidecarError, run};

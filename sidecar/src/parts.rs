@@ -5,12 +5,19 @@ use colloquy_protocol::limits::CONTINUATIONS_MAX;
 
 /// What is said when an agent has answered with nothing.
 const NOTHING_SAID: &str = "I have nothing to say to that.";
+/// What is said when an agent wants to ask for more than a message to all these devices can hold.
+const TOO_LONG_TO_ASK: &str = "I would have to ask for your consent, but that is too long for a message to all of your devices. I \
+                               have done nothing.";
 /// Stands at the end of an answer that was too long, or that the agent was told to stop.
 pub(crate) const CUT: &str = "\n[…]";
 
-/// An answer whose text stands in messages of at most `room` bytes each; what it asks for is in the first, and is never cut.
+/// An answer whose text stands in messages of at most `room` bytes each; what it asks for is in the first, and is never cut: where
+/// there is no room for it, nothing is asked for.
 pub(crate) fn fitting(mut answer: Answer, room: usize) -> Answer {
     let asked = answer.approval.as_ref().map(|wanted| wanted.action.len() + wanted.arguments.len());
+    if asked.is_some_and(|asked| asked > room) {
+        return Answer { approval: None, text: TOO_LONG_TO_ASK.to_owned(), ..answer };
+    }
     if asked.is_none() && answer.text.trim().is_empty() {
         answer.text = NOTHING_SAID.to_owned();
     }
@@ -67,9 +74,10 @@ fn next<'a>(rest: &mut &'a str, room: usize, full: usize, left: u8) -> &'a str {
     let at = place.map_or(most, |place| most - late.len() + place);
     let (part, after) = rest.split_at(at);
     // A line keeps what it is indented by.
-    *rest = match after.starts_with('\n') {
-        true => after.trim_start_matches(['\r', '\n']),
-        false => after.trim_start_matches(' '),
+    *rest = match place {
+        None => after,
+        Some(_) if after.starts_with('\n') => after.trim_start_matches(['\r', '\n']),
+        Some(_) => after.trim_start_matches(' '),
     };
     part.trim_end()
 }
@@ -153,7 +161,10 @@ mod tests {
         let room = TEXT_MAX_BYTES - ACTION_MAX_BYTES - ARGUMENTS_MAX_BYTES;
         assert_eq!((long.text.len(), long.continuations.len()), (room, 1));
         assert_eq!(long.approval, Some(wanted.clone()));
-        let beside = fitting(asking("all of it"), 100);
+        let just = ACTION_MAX_BYTES + ARGUMENTS_MAX_BYTES;
+        let beside = fitting(asking("all of it"), just);
         assert_eq!((beside.text.as_str(), &beside.continuations[..]), ("", &["all of it".to_owned()][..]));
+        let too_long = fitting(asking("all of it"), just - 1);
+        assert_eq!(too_long, TOO_LONG_TO_ASK.into(), "nobody is asked for what no message can hold");
     }
 }

@@ -114,7 +114,7 @@ pub struct Prompt {
     /// The question.
     #[serde(flatten)]
     pub question: Question,
-    /// What was said before, oldest first.
+    /// What was said before, oldest first; what the agent has said while the question waited is the last of it.
     pub history: Vec<Said>,
 }
 
@@ -135,16 +135,23 @@ impl Prompt {
         question: Question,
         limits: HistoryLimits,
     ) -> Result<Self, ClientError> {
-        let before = match limits.messages {
+        let said = match limits.messages {
             0 => Vec::new(),
-            messages => client.history(turn.conversation_id, Some(turn.sequence_number), messages)?,
+            messages => {
+                let mut said = client.history(turn.conversation_id, Some(turn.sequence_number), messages)?;
+                let newest = client.history(turn.conversation_id, None, messages)?;
+                said.extend(
+                    newest.into_iter().filter(|message| is_said_since(message, turn.sequence_number)),
+                );
+                said
+            }
         };
         Ok(Self {
             turn_id: turn.turn_id,
             conversation_id: turn.conversation_id,
             user_id: turn.asked_by,
             question,
-            history: newest(before, limits),
+            history: newest(said, limits),
         })
     }
 
@@ -156,6 +163,11 @@ impl Prompt {
             Question::Approval(approval) => approval.key.to_string(),
         }
     }
+}
+
+/// While a question waits, the one before it is answered: whoever asked it has read that.
+fn is_said_since(message: &Message, question: u64) -> bool {
+    message.is_own && message.sequence_number.is_none_or(|number| number > question)
 }
 
 /// The newest that fit, oldest first.
@@ -181,26 +193,23 @@ fn newest(messages: Vec<Message>, limits: HistoryLimits) -> Vec<Said> {
 
 #[cfg(test)]
 mod tests {
-    use colloquy_client::{ApprovalRequest, MessageState, ShownRequest};
-    use colloquy_protocol::ids::DeviceId;
+    use colloquy_client::{ApprovalRequest, ShownRequest};
 
     use super::*;
+    use crate::test_message::{AGENT, PERSON, test_message};
 
     fn message(number: u64, text: &str) -> Message {
-        let user = |n: u64| format!("0192f7a4-7c1e-7000-8000-00000000000{n}").parse::<UserId>().unwrap();
-        Message {
-            local_id: None,
-            message_id: None,
-            conversation_id: ConversationId::of_pair(user(1), user(2)),
-            sequence_number: Some(number),
-            sender_id: user(1 + number % 2),
-            sender_device_id: DeviceId::new("sidecar").unwrap(),
-            is_own: number.is_multiple_of(2),
-            timestamp: number,
-            content: ShownContent::Text(text.to_owned()),
-            state: MessageState::Received,
-            given_up: false,
-        }
+        let by = if number.is_multiple_of(2) { AGENT } else { PERSON };
+        test_message(number, by, ShownContent::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn what_the_agent_says_while_a_question_waits_is_part_of_what_was_said() {
+        let queued = Message { sequence_number: None, ..message(4, "on its way") };
+        let said =
+            [message(1, "before"), message(2, "before"), message(3, "newer"), message(4, "since"), queued];
+        let since: Vec<bool> = said.iter().map(|message| is_said_since(message, 2)).collect();
+        assert_eq!(since, [false, false, false, true, true]);
     }
 
     #[test]

@@ -312,6 +312,12 @@ async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
     person.client.send_text(agent.user_id, "second").await.expect("a text goes into the outbox");
     let told = person.next_text().await;
     assert!(told.starts_with("I am still answering"), "{told}");
+    // As another agent would that is busy as well: they do not tell each other for ever.
+    let conversation = ConversationId::of_pair(person.user, agent.user_id);
+    let newest = person.client.history(conversation, None, 1).expect("the store is read").remove(0);
+    let told = newest.message_id.expect("it is stored");
+    assert!(person.client.take_turn(told, conversation).await.expect("it is not answered"));
+    person.client.answer_turn(told, "so am I").await.expect("it goes into the outbox");
     service.witness().sees(turn);
     assert_eq!(person.next_text().await, "answer to first");
     assert_eq!(service.asked().len(), 1, "nobody was asked about the second");

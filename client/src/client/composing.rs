@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use colloquy_protocol::frame::TypingState;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, UserId};
+use colloquy_protocol::limits::{CIPHERTEXTS_MAX, DEVICES_PER_USER_MAX};
 
 use super::{Client, ClientError, Recipient};
 use crate::ambient;
@@ -93,6 +94,16 @@ impl Client {
         Ok(record.local_id)
     }
 
+    /// What was not sent and will not be, unless by [`Self::retry`]; oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`].
+    pub fn failed(&self) -> Result<Vec<LocalMessageId>, ClientError> {
+        let outbox = self.shared().store.read(|tx| tx.outbox_all())?;
+        let failed = outbox.into_iter().filter(|record| matches!(record.state, OutboxState::Failed(_)));
+        Ok(failed.map(|record| record.local_id).collect())
+    }
+
     /// Deletes a failed message.
     ///
     /// # Errors
@@ -107,16 +118,20 @@ impl Client {
             .await
     }
 
-    /// The longest text that one message to this user can hold, bytes of UTF-8, for the devices that are known now: at most
-    /// [`TEXT_MAX_BYTES`], and less where theirs and those of this user are many.
+    /// The longest text that one message to this user can hold, bytes of UTF-8, for the devices that are known now and one more,
+    /// that may be added before it is sent: at most [`TEXT_MAX_BYTES`], and less where theirs and those of this user are many.
+    /// Whose devices are not known may have as many as anybody.
     ///
     /// # Errors
     /// [`ClientError::Store`]; [`ClientError::LoggedOut`] before the first log-in.
     pub fn text_room(&self, to: UserId) -> Result<usize, ClientError> {
         let own = self.own()?.user_id;
         self.shared().store.read(|tx| {
-            let known = tx.peers(to)?.into_iter().chain(tx.peers(own)?);
-            Ok(text_room(known.filter(|peer| !peer.is_removed()).count()))
+            let count = |user| match tx.device_list(user)? {
+                Some(_) => Ok(tx.peers(user)?.iter().filter(|peer| !peer.is_removed()).count()),
+                None => Ok::<_, ClientError>(DEVICES_PER_USER_MAX),
+            };
+            Ok(text_room((count(to)? + count(own)? + 1).min(CIPHERTEXTS_MAX)))
         })
     }
 

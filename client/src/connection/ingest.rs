@@ -174,6 +174,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
             timestamp,
             content: MessageContent::Known(record.body.clone()),
             told: record.told.clone(),
+            reply_to: record.reply_to,
         };
         self.tx.put_message(&stored);
         weigh(self.tx, &stored)?;
@@ -480,6 +481,7 @@ impl<'t, 'a> Ingest<'t, 'a> {
             timestamp: message.timestamp,
             content,
             told: Vec::new(),
+            reply_to: message.reply_to_message_id,
         }
     }
 }

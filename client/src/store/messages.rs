@@ -72,6 +72,9 @@ pub struct MessageRecord {
     /// Who it was encrypted for, if it was written here; at most one for each ciphertext of an envelope.
     #[serde(default)]
     pub told: Vec<Told>,
+    /// The message it answers, if it says so.
+    #[serde(default)]
+    pub reply_to: Option<MessageId>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

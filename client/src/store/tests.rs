@@ -36,6 +36,7 @@ fn message(id: u128, sequence_number: u64) -> MessageRecord {
         timestamp: 5,
         content: MessageContent::Known(Body::Text(format!("secret words {sequence_number}").into())),
         told: Vec::new(),
+        reply_to: None,
     }
 }
 

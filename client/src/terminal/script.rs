@@ -424,6 +424,7 @@ mod tests {
             content,
             state,
             given_up: false,
+            reply_to: None,
         }
     }
 

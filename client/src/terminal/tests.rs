@@ -53,6 +53,7 @@ fn message(peer: u8, number: u64, state: MessageState, text: &str) -> Message {
         content: ShownContent::Text(text.to_owned()),
         state,
         given_up: false,
+        reply_to: None,
     }
 }
 

@@ -143,7 +143,13 @@ impl Completions {
 /// Takes in what is said bit by bit, to its end.
 async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<String, UpstreamError> {
     let mut is_complete = false;
-    while let Some(line) = lines.next().await? {
+    loop {
+        let line = match lines.next().await {
+            // What has come to its end is not lost with the connection.
+            Err(_) if is_complete => break,
+            line => line?,
+        };
+        let Some(line) = line else { break };
         // Comments, names and ids of events say nothing.
         let Some(data) = line.strip_prefix(b"data:") else { continue };
         let data = data.trim_ascii();

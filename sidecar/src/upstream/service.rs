@@ -146,8 +146,8 @@ impl Service {
 async fn follow(mut lines: Lines, draft: &mut Draft) -> Result<Answer, UpstreamError> {
     loop {
         let line = match lines.next().await {
-            // It has said more than an answer may hold, and comes to no end.
-            Err(_) | Ok(None) if draft.is_full() => break,
+            // It has said more than an answer may hold, and goes on and on.
+            Err(UpstreamError::Refused(_)) if draft.is_full() => break,
             line => line?.ok_or_else(broken_off)?,
         };
         if line.is_empty() {

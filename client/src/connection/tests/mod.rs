@@ -302,7 +302,9 @@ async fn a_message_refused_for_good_fails_and_holds_up_nothing() {
     assert_eq!(reason, SendFailure::Refused(ErrorCode::IdempotencyConflict));
     assert_eq!(texts(&mut b, 1).await, numbered(1));
     sent(&alice.client).await;
+    assert_eq!(alice.client.failed().unwrap(), [id]);
     alice.client.retry(id).await.unwrap();
+    assert!(alice.client.failed().unwrap().is_empty());
     assert_eq!(texts(&mut b, 1).await, vec![(2, "lost".into())]);
     assert!(alice.client.discard(id).await.is_err(), "it left the outbox when it was tried again");
 }
