@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy_client::{
-    Answer, Client, ClientError, DisconnectReason, Event, Message, ShownContent, TEXT_MAX_BYTES, Turn,
-    TurnContent, VoidVerdict,
+    Answer, Client, ClientError, DisconnectReason, Event, LocalMessageId, Message, Note, ShownContent,
+    TEXT_MAX_BYTES, Turn, TurnContent, VoidVerdict,
 };
 use colloquy_protocol::agent::WhenBusy;
 use colloquy_protocol::event::{AgentCancel, CancelReason};
@@ -140,9 +140,9 @@ pub async fn run(
                 Some(Event::Disconnected { reason, retry_in: None }) => {
                     return Err(SidecarError::TurnedAway(reason));
                 }
-                Some(Event::MessageFailed { reason, .. }) => {
+                Some(Event::MessageFailed { local_id, reason, .. }) => {
                     tracing::warn!(%reason, "a message was not sent");
-                    desk.discard_failed().await?;
+                    desk.discard(local_id).await;
                 }
                 Some(Event::EventsMissed { .. }) => desk.discard_failed().await?,
                 // What waits for an answer to go on is due now.
@@ -234,11 +234,16 @@ impl Desk {
 
     /// Nobody is here to send again what could not be sent: a note, or what an answer goes on with. An answer is given again with
     /// its turn.
+    async fn discard(&self, failed: LocalMessageId) {
+        if let Err(error) = self.client.discard(failed).await {
+            tracing::warn!(%error, "a message that was not sent stays");
+        }
+    }
+
+    /// The same, of everything there is.
     async fn discard_failed(&self) -> Result<(), SidecarError> {
         for failed in self.client.failed()? {
-            if let Err(error) = self.client.discard(failed).await {
-                tracing::warn!(%error, "a message that was not sent stays");
-            }
+            self.discard(failed).await;
         }
         Ok(())
     }
@@ -294,7 +299,8 @@ impl Desk {
     }
 
     /// A message has come. The server tells of its turn when the one before it is answered: who takes nothing until then
-    /// says so now. Not to an answer, such as another agent's that is busy as well: they would tell each other for ever.
+    /// says so now. Not to what may be an answer, such as another agent's that is busy as well: they would tell each other for ever.
+    /// If it is none, its turn comes.
     async fn received(&self, message: &Message) {
         if let (true, false, Some(turn_id)) = (self.rejects, message.is_own, message.message_id)
             && message.reply_to.is_none()
@@ -362,10 +368,16 @@ async fn answer(client: Client, upstream: Upstream, options: DeskOptions, turn: 
     // To itself an agent writes nothing.
     let own = client.user_id().ok().flatten();
     said.notes.retain(|note| Some(note.to) != own);
-    for note in &mut said.notes {
-        cut(&mut note.text, client.text_room(note.to).unwrap_or(TEXT_MAX_BYTES));
+    let room = |to| client.text_room(to).unwrap_or(TEXT_MAX_BYTES);
+    for Note { to, text } in &mut said.notes {
+        if text.len() > room(*to)
+            && let Err(error) = client.learn_devices(*to).await
+        {
+            tracing::warn!(%error, "a note may be cut short for want of knowing how many devices it goes to");
+        }
+        cut(text, room(*to));
     }
-    let room = client.text_room(turn.asked_by).unwrap_or(TEXT_MAX_BYTES);
+    let room = room(turn.asked_by);
     if let Err(error) = client.answer_turn_with(turn.turn_id, fitting(said, room)).await {
         // It stays due.
         tracing::warn!(%error, turn = %turn.turn_id, "an answer cannot be sent");

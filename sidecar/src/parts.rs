@@ -1,23 +1,25 @@
 //! An answer in as many messages as it takes, where one cannot hold it. Pure.
 
-use colloquy_client::Answer;
+use colloquy_client::{Answer, WantedApproval};
 use colloquy_protocol::limits::CONTINUATIONS_MAX;
 
 /// What is said when an agent has answered with nothing.
 const NOTHING_SAID: &str = "I have nothing to say to that.";
-/// What is said when an agent wants to ask for more than a message to all these devices can hold.
-const TOO_LONG_TO_ASK: &str = "I would have to ask for your consent, but that is too long for a message to all of your devices. I \
-                               have done nothing.";
+/// What is said when an agent wants to ask for more than a message to all these devices can hold. Of what it has done before, it
+/// may say something as well.
+const TOO_LONG_TO_ASK: &str = "I would have to ask for your consent, but that is too long for a message to all of your devices. \
+                               What I wanted to ask for I have not done.";
 /// Stands at the end of an answer that was too long, or that the agent was told to stop.
 pub(crate) const CUT: &str = "\n[…]";
 
 /// An answer whose text stands in messages of at most `room` bytes each; what it asks for is in the first, and is never cut: where
 /// there is no room for it, nothing is asked for.
 pub(crate) fn fitting(mut answer: Answer, room: usize) -> Answer {
-    let asked = answer.approval.as_ref().map(|wanted| wanted.action.len() + wanted.arguments.len());
-    if asked.is_some_and(|asked| asked > room) {
-        return Answer { approval: None, text: TOO_LONG_TO_ASK.to_owned(), ..answer };
+    let length = |wanted: &WantedApproval| wanted.action.len() + wanted.arguments.len();
+    if answer.approval.take_if(|wanted| length(wanted) > room).is_some() {
+        answer.text = format!("{TOO_LONG_TO_ASK}\n\n{}", answer.text).trim_end().to_owned();
     }
+    let asked = answer.approval.as_ref().map(length);
     if asked.is_none() && answer.text.trim().is_empty() {
         answer.text = NOTHING_SAID.to_owned();
     }
@@ -74,10 +76,10 @@ fn next<'a>(rest: &mut &'a str, room: usize, full: usize, left: u8) -> &'a str {
     let at = place.map_or(most, |place| most - late.len() + place);
     let (part, after) = rest.split_at(at);
     // A line keeps what it is indented by.
-    *rest = match place {
-        None => after,
-        Some(_) if after.starts_with('\n') => after.trim_start_matches(['\r', '\n']),
-        Some(_) => after.trim_start_matches(' '),
+    *rest = match (after.starts_with('\n'), place) {
+        (true, _) => after.trim_start_matches(['\r', '\n']),
+        (false, Some(_)) => after.trim_start_matches(' '),
+        (false, None) => after,
     };
     part.trim_end()
 }
@@ -86,9 +88,7 @@ fn next<'a>(rest: &mut &'a str, room: usize, full: usize, left: u8) -> &'a str {
 mod tests {
     use std::time::Duration;
 
-    use colloquy_client::{
-        ACTION_MAX_BYTES, ANSWER_MAX_BYTES, ARGUMENTS_MAX_BYTES, TEXT_MAX_BYTES, WantedApproval,
-    };
+    use colloquy_client::{ACTION_MAX_BYTES, ANSWER_MAX_BYTES, ARGUMENTS_MAX_BYTES, TEXT_MAX_BYTES};
 
     use super::*;
 
@@ -136,6 +136,8 @@ mod tests {
         assert_eq!(fit(format!("{blank}said{blank}")), "said".into());
         let answer = fit(format!("{}{blank}{blank}said", "x".repeat(TEXT_MAX_BYTES)));
         assert_eq!(parts(&answer), [&"x".repeat(TEXT_MAX_BYTES), "said"]);
+        let answer = fit(format!("{}\n\nsaid", "x".repeat(TEXT_MAX_BYTES)));
+        assert_eq!(parts(&answer), [&"x".repeat(TEXT_MAX_BYTES), "said"]);
     }
 
     #[test]
@@ -164,7 +166,8 @@ mod tests {
         let just = ACTION_MAX_BYTES + ARGUMENTS_MAX_BYTES;
         let beside = fitting(asking("all of it"), just);
         assert_eq!((beside.text.as_str(), &beside.continuations[..]), ("", &["all of it".to_owned()][..]));
-        let too_long = fitting(asking("all of it"), just - 1);
-        assert_eq!(too_long, TOO_LONG_TO_ASK.into(), "nobody is asked for what no message can hold");
+        assert_eq!(fitting(asking(""), just - 1), TOO_LONG_TO_ASK.into());
+        let done = fitting(asking("the first is paid"), just - 1);
+        assert_eq!(done, format!("{TOO_LONG_TO_ASK}\n\nthe first is paid").into(), "what is done is done");
     }
 }

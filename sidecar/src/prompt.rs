@@ -1,5 +1,7 @@
 //! A question, and what was said before it in the same conversation.
 
+use std::collections::BTreeSet;
+
 use colloquy_client::{Client, ClientError, Decision, Message, ShownContent, Turn, Verdict};
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, IdempotencyKey, MessageId, UserId};
@@ -138,12 +140,9 @@ impl Prompt {
         let said = match limits.messages {
             0 => Vec::new(),
             messages => {
-                let mut said = client.history(turn.conversation_id, Some(turn.sequence_number), messages)?;
+                let before = client.history(turn.conversation_id, Some(turn.sequence_number), messages)?;
                 let newest = client.history(turn.conversation_id, None, messages)?;
-                said.extend(
-                    newest.into_iter().filter(|message| is_said_since(message, turn.sequence_number)),
-                );
-                said
+                with_answers(before, newest, turn.sequence_number)
             }
         };
         Ok(Self {
@@ -165,9 +164,15 @@ impl Prompt {
     }
 }
 
-/// While a question waits, the one before it is answered: whoever asked it has read that.
-fn is_said_since(message: &Message, question: u64) -> bool {
-    message.is_own && message.sequence_number.is_none_or(|number| number > question)
+/// What was said before a question, and what of the `newest` was said to that while the question waited.
+fn with_answers(mut before: Vec<Message>, newest: Vec<Message>, question: u64) -> Vec<Message> {
+    let asked: BTreeSet<MessageId> = before.iter().filter_map(|message| message.message_id).collect();
+    let is_since = |message: &Message| message.sequence_number.is_none_or(|number| number > question);
+    let answers = newest.into_iter().filter(|message| {
+        message.is_own && is_since(message) && message.reply_to.is_some_and(|turn| asked.contains(&turn))
+    });
+    before.extend(answers);
+    before
 }
 
 /// The newest that fit, oldest first.
@@ -196,7 +201,7 @@ mod tests {
     use colloquy_client::{ApprovalRequest, ShownRequest};
 
     use super::*;
-    use crate::test_message::{AGENT, PERSON, test_message};
+    use crate::test_message::{AGENT, PERSON, message_id, test_message};
 
     fn message(number: u64, text: &str) -> Message {
         let by = if number.is_multiple_of(2) { AGENT } else { PERSON };
@@ -204,12 +209,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_agent_says_while_a_question_waits_is_part_of_what_was_said() {
-        let queued = Message { sequence_number: None, ..message(4, "on its way") };
-        let said =
-            [message(1, "before"), message(2, "before"), message(3, "newer"), message(4, "since"), queued];
-        let since: Vec<bool> = said.iter().map(|message| is_said_since(message, 2)).collect();
-        assert_eq!(since, [false, false, false, true, true]);
+    fn what_was_answered_while_a_question_waited_is_part_of_what_was_said_and_what_came_after_it_is_not() {
+        let answer = |number, to, text: &str| Message {
+            reply_to: Some(message_id(to)),
+            ..test_message(number, AGENT, ShownContent::Text(text.to_owned()))
+        };
+        let before = vec![answer(2, 1, "an answer"), message(3, "one more")];
+        let queued = Message { sequence_number: None, message_id: None, ..answer(9, 3, "going on") };
+        let newest = vec![
+            answer(2, 1, "an answer"),
+            message(3, "one more"),
+            message(5, "the question"),
+            message(7, "a later one"),
+            answer(8, 3, "what waited"),
+            answer(10, 7, "I am busy"),
+            queued,
+        ];
+        let said = newest_texts(with_answers(before, newest, 5));
+        assert_eq!(said, ["an answer", "one more", "what waited", "going on"]);
+    }
+
+    fn newest_texts(messages: Vec<Message>) -> Vec<String> {
+        newest(messages, HistoryLimits::default()).into_iter().map(|said| said.text).collect()
     }
 
     #[test]
@@ -232,8 +253,7 @@ mod tests {
             let asked = ShownRequest { text: text.to_owned(), request, verdict: None };
             Message { content: ShownContent::Request(Box::new(asked)), ..message(2, "") }
         };
-        let said = newest(vec![request("may I?"), request("")], HistoryLimits::default());
-        assert_eq!(said.iter().map(|said| said.text.as_str()).collect::<Vec<_>>(), ["may I?"]);
+        assert_eq!(newest_texts(vec![request("may I?"), request("")]), ["may I?"]);
     }
 
     #[test]

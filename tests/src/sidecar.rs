@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io::Error;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
@@ -143,7 +144,8 @@ pub async fn sample(name: &str, arguments: &[&str]) -> (Child, String) {
 }
 
 /// An agent as a plain HTTP service: it answers what is asked with what `answer` makes of it. `{"stream": [...]}` is said bit by
-/// bit: texts, and other objects as they are. Dropping it closes the port.
+/// bit: texts, and other objects as they are; [`BREAKS_OFF`] breaks the connection. What is asked says which try it is
+/// (`try`). Dropping it closes the port.
 pub struct AgentService {
     address: SocketAddr,
     answer: fn(&Value) -> Value,
@@ -272,7 +274,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-type Said = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+/// Instead of a bit that is said: when what comes before was seen, nothing more comes, not even the end.
+pub const BREAKS_OFF: &str = "(the connection breaks)";
+
+type Said = Either<Full<Bytes>, Channel<Bytes, Error>>;
 
 async fn respond(
     request: Request<Incoming>,
@@ -282,8 +287,14 @@ async fn respond(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let key = head.headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    *shared.asked.lock().unwrap_or_else(PoisonError::into_inner).entry(key.to_owned()).or_default() += 1;
     let mut question: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let tries = {
+        let mut asked = shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let tries = asked.entry(key.to_owned()).or_default();
+        *tries += 1;
+        *tries
+    };
+    question["try"] = json!(tries);
     question["path"] = json!(head.uri.path());
     let answered = answer(&question);
     if let Some(bits) = answered["stream"].as_array() {
@@ -319,7 +330,7 @@ async fn say(
     is_model: bool,
     turn: String,
     shared: Arc<Shared>,
-    mut speaker: Sender<Bytes, Infallible>,
+    mut speaker: Sender<Bytes, Error>,
 ) {
     let written = |bit: &Value| match (bit, is_model) {
         (Value::String(text), true) => {
@@ -329,7 +340,8 @@ async fn say(
         (other, true) => format!("data: {other}\n\n"),
         (other, false) => format!("{other}\n"),
     };
-    let (beginning, rest) = bits.split_at(bits.len() / 2);
+    let middle = bits.iter().position(|bit| bit == BREAKS_OFF).unwrap_or(bits.len() / 2);
+    let (beginning, rest) = bits.split_at(middle);
     for bit in beginning {
         if speaker.send_data(written(bit).into()).await.is_err() {
             return;
@@ -342,6 +354,10 @@ async fn say(
     let _ = shared.holds.subscribe().wait_for(|holds| !holds).await;
     drop(waiting);
     let end = if is_model { "data: [DONE]\n\n".to_owned() } else { "{\"done\": true}\n".to_owned() };
+    if rest.first().is_some_and(|bit| bit == BREAKS_OFF) {
+        speaker.abort(Error::other("it breaks off"));
+        return;
+    }
     for line in rest.iter().map(written).chain([end]) {
         if speaker.send_data(line.into()).await.is_err() {
             return;

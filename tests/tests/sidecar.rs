@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use colloquy_client::{ANSWER_MAX_BYTES, Client, Event, Events, Identifier, Registration, ShownContent};
+use colloquy_client::{
+    ANSWER_MAX_BYTES, Client, Event, Events, Identifier, LocalMessageId, Registration, ShownContent,
+};
 use colloquy_protocol::agent::{AgentProfile, WhenBusy};
 use colloquy_protocol::ids::{ConversationId, MessageId, UserId};
 use colloquy_tests::DEADLINE;
@@ -14,7 +16,7 @@ use colloquy_tests::proxy::Proxy;
 use colloquy_tests::rest::PASSWORD;
 use colloquy_tests::sdk;
 use colloquy_tests::server::Server;
-use colloquy_tests::sidecar::{AgentService, Sidecar, Witness, sample};
+use colloquy_tests::sidecar::{AgentService, BREAKS_OFF, Sidecar, Witness, sample};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -121,6 +123,24 @@ impl Person {
             }
         };
         timeout(DEADLINE, text).await.expect("something is said")
+    }
+
+    /// Waits until the other side holds what is being sent, and has said nothing to it.
+    async fn is_heard(&mut self, id: LocalMessageId) {
+        let mut number = u64::MAX;
+        let heard = async {
+            loop {
+                match self.events.next().await.expect("the client goes on") {
+                    Event::MessageSent { local_id, sequence_number, .. } if local_id == id => {
+                        number = sequence_number;
+                    }
+                    Event::MarksMoved { delivered_through, .. } if delivered_through >= number => return,
+                    Event::MessageReceived(message) => panic!("something is said to it: {message:?}"),
+                    _ => {}
+                }
+            }
+        };
+        timeout(DEADLINE, heard).await.expect("it is delivered");
     }
 
     /// Asks, and waits for the next text of the other side.
@@ -299,6 +319,42 @@ async fn a_model_answers_word_by_word_and_says_no_more_when_it_is_told_to_stop()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_model_has_said_to_its_end_is_not_asked_for_again_when_the_connection_breaks_after_it() {
+    let server = Server::start(ServerOptions::default()).await;
+    let model = AgentService::start(|_| {
+        let last = json!({"choices": [{"delta": {"content": "open"}, "finish_reason": "stop"}]});
+        json!({"stream": ["It is ", last, BREAKS_OFF]})
+    })
+    .await;
+    model.wait_to_be_seen();
+    let asked = ["--upstream", &model.url("/v1"), "--model", "small"];
+    let agent = Sidecar::start(&server, "agent-model", &asked).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    person.client.send_text(agent.user_id, "is it open?").await.expect("a text goes into the outbox");
+    let turn = person.sees("It is open").await;
+    model.witness().sees(turn);
+    assert_eq!(person.next_text().await, "It is open");
+    assert!(model.asked().values().all(|tries| *tries == 1), "{:?}", model.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_breaks_off_is_asked_again_however_much_it_has_said() {
+    let server = Server::start(ServerOptions::default()).await;
+    let service = AgentService::start(|question| match question["try"].as_u64() {
+        Some(1) => json!({"stream": ["x".repeat(40_000), "x".repeat(40_000), BREAKS_OFF]}),
+        _ => json!({"text": "in short: yes"}),
+    })
+    .await;
+    service.wait_to_be_seen();
+    let agent = Sidecar::start(&server, "agent-breaks", &["--service", &service.url("/")]).await;
+    let mut person = Person::join(&server, url(&server)).await;
+    person.client.send_text(agent.user_id, "is it?").await.expect("a text goes into the outbox");
+    let turn = person.sees(&"x".repeat(ANSWER_MAX_BYTES)).await;
+    service.witness().sees(turn);
+    assert_eq!(person.next_text().await, "in short: yes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
     let server = Server::start(ServerOptions::default()).await;
     let service = AgentService::start(in_two_bits).await;
@@ -317,7 +373,8 @@ async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
     let newest = person.client.history(conversation, None, 1).expect("the store is read").remove(0);
     let told = newest.message_id.expect("it is stored");
     assert!(person.client.take_turn(told, conversation).await.expect("it is not answered"));
-    person.client.answer_turn(told, "so am I").await.expect("it goes into the outbox");
+    let sent = person.client.answer_turn(told, "so am I").await.expect("it goes into the outbox");
+    person.is_heard(sent.expect("it is the first")).await;
     service.witness().sees(turn);
     assert_eq!(person.next_text().await, "answer to first");
     assert_eq!(service.asked().len(), 1, "nobody was asked about the second");
@@ -455,7 +512,7 @@ async fn an_answer_that_is_too_long_for_a_message_goes_on_in_others_whoever_is_k
 async fn what_is_more_than_an_answer_may_hold_is_cut_and_whoever_is_told_after_it_is_told() {
     let server = Server::start(ServerOptions::default()).await;
     let service = AgentService::start(|question| {
-        let tell = json!({"tell": {"user_id": question["text"], "text": "I said too much"}});
+        let tell = json!({"tell": {"user_id": question["text"], "text": "I said too much. ".repeat(400)}});
         json!({"stream": ["x".repeat(50_000), "y".repeat(50_000), tell]})
     })
     .await;
@@ -469,7 +526,8 @@ async fn what_is_more_than_an_answer_may_hold_is_cut_and_whoever_is_told_after_i
         said.push_str(&person.next_text().await);
     }
     assert_eq!(said.len(), ANSWER_MAX_BYTES);
-    assert_eq!(doctor.next_text().await, "I said too much");
+    let note = doctor.next_text().await;
+    assert!(note == "I said too much. ".repeat(400), "to somebody new, all of it: {}", note.len());
 }
 
 fn long_lines() -> Vec<String> {

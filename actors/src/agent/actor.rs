@@ -152,7 +152,7 @@ impl Actor for AgentActor {
             AgentMessage::Cancel(cancel) => state.cancel(&myself, cancel),
             AgentMessage::Cancelled(conversation_id) => {
                 if let Some(next) = state.cancels.ended(conversation_id) {
-                    state.cancel(&myself, next);
+                    state.tell_to_stop(&myself, next);
                 }
             }
             AgentMessage::Look => {
@@ -226,9 +226,12 @@ impl AgentState {
 
     /// Tells the agent, now or after what it is being told.
     fn cancel(&mut self, myself: &ActorRef<Letter<AgentMessage>>, cancel: Cancel) {
-        if !self.cancels.begin(cancel) {
-            return;
+        if self.cancels.begin(cancel) {
+            self.tell_to_stop(myself, cancel);
         }
+    }
+
+    fn tell_to_stop(&self, myself: &ActorRef<Letter<AgentMessage>>, cancel: Cancel) {
         let conversation_id = cancel.conversation_id;
         let (courier, agent, myself) =
             (self.services.courier.clone(), Arc::clone(&self.agent), myself.clone());

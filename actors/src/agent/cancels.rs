@@ -1,9 +1,8 @@
 //! Turns that an agent is being told to stop. Pure.
 //!
-//! It is told of one turn of a conversation at a time. What else it is to be told there waits; of that, the newest is kept, as a
-//! conversation has one turn that is being answered.
+//! It is told of one turn of a conversation at a time. What else it is to be told there waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use colloquy_protocol::event::CancelReason;
 use colloquy_protocol::ids::ConversationId;
@@ -12,6 +11,8 @@ use super::sinks::Cancel;
 
 /// Conversations in which an agent is being told to stop at the same time. In one more it is not: the turn is answered to its end.
 const CANCELS_MAX: usize = 64;
+/// What waits in one conversation, the newest. Before it gets to what is older, that has its answer.
+const WAITING_MAX: usize = 8;
 
 /// What an agent is being told.
 #[derive(Debug, Default)]
@@ -20,30 +21,42 @@ pub(super) struct Cancels(BTreeMap<ConversationId, Telling>);
 #[derive(Debug)]
 struct Telling {
     now: Cancel,
-    next: Option<Cancel>,
+    next: VecDeque<Cancel>,
 }
 
 impl Cancels {
     /// A turn is to be stopped. Says whether the agent is to be told so now.
     pub(super) fn begin(&mut self, cancel: Cancel) -> bool {
         if let Some(telling) = self.0.get_mut(&cancel.conversation_id) {
-            let said = telling.next.unwrap_or(telling.now);
-            // Whoever has asked for an answer may stop it whatever else they have written.
-            let is_more = said.turn_id != cancel.turn_id
-                || (said.reason != cancel.reason && cancel.reason == CancelReason::Stopped);
-            telling.next = if is_more { Some(cancel) } else { telling.next };
+            // A stop says all that an interruption says, and more: the agent judges by itself whether it was interrupted.
+            let says_it = |said: &Cancel| {
+                said.turn_id == cancel.turn_id
+                    && (said.reason == cancel.reason || said.reason == CancelReason::Stopped)
+            };
+            if !telling.next.iter().chain([&telling.now]).any(says_it) {
+                telling.next.push_back(cancel);
+                if telling.next.len() > WAITING_MAX {
+                    telling.next.pop_front();
+                }
+            }
             return false;
         }
         let has_room = self.0.len() < CANCELS_MAX;
         if has_room {
-            self.0.insert(cancel.conversation_id, Telling { now: cancel, next: None });
+            self.0.insert(cancel.conversation_id, Telling { now: cancel, next: VecDeque::new() });
         }
         has_room
     }
 
-    /// The agent was told, or could not be. Says what else is to be stopped in this conversation.
+    /// The agent was told, or could not be. Says what it is to be told now in this conversation.
     pub(super) fn ended(&mut self, conversation_id: ConversationId) -> Option<Cancel> {
-        self.0.remove(&conversation_id)?.next
+        let telling = self.0.get_mut(&conversation_id)?;
+        let Some(next) = telling.next.pop_front() else {
+            self.0.remove(&conversation_id);
+            return None;
+        };
+        telling.now = next;
+        Some(next)
     }
 }
 
@@ -66,8 +79,20 @@ mod tests {
         let (one, two, three) = (cancel(1, 1, Interrupted), cancel(1, 2, Interrupted), cancel(1, 3, Stopped));
         assert!(cancels.begin(one));
         assert!(!cancels.begin(two) && !cancels.begin(three));
-        assert_eq!(cancels.ended(one.conversation_id), Some(three), "two has its answer by now");
+        assert_eq!(cancels.ended(one.conversation_id), Some(two));
+        assert!(!cancels.begin(two), "it is being told that");
+        assert_eq!(cancels.ended(one.conversation_id), Some(three));
         assert_eq!(cancels.ended(one.conversation_id), None);
+        assert!(cancels.begin(one));
+    }
+
+    #[test]
+    fn of_what_waits_the_newest_is_kept() {
+        let mut cancels = Cancels::default();
+        let stops: Vec<Cancel> = (0..=WAITING_MAX as u128 + 1).map(|n| cancel(1, n, Stopped)).collect();
+        let begun = stops.iter().filter(|stop| cancels.begin(**stop)).count();
+        let told: Vec<Cancel> = std::iter::from_fn(|| cancels.ended(stops[0].conversation_id)).collect();
+        assert_eq!((begun, &told[..]), (1, &stops[2..]));
     }
 
     #[test]
@@ -77,7 +102,6 @@ mod tests {
         assert!(cancels.begin(interrupted));
         assert!(!cancels.begin(interrupted) && !cancels.begin(stopped) && !cancels.begin(interrupted));
         assert_eq!(cancels.ended(stopped.conversation_id), Some(stopped));
-        assert!(cancels.begin(stopped));
         assert!(!cancels.begin(stopped) && !cancels.begin(interrupted));
         assert_eq!(cancels.ended(stopped.conversation_id), None);
     }

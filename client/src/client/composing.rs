@@ -120,7 +120,8 @@ impl Client {
 
     /// The longest text that one message to this user can hold, bytes of UTF-8, for the devices that are known now and one more,
     /// that may be added before it is sent: at most [`TEXT_MAX_BYTES`], and less where theirs and those of this user are many.
-    /// Whose devices are not known may have as many as anybody.
+    /// Whose devices are not known, such as somebody's who was never written to, may have as many as anybody:
+    /// [`Self::learn_devices`] changes that.
     ///
     /// # Errors
     /// [`ClientError::Store`]; [`ClientError::LoggedOut`] before the first log-in.

@@ -138,6 +138,22 @@ impl Client {
         Ok(self.call(remove).await?)
     }
 
+    /// Learns which devices somebody has: those they have now, and former ones that the server still names.
+    ///
+    /// # Errors
+    /// [`crate::ApiError`] if the device list cannot be fetched; [`ClientError::LoggedOut`].
+    pub async fn learn_devices(&self, user: UserId) -> Result<Vec<DeviceId>, ClientError> {
+        let list = self.call(|api, token| async move { api.devices(&token, user).await }).await?;
+        let named = list.devices.iter().chain(&list.former).map(|device| device.device_id.clone()).collect();
+        let now = self.shared().clock.now();
+        let changes =
+            self.shared().store.update_off_thread(move |tx| dispatch::learn_devices(tx, &list, now)).await?;
+        for change in changes {
+            self.shared().tell(Event::IdentityChanged(change));
+        }
+        Ok(named)
+    }
+
     /// The safety number of this user and another: of the devices both have now, and of the former ones that the
     /// server still names. Those are read too, so one that the server made up must show.
     ///
@@ -147,18 +163,8 @@ impl Client {
         let own = self.own()?;
         let mut counted = HashSet::new();
         for id in [own.user_id, user] {
-            let list = self.call(|api, token| async move { api.devices(&token, id).await }).await?;
-            let named = list.devices.iter().chain(&list.former).map(|device| (id, device.device_id.clone()));
-            counted.extend(named);
-            let now = self.shared().clock.now();
-            let changes = self
-                .shared()
-                .store
-                .update_off_thread(move |tx| dispatch::learn_devices(tx, &list, now))
-                .await?;
-            for change in changes {
-                self.shared().tell(Event::IdentityChanged(change));
-            }
+            let named = self.learn_devices(id).await?;
+            counted.extend(named.into_iter().map(|device_id| (id, device_id)));
         }
         self.shared().store.read(|tx| {
             let account = tx.account()?.ok_or(ClientError::LoggedOut)?;

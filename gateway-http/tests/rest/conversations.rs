@@ -1,12 +1,13 @@
 //! Opening, listing and reading back conversations.
 
-use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::agent::{AgentId, AgentProfile};
 use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::envelope::{Algorithm, CiphertextKind, DeviceCiphertext, Envelope};
 use colloquy_protocol::frame::{MessageStatus, MessageType};
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::conversations::{Conversation, Conversations, History};
+use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
 use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
@@ -90,11 +91,15 @@ impl Pair {
         self.append(vec![answer]).await;
     }
 
-    /// Turn `turn` is given up, as one whose message is `number`.
+    /// Bob's turn `turn` is given up, as one whose message is `number`.
     async fn give_up(&self, turn: u64, number: u64) {
+        self.give_up_of("agent-bob", turn, number).await;
+    }
+
+    async fn give_up_of(&self, agent: &str, turn: u64, number: u64) {
         let letter = DeadLetter {
             turn_id: MessageId(Uuid::from_u128(u128::from(turn))),
-            agent_id: AgentId::new("agent-bob").unwrap(),
+            agent_id: AgentId::new(agent).unwrap(),
             conversation_id: self.id,
             sequence_number: number,
             reason: DeadReason::Refused,
@@ -104,6 +109,18 @@ impl Pair {
             replayed_at: None,
         };
         assert!(self.fixture.store.dead_letters.put(letter).await.unwrap());
+    }
+
+    async fn register(&self, agent: &str, who: &Tokens) {
+        let agent = Agent {
+            agent_id: AgentId::new(agent).unwrap(),
+            user_id: who.user_id,
+            revision: 1,
+            profile: AgentProfile::new("Agent", "http://127.0.0.1:9/"),
+            created_at: START,
+            changed_at: START,
+        };
+        assert!(self.fixture.store.agents.create(agent).await.unwrap());
     }
 
     /// Which messages somebody sees as given up.
@@ -296,6 +313,24 @@ async fn whoever_asked_and_nobody_else_sees_what_was_given_up_until_it_is_answer
     // One of which another message stands in the place says nothing.
     pair.give_up(50, 3).await;
     assert_eq!(pair.given_up(&pair.ann).await, newest(19, 5));
+}
+
+#[tokio::test]
+async fn an_agent_sees_which_of_its_own_questions_were_given_up_and_none_of_those_it_was_asked() {
+    let pair = pair().await;
+    pair.register("agent-bob", &pair.bob).await;
+    pair.register("agent-ann", &pair.ann).await;
+    pair.say(1, "of Ann").await;
+    let of_bob = Message {
+        sender_id: pair.bob.user_id,
+        sender_device_id: pair.laptop.device_id.clone(),
+        receiver_id: pair.ann.user_id,
+        ..pair.message(2, "of Bob")
+    };
+    pair.append(vec![of_bob]).await;
+    pair.give_up_of("agent-bob", 1, 1).await;
+    pair.give_up_of("agent-ann", 2, 2).await;
+    assert_eq!((pair.given_up(&pair.ann).await, pair.given_up(&pair.bob).await), (vec![1], vec![2]));
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ pub struct Store {
     pub mongodb_database: String,
     /// Connections to each server.
     pub mongodb_pool_max: u32,
-    /// Messages older than this are deleted, days. Applied by `colloquy admin migrate`.
+    /// Messages older than this are deleted, days. Applied by `colloquy admin migrate`. An event that an agent has signed counts for
+    /// half as long, and for a week at most.
     pub messages_days: u32,
     /// Idempotency keys of requests that make no message are deleted after this, hours. Applied by
     /// `colloquy admin migrate`.

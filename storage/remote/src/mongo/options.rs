@@ -17,7 +17,7 @@ pub struct MongoOptions {
     pub server_selection_timeout: Duration,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
-    /// Messages older than this are deleted. Used by `migrate` alone.
+    /// Messages older than this are deleted, by the index that `migrate` makes.
     pub keep_messages: Duration,
     /// Idempotency keys of requests that make no message are deleted when they are older than this. Used by `migrate`
     /// alone.
