@@ -9,10 +9,8 @@ use colloquy_protocol::rest::agents::AgentEntry;
 use super::{Client, ClientError};
 use crate::api::Api;
 use crate::api::accounts::UserQuery;
-use crate::connection::dispatch;
 use crate::crypto::safety_number::DeviceFingerprint;
 use crate::crypto::{PeerDevice, SafetyNumber};
-use crate::event::Event;
 use crate::message::{ConversationSummary, Message};
 use crate::store::{ConversationRecord, MessageRecord, StoreError, Transaction};
 
@@ -145,12 +143,7 @@ impl Client {
     pub async fn learn_devices(&self, user: UserId) -> Result<Vec<DeviceId>, ClientError> {
         let list = self.call(|api, token| async move { api.devices(&token, user).await }).await?;
         let named = list.devices.iter().chain(&list.former).map(|device| device.device_id.clone()).collect();
-        let now = self.shared().clock.now();
-        let changes =
-            self.shared().store.update_off_thread(move |tx| dispatch::learn_devices(tx, &list, now)).await?;
-        for change in changes {
-            self.shared().tell(Event::IdentityChanged(change));
-        }
+        self.shared().learn_devices(list).await?;
         Ok(named)
     }
 

@@ -12,11 +12,13 @@ use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::{MessageAck, Migration};
 use colloquy_protocol::ids::{ConversationId, DeviceAddress, UserId};
 use colloquy_protocol::limits::{PRESENCE_SUBSCRIPTIONS_MAX, RESUME_CURSORS_MAX};
+use colloquy_protocol::rest::devices::DeviceList;
 use reqwest::Url;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use super::credentials::{CredentialError, Credentials};
+use super::dispatch;
 use super::errand::Errands;
 use super::ingest::{Arrival, MarkMove};
 use super::registration::register_device;
@@ -60,6 +62,14 @@ impl Shared {
     /// A message has been sent, has failed, or was never written.
     pub(crate) fn note_settled(&self, id: LocalMessageId) {
         self.unsent.send_if_modified(|unsent| unsent.remove(&id));
+    }
+
+    /// A device list has come: notes it, and tells what has changed.
+    pub(crate) async fn learn_devices(&self, list: DeviceList) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let changes = self.store.update_off_thread(move |tx| dispatch::learn_devices(tx, &list, now)).await?;
+        changes.into_iter().for_each(|change| self.tell(Event::IdentityChanged(change)));
+        Ok(())
     }
 
     pub(crate) fn tell(&self, event: Event) {

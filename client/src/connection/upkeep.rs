@@ -13,7 +13,6 @@ use super::live::{Link, sent};
 use super::mending;
 use super::resync::{self, Resync};
 use super::sending::Answer;
-use crate::event::Event;
 use crate::store::{StoreError, Transaction};
 use crate::sync::Need;
 
@@ -108,13 +107,7 @@ impl Engine {
             Done::Devices(user, outcome) => {
                 let answered = self.settled_errand(&outcome)?;
                 if let Ok(list) = outcome {
-                    let at = self.shared.clock.now();
-                    let changes = self
-                        .shared
-                        .store
-                        .update_off_thread(move |tx| dispatch::learn_devices(tx, &list, at))
-                        .await?;
-                    changes.into_iter().for_each(|change| self.shared.tell(Event::IdentityChanged(change)));
+                    self.shared.learn_devices(list).await?;
                 }
                 if self.blocked_on == Some(user) {
                     self.blocked_on = None;
