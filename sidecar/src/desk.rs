@@ -1,6 +1,6 @@
 //! The desk: which turns there are, who is being asked, and what becomes of an agent that does not answer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::draft::Draft;
 use crate::interrupted::Interrupted;
+use crate::noted::Noted;
 use crate::parts::{CUT, cut, fitting};
 use crate::prompt::{HistoryLimits, Prompt, Question};
 use crate::sink::{self, Bell};
@@ -55,7 +56,7 @@ const NO_ANSWER: &str = "I cannot answer at the moment. Please try again later."
 const STOPPED: &str = "Stopped.";
 /// Messages that are looked through for a newer question.
 const NEWEST_LOOKED_AT: usize = 50;
-/// Turns that are to be stopped and have not begun; and words of them that wait for the desk.
+/// Words of turns to be stopped that wait for the desk.
 const CANCELS_MAX: usize = 1024;
 
 /// How a sidecar works.
@@ -116,7 +117,7 @@ pub async fn run(
         upstream,
         options,
         busy: BTreeMap::new(),
-        cancelled: VecDeque::new(),
+        cancelled: Noted::default(),
         interrupted: Interrupted::default(),
         rejects: false,
         look_ups: JoinSet::new(),
@@ -188,8 +189,8 @@ struct Desk {
     /// Does the agent take nothing while it answers, in the same conversation?
     rejects: bool,
     look_ups: JoinSet<Option<WhenBusy>>,
-    /// Turns that are not to be asked about any more; the newest [`CANCELS_MAX`].
-    cancelled: VecDeque<TurnPlace>,
+    /// Turns that are not to be asked about any more.
+    cancelled: Noted,
     /// Turns that something newer may have been asked since.
     interrupted: Interrupted,
     asking: JoinSet<()>,
@@ -221,7 +222,7 @@ impl Desk {
                 continue;
             }
             let stop = Arc::new(Notify::new());
-            if self.cancelled.contains(&TurnPlace { conversation_id, turn_id }) {
+            if self.cancelled.contains(TurnPlace { conversation_id, turn_id }) {
                 stop.notify_one();
             }
             self.busy.insert(turn_id, Asked { conversation_id, is_decision, stop: Arc::clone(&stop) });
@@ -260,6 +261,9 @@ impl Desk {
 
     /// Stops what was interrupted by a person.
     fn interrupt(&mut self, due: &[Turn]) {
+        if self.interrupted.is_empty() {
+            return;
+        }
         let due: BTreeSet<MessageId> = due.iter().map(|turn| turn.turn_id).collect();
         let is_open = |turn_id| self.busy.contains_key(&turn_id) || due.contains(&turn_id);
         let newest =
@@ -276,10 +280,7 @@ impl Desk {
                 asked.stop.notify_one();
             }
         } else {
-            if self.cancelled.len() >= CANCELS_MAX {
-                self.cancelled.pop_front();
-            }
-            self.cancelled.push_back(turn);
+            self.cancelled.note(turn);
         }
     }
 

@@ -3,29 +3,25 @@
 //! The server cannot tell what a person writes from what clients tell each other by themselves, such as when they ask for a message
 //! again. That interrupts nothing; what a person has written is here soon, if it is not yet.
 
-use std::collections::VecDeque;
-
 use colloquy_client::{Message, ShownContent};
 use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::ids::{ConversationId, MessageId};
 
-/// Turns that are remembered: the newest.
-const INTERRUPTED_MAX: usize = 1024;
+use crate::noted::Noted;
 
 /// What the server has said of such turns.
 #[derive(Debug, Default)]
-pub(crate) struct Interrupted(VecDeque<TurnPlace>);
+pub(crate) struct Interrupted(Noted);
 
 impl Interrupted {
     /// Something newer than this turn's question was written.
     pub(crate) fn note(&mut self, turn: TurnPlace) {
-        if self.0.contains(&turn) {
-            return;
-        }
-        if self.0.len() >= INTERRUPTED_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(turn);
+        self.0.note(turn);
+    }
+
+    /// Is there none?
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Takes out those of the turns that can be stopped now which a person has written something after. `newest` are a
@@ -36,12 +32,9 @@ impl Interrupted {
         is_open: impl Fn(MessageId) -> bool,
         newest: impl Fn(ConversationId) -> Vec<Message>,
     ) -> Vec<TurnPlace> {
-        let is_over = |turn: &TurnPlace| {
+        self.0.take_if(|turn| {
             is_open(turn.turn_id) && is_superseded(&newest(turn.conversation_id), turn.turn_id)
-        };
-        let (over, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(is_over);
-        self.0 = rest.into();
-        over
+        })
     }
 }
 
@@ -60,6 +53,7 @@ mod tests {
     use colloquy_protocol::ids::UserId;
 
     use super::*;
+    use crate::noted::NOTED_MAX;
     use crate::test_message::{AGENT, PERSON, message_id, test_message};
 
     fn turn(number: u64) -> TurnPlace {
@@ -107,8 +101,8 @@ mod tests {
     #[test]
     fn the_newest_are_remembered() {
         let mut interrupted = Interrupted::default();
-        (0..=INTERRUPTED_MAX as u64).for_each(|number| interrupted.note(turn(number)));
+        (0..=NOTED_MAX as u64).for_each(|number| interrupted.note(turn(number)));
         let over = interrupted.superseded(|_| true, |_| vec![said(0, PERSON), said(5_000, PERSON)]);
-        assert_eq!((over.len(), over.first()), (INTERRUPTED_MAX, Some(&turn(1))));
+        assert_eq!((over.len(), over.first()), (NOTED_MAX, Some(&turn(1))));
     }
 }

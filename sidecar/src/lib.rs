@@ -16,6 +16,7 @@
 //! | [`desk`] | who is asked what, and when again |
 //! | [`draft`] | an answer while the agent is giving it |
 //! | `interrupted` | turns that something newer was written after |
+//! | `noted` | turns that the server has told something of |
 //! | `parts` | an answer in as many messages as it takes |
 //! | [`prompt`] | a question with what was said before |
 //! | [`upstream`] | the agent: a model behind `/chat/completions`, any HTTP service, or one that is built in |
@@ -23,6 +24,7 @@
 pub mod desk;
 pub mod draft;
 mod interrupted;
+mod noted;
 mod parts;
 pub mod prompt;
 pub mod sink;
