@@ -67,7 +67,8 @@ impl SignedEvents {
     ///
     /// # Errors
     /// [`AuthError::Invalid`] for whatever is not signed by a device that there is, as an event of this type, from now or earlier
-    /// on and for [`SIGNED_DATA_LIFETIME_MAX`] at most, or half as long as messages are kept; [`AuthError::Expired`], [`AuthError::Revoked`], [`AuthError::Unavailable`].
+    /// on and for [`SIGNED_DATA_LIFETIME_MAX`] at most, or half as long as messages are kept; [`AuthError::Expired`],
+    /// [`AuthError::Revoked`], [`AuthError::Unavailable`].
     pub async fn open(&self, token: &str, event_type: &str) -> Result<Signed, AuthError> {
         let author = author_of(token).ok_or(AuthError::Invalid)?;
         let devices = self.keys.devices(author.user_id).await?.devices;

@@ -99,9 +99,13 @@ impl Sink {
         let (cancel, cancels) = mpsc::channel(WAITING_MAX);
         let (death, deaths) = mpsc::channel(WAITING_MAX);
         let (held, is_held) = watch::channel(false);
-        let (manner_of, received_by) = (Arc::clone(&manner), sender);
-        let told =
-            Told { received: received_by, cancels: cancel, deaths: death, manner: manner_of, held: is_held };
+        let told = Told {
+            received: sender,
+            cancels: cancel,
+            deaths: death,
+            manner: Arc::clone(&manner),
+            held: is_held,
+        };
         let task = tokio::spawn(serve(listener, told));
         Self { address, received, cancels, deaths, manner, held, task }
     }

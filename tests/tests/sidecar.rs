@@ -354,18 +354,35 @@ async fn a_service_that_breaks_off_is_asked_again_however_much_it_has_said() {
     assert_eq!(person.next_text().await, "in short: yes");
 }
 
+/// An agent that is asked something else in the middle of its answer.
+struct Pressed {
+    _server: Server,
+    service: AgentService,
+    agent: Sidecar,
+    person: Person,
+    /// The first question's.
+    turn: MessageId,
+}
+
+impl Pressed {
+    async fn so(when_busy: WhenBusy) -> Self {
+        let server = Server::start(ServerOptions::default()).await;
+        let service = AgentService::start(in_two_bits).await;
+        service.wait_to_be_seen();
+        let profile = AgentProfile { when_busy, ..AgentProfile::new("Pressed", "http://127.0.0.1:9/") };
+        let asked = ["--service", &service.url("/")];
+        let agent = Sidecar::start_as(&server, "agent-pressed", profile, &asked).await;
+        let mut person = Person::join(&server, url(&server)).await;
+        person.client.send_text(agent.user_id, "first").await.expect("a text goes into the outbox");
+        let turn = person.sees("answer to ").await;
+        person.client.send_text(agent.user_id, "second").await.expect("a text goes into the outbox");
+        Self { _server: server, service, agent, person, turn }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
-    let server = Server::start(ServerOptions::default()).await;
-    let service = AgentService::start(in_two_bits).await;
-    service.wait_to_be_seen();
-    let profile =
-        AgentProfile { when_busy: WhenBusy::Reject, ..AgentProfile::new("Busy", "http://127.0.0.1:9/") };
-    let agent = Sidecar::start_as(&server, "agent-busy", profile, &["--service", &service.url("/")]).await;
-    let mut person = Person::join(&server, url(&server)).await;
-    person.client.send_text(agent.user_id, "first").await.expect("a text goes into the outbox");
-    let turn = person.sees("answer to ").await;
-    person.client.send_text(agent.user_id, "second").await.expect("a text goes into the outbox");
+    let Pressed { _server, service, agent, mut person, turn } = Pressed::so(WhenBusy::Reject).await;
     let told = person.next_text().await;
     assert!(told.starts_with("I am still answering"), "{told}");
     // As another agent would that is busy as well: they do not tell each other for ever.
@@ -384,16 +401,7 @@ async fn an_agent_that_takes_nothing_while_it_answers_says_so_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_answers_the_newest_question_says_no_more_to_the_one_before() {
-    let server = Server::start(ServerOptions::default()).await;
-    let service = AgentService::start(in_two_bits).await;
-    service.wait_to_be_seen();
-    let profile =
-        AgentProfile { when_busy: WhenBusy::Interrupt, ..AgentProfile::new("Quick", "http://127.0.0.1:9/") };
-    let agent = Sidecar::start_as(&server, "agent-quick", profile, &["--service", &service.url("/")]).await;
-    let mut person = Person::join(&server, url(&server)).await;
-    person.client.send_text(agent.user_id, "first").await.expect("a text goes into the outbox");
-    person.sees("answer to ").await;
-    person.client.send_text(agent.user_id, "second").await.expect("a text goes into the outbox");
+    let Pressed { _server, service, agent: _agent, mut person, .. } = Pressed::so(WhenBusy::Interrupt).await;
     assert_eq!(person.next_text().await, "answer to\n[…]");
     person.witness = Some(service.witness());
     assert_eq!(person.answer().await, "answer to second");
