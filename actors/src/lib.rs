@@ -8,6 +8,8 @@
 //! | [`cluster`] | several pods: which owns what, and what they say to each other |
 //! | [`conversation`] | owner and sequencer of one conversation |
 //! | [`agent`] | users who are programs: what they are told, and what they answer |
+//! | [`feed`] | telling all messages to whoever is to be told |
+//! | [`outbox`] | how both post: in order, again and again, and what was given up |
 //! | [`store_writer`] | group commit over all conversations |
 //! | [`presence`] | who is online |
 //! | [`account_changes`] | what revoked log-ins and changed devices mean to all of them |
@@ -20,8 +22,10 @@ pub mod account_changes;
 pub mod agent;
 pub mod cluster;
 pub mod conversation;
+pub mod feed;
 pub mod metrics;
 pub mod node;
+pub mod outbox;
 pub mod presence;
 pub mod session;
 pub mod store_writer;

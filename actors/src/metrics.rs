@@ -65,6 +65,27 @@ pub enum TurnOutcome {
     Nothing,
 }
 
+/// What came of telling a message to whoever is told of all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum FeedOutcome {
+    /// It was taken.
+    Told,
+    /// Nothing was heard, or that it cannot be taken now.
+    Failed,
+    /// It is not wanted.
+    Refused,
+    /// It was given up, and is among the dead letters.
+    Dead,
+    /// The store did not say what is next.
+    Unread,
+}
+
+/// Labels of what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FeedLabels {
+    outcome: FeedOutcome,
+}
+
 /// Labels of what came of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TurnLabel {
@@ -178,6 +199,9 @@ pub struct Metrics {
     violations: Family<InvariantLabel, Counter>,
     closes: Family<CloseLabel, Counter>,
     turns: Family<TurnLabel, Counter>,
+    fed: Family<FeedLabels, Counter>,
+    /// Conversations with messages that are to be told, as far as this pod knows.
+    pub feed_conversations: Gauge,
     routes: Family<RouteLabels, Counter>,
     intents: Family<IntentLabels, Counter>,
     /// Frames read from clients.
@@ -227,6 +251,8 @@ impl Metrics {
             violations: Family::default(),
             closes: Family::default(),
             turns: Family::default(),
+            fed: Family::default(),
+            feed_conversations: Gauge::default(),
             routes: Family::default(),
             intents: Family::default(),
             frames_received: Counter::default(),
@@ -266,6 +292,10 @@ impl Metrics {
         r.register("invariant_violations", "Broken invariants; must be 0", self.violations.clone());
         r.register("session_closes", "Sockets closed by the server, by code", self.closes.clone());
         r.register("agent_turns", "Turns taken to agents, by what came of it", self.turns.clone());
+        let fed = "Messages told to whoever is told of all of them, by what came of it";
+        r.register("feed_messages", fed, self.fed.clone());
+        let waiting = "Conversations with messages that are to be told";
+        r.register("feed_conversations", waiting, self.feed_conversations.clone());
         r.register("routes", "Messages routed to agents, by what has decided", self.routes.clone());
         let intents = "Texts of which was found out what they want, by where";
         r.register("intents", intents, self.intents.clone());
@@ -319,6 +349,11 @@ impl Metrics {
     /// Counts what came of a turn.
     pub(crate) fn turn(&self, outcome: TurnOutcome) {
         self.turns.get_or_create(&TurnLabel { outcome }).inc();
+    }
+
+    /// Counts what came of telling a message.
+    pub(crate) fn fed(&self, outcome: FeedOutcome) {
+        self.fed.get_or_create(&FeedLabels { outcome }).inc();
     }
 
     /// Counts a decision.

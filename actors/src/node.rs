@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use colloquy_accounts::access_token::TokenIssuer;
 use colloquy_accounts::authenticate::Authenticator;
 use colloquy_accounts::hooks::AccountHooks;
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::close::CloseCode;
 use colloquy_protocol::ids::{DeviceId, LoginId, UserId};
 use colloquy_storage::ambient::{Clock, Entropy};
@@ -18,14 +19,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::account_changes::AccountChanges;
 use crate::agent::{
-    ANNOUNCEMENTS_MAX, AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Routes, Sinks,
-    Turns,
+    ANNOUNCEMENTS_MAX, AgentIndex, AgentRouter, AgentRouterArguments, AgentServices, Courier, Routes, Turns,
 };
 use crate::cluster::{Herald, Membership, Notice, Pod, PodArguments, Shared};
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway,
 };
+use crate::feed::{Feed, FeedActor, FeedArguments, Publisher};
 use crate::metrics::Metrics;
+use crate::outbox::Sinks;
 use crate::presence::{Elsewhere, PresenceTracker, TrackerArguments, Trackers};
 use crate::session::{
     Drain, LiveSessions, Reach, SessionMessage, SessionServices, SessionSupervisor,
@@ -85,6 +87,8 @@ pub struct NodeArguments {
     pub sinks: Arc<dyn Sinks>,
     /// Which agent a message goes to.
     pub routes: Routes,
+    /// All messages that were numbered since are told to whoever is to be told of them. None: nobody is.
+    pub feed_since: Option<UnixMillis>,
 }
 
 /// A child of the root did not start.
@@ -119,6 +123,7 @@ impl Node {
     /// ├─ store writers              group commit; cursors
     /// ├─ presence trackers          sharded by user; rebuilt by sessions announcing again
     /// ├─ sweeper, registrar, herald of several pods: what is told to the others
+    /// ├─ feed                       has all messages told to whoever is to be, if anybody is
     /// ├─ agent router               which agents there are
     /// │   └─ agent                  takes turns to its sink; looks through its conversations when it starts
     /// ├─ conversation directory     id -> actor; passivates the idle
@@ -143,6 +148,7 @@ impl Node {
             pod,
             sinks,
             routes,
+            feed_since,
         } = arguments;
         let (sessions, conversations) = (LiveSessions::default(), ConversationIndex::default());
         let writers = StoreWriters::new(options.store_writers);
@@ -173,6 +179,21 @@ impl Node {
         children.extend(presence_trackers(&shared, &store, elsewhere.as_ref()));
         children.extend(pod.iter().flat_map(|pod| pod.told_by_conversations(&shared)));
         let cluster = pod.as_ref().map(|pod| pod.cluster.clone());
+        let feed = feed_since.map_or_else(Feed::default, |_| Feed::new());
+        children.extend(feed_since.map(|since| {
+            let publisher = Publisher {
+                log: store.log.clone(),
+                outbox: store.outbox.clone(),
+                untold: store.untold.clone(),
+                cluster: cluster.clone(),
+                sinks: Arc::clone(&sinks),
+                metrics: Arc::clone(&metrics),
+                clock,
+                since,
+            };
+            let arguments = FeedArguments { feed: feed.clone(), publisher, entropy: entropy.clone() };
+            ChildSpec::permanent(ActorKind::Feed, move |parent| FeedActor::start(arguments.clone(), parent))
+        }));
         let agents = AgentIndex::default();
         let arguments = AgentRouterArguments {
             agents: store.agents.clone(),
@@ -206,6 +227,7 @@ impl Node {
                 keys: store.keys.clone(),
                 reach: Reach::new(sessions.clone(), pod.as_ref().map(|pod| pod.herald.clone())),
                 agents: agents.clone(),
+                feed,
                 metrics: Arc::clone(&metrics),
                 clock,
                 entropy: entropy.clone(),

@@ -90,6 +90,8 @@ Examples:
   colloquy admin dead-letters replay 01890a5d-ac96-774b-8cce-b302099a8057
   colloquy admin dead-letters replay --all --agent agent-bruno
   colloquy admin dead-letters drop --all --agent agent-bruno
+  colloquy admin dead-letters list --feed
+  colloquy admin dead-letters replay --all --feed
 
 A message to an agent is given up when the agent refuses it, fails on it or
 leaves it without an answer again and again while it answers others; when it
@@ -97,7 +99,12 @@ has refused it for ten minutes; or when the message is a day old and the agent
 still cannot take it. Its conversation goes on without it.
 Nothing is lost: the message stays where it is, and `replay` takes it to the
 agent once more, out of its order. It leaves the list when it is answered, and
-may be replayed as often as needed: it is answered once.";
+may be replayed as often as needed: it is answered once.
+
+The feed (feed.enabled) tells its sink of every message. With --feed these are
+the messages that the sink did not take: the feed goes on without them.
+`replay` tells it of one once more, late, as the same event as before; what it
+takes leaves the list.";
 
 /// Of `admin migrate`.
 pub(crate) const ADMIN_MIGRATE: &str = "\

@@ -97,7 +97,7 @@ enum AdminVerb {
     /// Register, change and remove agents of a running server.
     #[command(after_help = help::ADMIN_AGENTS)]
     Agents(Box<admin::Agents>),
-    /// List, replay and drop messages that agents did not take.
+    /// List, replay and drop messages that agents, or the feed's sink, did not take.
     #[command(after_help = help::ADMIN_DEAD_LETTERS)]
     DeadLetters(dead_letters::DeadLetters),
 }

@@ -62,7 +62,9 @@ impl Operator {
             }
             Some(ErrorCode::AgentChanged) => "somebody else has changed it just now: try again".to_owned(),
             Some(ErrorCode::UnknownDeadLetter) => {
-                "it is no dead letter, or no more: `colloquy admin dead-letters list` shows them".to_owned()
+                "it is no dead letter, or no more: `colloquy admin dead-letters list` shows them, and with --feed those \
+                 of the feed"
+                    .to_owned()
             }
             Some(ErrorCode::InvalidToken) => {
                 "the server signs its tokens with another key than this one: name its configuration with --config, or \

@@ -13,6 +13,7 @@ use colloquy_accounts::access_token::InvalidToken;
 use colloquy_accounts::admin_token::AdminTokens;
 use colloquy_accounts::agents::{AgentError, Agents};
 use colloquy_actors::agent::DeadLetterOffice;
+use colloquy_actors::feed::FeedOffice;
 use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::rest::agents::{
@@ -32,6 +33,8 @@ pub struct AdminDependencies {
     pub agents: Agents,
     /// Keeps what they did not take.
     pub dead_letters: DeadLetterOffice,
+    /// Keeps what the feed's sink did not take.
+    pub untold: FeedOffice,
     /// Says who may.
     pub tokens: Arc<AdminTokens>,
 }
@@ -45,6 +48,12 @@ impl FromRef<AdminDependencies> for Agents {
 impl FromRef<AdminDependencies> for DeadLetterOffice {
     fn from_ref(dependencies: &AdminDependencies) -> Self {
         dependencies.dead_letters.clone()
+    }
+}
+
+impl FromRef<AdminDependencies> for FeedOffice {
+    fn from_ref(dependencies: &AdminDependencies) -> Self {
+        dependencies.untold.clone()
     }
 }
 

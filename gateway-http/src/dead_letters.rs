@@ -1,12 +1,16 @@
-//! `/admin/dead-letters`: turns that were given up, listed and taken to their agents once more.
+//! `/admin/dead-letters`: turns that were given up, listed and taken to their agents once more; and with `feed`, messages that the
+//! feed's sink did not take.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use colloquy_actors::agent::{DeadLetterOffice, ReplayError};
+use colloquy_actors::feed::FeedOffice;
 use colloquy_protocol::error_code::ErrorCode;
 use colloquy_protocol::ids::MessageId;
-use colloquy_protocol::rest::dead_letters::{AskDeadLetters, DeadLetterEntries, DeadLetterEntry, Replayed};
+use colloquy_protocol::rest::dead_letters::{
+    AskDeadLetters, DeadLetterEntries, DeadLetterEntry, Replayed, WhoseDeadLetter,
+};
 use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::ports::StoreError;
 
@@ -15,6 +19,8 @@ use crate::extract::{Path, Query};
 use crate::problem::Refusal;
 
 pub(crate) enum RouteError {
+    /// An agent's are asked for among the feed's.
+    AgentOfFeed,
     Replay(ReplayError),
     Store(StoreError),
 }
@@ -34,6 +40,9 @@ impl From<StoreError> for RouteError {
 impl IntoResponse for RouteError {
     fn into_response(self) -> Response {
         let refusal = match self {
+            Self::AgentOfFeed => Refusal::new(ErrorCode::InvalidField)
+                .field("agent_id")
+                .detail("the feed's dead letters are no agent's: leave out agent_id, or feed"),
             Self::Replay(ReplayError::Unknown) => Refusal::new(ErrorCode::UnknownDeadLetter),
             Self::Replay(ReplayError::UnknownAgent) => Refusal::new(ErrorCode::UnknownAgent),
             Self::Replay(ReplayError::Store(error)) | Self::Store(error) => error.into(),
@@ -47,35 +56,52 @@ type Answer<T> = Result<T, RouteError>;
 pub(crate) async fn list(
     _: Admin,
     State(office): State<DeadLetterOffice>,
+    State(feed): State<FeedOffice>,
     Query(asked): Query<AskDeadLetters>,
 ) -> Answer<axum::Json<DeadLetterEntries>> {
-    let (page, next) = office.page(asked.agent_id.as_ref(), asked.after).await?;
+    let (page, next) = match (&asked.agent_id, asked.feed) {
+        (agent_id, false) => office.page(agent_id.as_ref(), asked.after).await?,
+        (None, true) => feed.page(asked.after).await?,
+        (Some(_), true) => return Err(RouteError::AgentOfFeed),
+    };
     Ok(axum::Json(DeadLetterEntries { dead_letters: page.into_iter().map(entry).collect(), next }))
 }
 
 pub(crate) async fn show(
     _: Admin,
     State(office): State<DeadLetterOffice>,
+    State(feed): State<FeedOffice>,
     Path(turn_id): Path<MessageId>,
+    Query(whose): Query<WhoseDeadLetter>,
 ) -> Answer<axum::Json<DeadLetterEntry>> {
-    let letter = office.get(turn_id).await?.ok_or(ReplayError::Unknown)?;
-    Ok(axum::Json(entry(letter)))
+    let letter = if whose.feed { feed.get(turn_id).await? } else { office.get(turn_id).await? };
+    Ok(axum::Json(entry(letter.ok_or(ReplayError::Unknown)?)))
 }
 
 pub(crate) async fn replay(
     _: Admin,
     State(office): State<DeadLetterOffice>,
+    State(feed): State<FeedOffice>,
     Path(turn_id): Path<MessageId>,
+    Query(whose): Query<WhoseDeadLetter>,
 ) -> Answer<axum::Json<Replayed>> {
-    Ok(axum::Json(office.replay(turn_id).await?))
+    let replayed = if whose.feed {
+        feed.replay(turn_id).await?.ok_or(ReplayError::Unknown)?
+    } else {
+        office.replay(turn_id).await?
+    };
+    Ok(axum::Json(replayed))
 }
 
 pub(crate) async fn remove(
     _: Admin,
     State(office): State<DeadLetterOffice>,
+    State(feed): State<FeedOffice>,
     Path(turn_id): Path<MessageId>,
+    Query(whose): Query<WhoseDeadLetter>,
 ) -> Answer<StatusCode> {
-    if office.drop(turn_id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(ReplayError::Unknown.into()) }
+    let was_there = if whose.feed { feed.drop(turn_id).await? } else { office.drop(turn_id).await? };
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(ReplayError::Unknown.into()) }
 }
 
 fn entry(letter: DeadLetter) -> DeadLetterEntry {

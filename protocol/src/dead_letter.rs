@@ -1,9 +1,13 @@
-//! Dead letters: turns that are taken to their agent no more, because it does not take them.
+//! Dead letters: turns that are taken to their agent no more, because it does not take them; and messages that the feed's sink
+//! is told of no more.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a turn was given up.
+/// The name under which messages stand that the feed's sink did not take: where an agent's would stand otherwise.
+pub const FEED: &str = "feed";
+
+/// Why a turn was given up. What the feed's sink did not take is refused or failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadReason {

@@ -100,7 +100,7 @@ error_codes! {
     UnknownTurn = "unknown_turn", 422, final;
     /// The turn has its answer.
     TurnAnswered = "turn_answered", 410, final;
-    /// No such dead letter: it was never one, has been answered, or was dropped.
+    /// No such dead letter: it was never one, has been answered, was taken by the feed's sink, or was dropped.
     UnknownDeadLetter = "unknown_dead_letter", 404, final;
     /// The caller is not an agent.
     NotAnAgent = "not_an_agent", 403, final;

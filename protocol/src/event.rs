@@ -27,7 +27,8 @@ pub const AGENT_CANCEL: &str = "agent.cancel";
 /// A turn was given up: its agent does not take it. Data: [`AgentMessageDead`].
 pub const AGENT_MESSAGE_DEAD: &str = "agent.message.dead";
 
-/// A message that came by another way than a socket. Data: [`MessageReceived`].
+/// A message. Posted to the server, by whoever has one from elsewhere: data [`MessageReceived`]. Told by the server, of every
+/// message that is stored, to whoever the installation names: data [`PublishedMessage`].
 pub const MESSAGE_RECEIVED: &str = "messaging.message.received";
 
 /// The extension attribute that names the conversation: events of one are delivered in order.
@@ -120,6 +121,40 @@ pub struct MessageReceived {
     /// The message.
     #[schema(value_type = Object)]
     pub payload: SendPayload,
+}
+
+/// Data of [`MESSAGE_RECEIVED`], as the server tells it: a message that is in its conversation's log. The event's `id` is the
+/// message's and `/received`, its `source` is `/conversations/` and the conversation's: whoever is told twice knows by these, and by
+/// the number whether something is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PublishedMessage {
+    /// The message.
+    pub message_id: MessageId,
+    /// Where it was written.
+    pub conversation_id: ConversationId,
+    /// Its number there: 1, 2, ... without a hole.
+    pub sequence_number: u64,
+    /// Who wrote it ...
+    pub sender_id: UserId,
+    /// ... and on which device.
+    #[schema(value_type = String)]
+    pub sender_device_id: DeviceId,
+    /// Whom it was written to.
+    pub receiver_id: UserId,
+    /// What kind of thing the content is.
+    #[schema(value_type = String)]
+    pub r#type: MessageType,
+    /// Encrypted, for all devices that it is for: nobody else can read it.
+    #[schema(value_type = Object)]
+    pub content: Envelope,
+    /// Where a file that belongs to it lies, encrypted.
+    pub media_url: Option<String>,
+    /// The message this one answers.
+    pub reply_to_message_id: Option<MessageId>,
+    /// The turn that it ends, if it is an agent's answer: the id of the question.
+    pub turn_id: Option<MessageId>,
+    /// When it was numbered.
+    pub timestamp: UnixMillis,
 }
 
 /// Data of [`AGENT_RESPONSE_DELTA`]: see [`crate::frame::delta::Delta`].

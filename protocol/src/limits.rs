@@ -52,7 +52,8 @@ pub const TURN_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 pub const TURN_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Messages that an agent's answer may go on with, where one cannot hold it.
 pub const CONTINUATIONS_MAX: u8 = 7;
-/// Dead letters that one installation keeps. As long as there are so many, no further turn is given up: it is tried on.
+/// Dead letters that one installation keeps of its agents, and as many of the feed. As long as there are so many, nothing further is
+/// given up: it is tried on.
 pub const DEAD_LETTERS_MAX: usize = 10_000;
 /// Dead letters shown at once.
 pub const DEAD_LETTERS_PAGE: usize = 100;

@@ -15,10 +15,12 @@ use colloquy_accounts::profile::Profiles;
 use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::{SigningKey, SigningKeyError};
-use colloquy_actors::agent::{DeadLetterOffice, IntentClassifier, Routes, RoutesArguments, Sinks};
+use colloquy_actors::agent::{DeadLetterOffice, IntentClassifier, Routes, RoutesArguments};
 use colloquy_actors::cluster::PodArguments;
+use colloquy_actors::feed::FeedOffice;
 use colloquy_actors::metrics::Metrics;
 use colloquy_actors::node::{Node, NodeArguments, NodeHooks};
+use colloquy_actors::outbox::Sinks;
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::readiness::Readiness;
 use colloquy_gateway_http::websocket::{WebSocketDependencies, websocket_router};
@@ -192,6 +194,11 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         sinks: Arc::clone(&sinks),
         clock,
     };
+    let untold = FeedOffice {
+        letters: Arc::clone(&ports.untold),
+        log: Arc::clone(&ports.log),
+        sinks: Arc::clone(&sinks),
+    };
     let node = Node::start(NodeArguments {
         store: ports.clone(),
         authenticator: authenticator.clone(),
@@ -204,6 +211,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         pod,
         sinks,
         routes: routes.clone(),
+        feed_since: config.feed.starts_at(),
     })
     .await?;
 
@@ -261,7 +269,7 @@ pub async fn assemble(config: &Config, parts: Parts) -> Result<Assembly, Compose
         options: config.websocket_options(),
     });
     let tokens = Arc::new(AdminTokens::new(&key, &config.accounts.token_issuer, clock));
-    let admin = admin_router(AdminDependencies { agents, dead_letters, tokens });
+    let admin = admin_router(AdminDependencies { agents, dead_letters, untold, tokens });
     let operations = operations_router(Arc::new(registry), readiness.clone()).merge(admin);
     Ok(Assembly { node, metrics, readiness, public: rest.merge(websocket), operations })
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod cluster;
+mod feed;
 pub mod store;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sinks::SinkOptions;
 pub use cluster::{Cluster, PodError, RedisMode};
+pub use feed::Feed;
 use store::{Store, without_passwords};
 
 /// Everything that can be set.
@@ -50,6 +52,8 @@ pub struct Config {
     pub accounts: Accounts,
     /// Agents.
     pub agents: Agents,
+    /// Whoever is told of every message.
+    pub feed: Feed,
     /// Bounds.
     pub limits: Limits,
     /// Shape of the actor tree.
@@ -180,6 +184,7 @@ impl Default for Config {
             operations: Operations::default(),
             accounts: Accounts::default(),
             agents: Agents::default(),
+            feed: Feed::default(),
             limits: Limits::default(),
             actors: Actors::default(),
             drain: Drain::default(),
@@ -359,6 +364,7 @@ impl Config {
             hosts: self.sink_hosts(),
             broker: parse_sink(&self.agents.broker_url).ok(),
             dead_letters: parse_sink(&self.agents.dead_letter_url).ok(),
+            feed: self.feed_sink(),
         }
     }
 

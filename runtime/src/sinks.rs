@@ -1,14 +1,14 @@
-//! Posts events to agents' sinks over HTTP, as CloudEvents 1.0: straight to each agent's, or all of them to a broker, which takes
-//! them to the agents by their `agentid`.
+//! Posts events over HTTP, as CloudEvents 1.0: straight to each agent's sink, or all of them to a broker, which takes them to the
+//! agents by their `agentid`; and what is told of all messages, to whoever is to be told.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cloudevents::{EventBuilder, EventBuilderV10};
 use colloquy_accounts::sink::SinkHosts;
-use colloquy_actors::agent::{Event, Posted, Sinks};
+use colloquy_actors::outbox::{Event, Posted, Sinks};
 use colloquy_protocol::agent::SinkMode;
-use colloquy_protocol::event::{AGENT_EXTENSION, AGENT_MESSAGE_DEAD, CONVERSATION_EXTENSION};
+use colloquy_protocol::event::{AGENT_EXTENSION, CONVERSATION_EXTENSION};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
@@ -33,6 +33,8 @@ pub struct SinkOptions {
     pub broker: Option<Url>,
     /// Takes what is said of dead letters; without it, the broker does, if there is one.
     pub dead_letters: Option<Url>,
+    /// Is told of all messages, and how, if anybody is to be.
+    pub feed: Option<(Url, SinkMode)>,
 }
 
 /// The sinks that the installation allows.
@@ -58,8 +60,8 @@ impl HttpSinks {
         Ok(Self { http, options })
     }
 
-    async fn post_to(&self, url: Url, event: &Event) -> Posted {
-        let Some(request) = request(url, event) else { return Posted::SILENT };
+    async fn post_to(&self, url: Url, event: &Event, mode: SinkMode) -> Posted {
+        let Some(request) = request(url, event, mode) else { return Posted::SILENT };
         match self.http.execute(request).await {
             Ok(response) => judged(response.status(), response.headers()),
             Err(error) => {
@@ -73,25 +75,33 @@ impl HttpSinks {
 #[async_trait]
 impl Sinks for HttpSinks {
     async fn post(&self, sink: &str, event: &Event) -> Posted {
+        let mode = event.mode.unwrap_or_default();
         if let Some(broker) = &self.options.broker {
-            return self.post_to(broker.clone(), event).await;
+            return self.post_to(broker.clone(), event, mode).await;
         }
         // Again at every post: what is allowed may have changed since the agent was registered.
         match self.options.hosts.check(sink) {
-            Ok(url) => self.post_to(url, event).await,
+            Ok(url) => self.post_to(url, event, mode).await,
             Err(_) => Posted::Forbidden,
         }
     }
 
     async fn announce(&self, event: &Event) -> Posted {
         match self.options.dead_letters.as_ref().or(self.options.broker.as_ref()) {
-            Some(url) => self.post_to(url.clone(), event).await,
+            Some(url) => self.post_to(url.clone(), event, event.mode.unwrap_or_default()).await,
             None => Posted::Taken,
+        }
+    }
+
+    async fn publish(&self, event: &Event) -> Posted {
+        match &self.options.feed {
+            Some((url, mode)) => self.post_to(url.clone(), event, event.mode.unwrap_or(*mode)).await,
+            None => Posted::Forbidden,
         }
     }
 }
 
-fn request(sink: Url, event: &Event) -> Option<reqwest::Request> {
+fn request(sink: Url, event: &Event, mode: SinkMode) -> Option<reqwest::Request> {
     let built = EventBuilderV10::new()
         .id(event.id.as_str())
         .source(event.source.as_str())
@@ -100,15 +110,14 @@ fn request(sink: Url, event: &Event) -> Option<reqwest::Request> {
         .extension(CONVERSATION_EXTENSION, event.conversation_id.to_string())
         .extension(PARTITION_EXTENSION, event.conversation_id.to_string())
         .extension("traceparent", trace_parent(event));
-    // What is said of an agent is not for the agent: a broker takes to it whatever names it.
-    let built = match event.kind {
-        AGENT_MESSAGE_DEAD => built,
-        _ => built.extension(AGENT_EXTENSION, event.agent_id.to_string()),
+    let built = match &event.agent_id {
+        Some(agent_id) => built.extension(AGENT_EXTENSION, agent_id.to_string()),
+        None => built,
     };
     let mut request = reqwest::Request::new(reqwest::Method::POST, sink);
     let parent = HeaderValue::try_from(trace_parent(event)).ok()?;
     request.headers_mut().insert("traceparent", parent);
-    match event.mode {
+    match mode {
         SinkMode::Binary => put_binary(&mut request, built.data(JSON, event.data.to_vec()))?,
         SinkMode::Structured => {
             let data: serde_json::Value = serde_json::from_slice(&event.data).ok()?;
@@ -180,8 +189,8 @@ mod tests {
             id: TURN.to_owned(),
             source: "/conversations/x".to_owned(),
             conversation_id: ConversationId(uuid::Uuid::from_u128(7)),
-            agent_id: AgentId::new("agent-bruno").unwrap(),
-            mode: SinkMode::Binary,
+            agent_id: Some(AgentId::new("agent-bruno").unwrap()),
+            mode: None,
             time: 1_800_000_000_123,
             data: "{}".into(),
         }
@@ -190,7 +199,7 @@ mod tests {
     #[test]
     fn an_event_goes_out_in_binary_mode_and_every_try_is_the_same() {
         let sink: Url = "http://127.0.0.1:9000/x".parse().unwrap();
-        let sent = request(sink.clone(), &event()).unwrap();
+        let sent = request(sink.clone(), &event(), SinkMode::Binary).unwrap();
         let header = |name: &str| sent.headers()[name].to_str().unwrap().to_owned();
         assert_eq!((sent.method(), sent.url()), (&reqwest::Method::POST, &sink));
         assert_eq!(header("ce-specversion"), "1.0");
@@ -204,13 +213,13 @@ mod tests {
         assert_eq!(header("content-type"), "application/json");
         assert_eq!(header("traceparent"), "00-00000000000000000000000000000007-8cceb302099a8057-01");
         assert_eq!(sent.body().unwrap().as_bytes().unwrap(), b"{}");
-        assert_eq!(request(sink, &event()).unwrap().headers(), sent.headers());
+        assert_eq!(request(sink, &event(), SinkMode::Binary).unwrap().headers(), sent.headers());
     }
 
     #[test]
     fn an_event_goes_out_whole_in_structured_mode() {
         let sink: Url = "http://127.0.0.1:9000/x".parse().unwrap();
-        let sent = request(sink, &Event { mode: SinkMode::Structured, ..event() }).unwrap();
+        let sent = request(sink, &event(), SinkMode::Structured).unwrap();
         assert_eq!(sent.headers()[CONTENT_TYPE], STRUCTURED);
         assert_eq!(sent.headers()["traceparent"], "00-00000000000000000000000000000007-8cceb302099a8057-01");
         let body: serde_json::Value =
@@ -251,5 +260,6 @@ mod tests {
         assert_eq!(sinks.post("http://169.254.169.254/latest", &event()).await, Posted::Forbidden);
         assert_eq!(sinks.post("no url", &event()).await, Posted::Forbidden);
         assert_eq!(sinks.announce(&event()).await, Posted::Taken, "nobody wants to hear of it");
+        assert_eq!(sinks.publish(&event()).await, Posted::Forbidden, "nobody is to be told");
     }
 }

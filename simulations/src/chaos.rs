@@ -284,10 +284,12 @@ fn print_summary(reports: &[Report]) {
         sum(|it| it.connections),
     );
     println!(
-        "answers seen to grow {} times, forged {} times; {} turns given up and replayed; undecryptable at first {}, repaired {}, not sent {}; {} parcels on wires; {:.0} s of the worlds' time, {:.1} s of the machine's",
+        "answers seen to grow {} times, forged {} times; {} turns given up and replayed; {} messages told again, {} not taken at first; undecryptable at first {}, repaired {}, not sent {}; {} parcels on wires; {:.0} s of the worlds' time, {:.1} s of the machine's",
         sum(|it| it.grown),
         sum(|it| it.forged),
         sum(|it| it.replayed),
+        sum(|it| it.told_again),
+        sum(|it| it.told_late),
         sum(|it| it.undecryptable),
         sum(|it| it.repaired),
         sum(|it| it.failed),

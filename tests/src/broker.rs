@@ -3,23 +3,18 @@
 //! pass, and more often than once.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::DEADLINE;
+use crate::http_server::{FREE_PORT, HttpServer, Posted, Reply};
 
 /// Events that may wait to be passed on, and passed on that may wait for the test.
 const WAITING_MAX: usize = 1024;
@@ -69,36 +64,34 @@ type Triggers = Arc<Mutex<Vec<(&'static str, String)>>>;
 
 /// The broker. Dropping it closes the port.
 pub struct Broker {
-    address: SocketAddr,
+    server: HttpServer,
     triggers: Triggers,
     outcomes: mpsc::Receiver<(String, u16)>,
-    _tasks: JoinSet<()>,
+    _passing_on: JoinSet<()>,
 }
 
 impl Broker {
     /// Starts one without triggers.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port can be bound");
-        let address = listener.local_addr().expect("a listener has an address");
         let triggers = Triggers::default();
         let (taken, passing) = mpsc::channel(WAITING_MAX);
         let (told, outcomes) = mpsc::channel(WAITING_MAX);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, taken));
-        tasks.spawn(pass_on(passing, Arc::clone(&triggers), told));
-        Self { address, triggers, outcomes, _tasks: tasks }
+        let server = HttpServer::start(FREE_PORT, move |posted| ready(take(&posted, &taken))).await;
+        let mut passing_on = JoinSet::new();
+        passing_on.spawn(pass_on(passing, Arc::clone(&triggers), told));
+        Self { server, triggers, outcomes, _passing_on: passing_on }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// The same as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http://{}/", self.address())
     }
 
     /// From now on events of this type are passed on to `subscriber`.
@@ -120,38 +113,16 @@ impl Broker {
     }
 }
 
-async fn serve(listener: TcpListener, taken: mpsc::Sender<Passing>) {
-    // Connections end with it.
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let taken = taken.clone();
-        connections.spawn(async move {
-            let service = service_fn(move |request| take(request, taken.clone()));
-            let connection = hyper::server::conn::http1::Builder::new();
-            let _ = connection.serve_connection(TokioIo::new(stream), service).await;
-        });
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn take(
-    request: Request<Incoming>,
-    taken: mpsc::Sender<Passing>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (parts, body) = request.into_parts();
-    let headers = parts
+fn take(posted: &Posted, taken: &mpsc::Sender<Passing>) -> Reply {
+    let headers = posted
         .headers
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_str().map(str::to_owned).unwrap_or_default()));
-    let headers = headers.collect();
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let passing = Passing::of(headers, String::from_utf8_lossy(&body).into_owned());
-    let status = match passing {
+    let passing = Passing::of(headers.collect(), String::from_utf8_lossy(&posted.body).into_owned());
+    Reply::status(match passing {
         Some(passing) => taken.try_send(passing).map_or(429, |()| 202),
         None => 400,
-    };
-    let response = Response::builder().status(status);
-    Ok(response.body(Full::default()).expect("a status is a response"))
+    })
 }
 
 async fn pass_on(

@@ -20,6 +20,8 @@
 //! | [`account`] | what they have done and had to wait for, added up |
 //! | [`forgery`] | access tokens that must not be believed |
 //! | [`broker`] | passes events on as a broker does, and brings no token along |
+//! | [`feed`] | whoever is told of all messages, and whether each came in its turn and stayed what it was |
+//! | [`http_server`], [`manner`] | what sinks and brokers listen with, and how a sink answers |
 //! | [`talk`] | somebody who writes to an agent whose messages the test reads and answers |
 //! | [`pair`] | two registered people on a fresh server |
 //! | [`metrics`] | the text a scrape gives |
@@ -40,12 +42,15 @@ pub mod courier;
 pub mod device;
 pub mod dialogue;
 pub mod edges;
+pub mod feed;
 pub mod fleet;
 pub mod forgery;
 pub mod habits;
+pub mod http_server;
 pub mod kosoku;
 pub mod lane;
 pub mod ledger;
+pub mod manner;
 pub mod metrics;
 pub mod operator;
 pub mod options;

@@ -19,6 +19,11 @@ pub async fn admin(server: &Server, data_dir: &Path, arguments: &[&str]) -> Outp
     asked.await.expect("the command can be run")
 }
 
+/// `colloquy admin dead-letters`, on the server's own machine.
+pub async fn dead_letters(server: &Server, arguments: &[&str]) -> Output {
+    admin(server, &server.data_dir(), &[&["dead-letters"], arguments].concat()).await
+}
+
 /// What a command has printed; it did what it was told.
 #[allow(clippy::must_use_candidate, reason = "that it was done may be all there is to know")]
 pub fn said(output: &Output) -> String {

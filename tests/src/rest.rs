@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Once;
 
 use colloquy_protocol::error_code::ErrorCode;
-use colloquy_protocol::ids::{ConversationId, DeviceId};
+use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId};
 use colloquy_protocol::problem::{PROBLEM_JSON, Problem};
 use colloquy_protocol::rest::accounts::{LogIn, Register, Tokens};
-use colloquy_protocol::rest::conversations::History;
+use colloquy_protocol::rest::conversations::{Conversations, History};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
@@ -213,6 +213,12 @@ impl Rest {
             whole.more = page.more;
         }
         whole
+    }
+
+    /// What somebody's list of conversations says was given up.
+    pub async fn given_up(&self, reader: &Device) -> Vec<MessageId> {
+        let list = self.get("/v1/conversations", &reader.tokens.access_token).await;
+        list.read::<Conversations>().conversations.into_iter().flat_map(|listed| listed.given_up).collect()
     }
 
     /// A JSON value that some test changes before it sends it.

@@ -78,6 +78,12 @@ impl Server {
         self.launch().await;
     }
 
+    /// The same, with other options.
+    pub async fn restart_with(&mut self, options: ServerOptions) {
+        self.options = options;
+        self.restart().await;
+    }
+
     async fn launch(&mut self) {
         let config = self.directory.path().join("colloquy.toml");
         std::fs::write(&config, self.options.to_toml(self.addresses.operations))
@@ -153,6 +159,19 @@ impl Server {
         let response = http_client().get(url).send().await.expect("the operations listener answers");
         assert_eq!(response.status(), 200);
         samples(&response.text().await.expect("a scrape is text"))
+    }
+
+    /// Scrapes until it `fits`: what is counted is seen a moment after it has happened.
+    pub async fn scrape_until(&self, fits: impl Fn(&[Sample]) -> bool) -> Vec<Sample> {
+        let scraping = async {
+            loop {
+                let scraped = self.scrape().await;
+                if fits(&scraped) {
+                    return scraped;
+                }
+            }
+        };
+        timeout(DEADLINE, scraping).await.expect("the metrics show it soon")
     }
 
     /// The server's process id.

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use colloquy_protocol::agent::{AgentProfile, SinkMode};
-use colloquy_protocol::event::AgentMessage;
+use colloquy_protocol::event::{AgentMessage, PublishedMessage};
 use colloquy_tests::agent::Agent;
 use colloquy_tests::ambient::fresh_uuid;
 use colloquy_tests::cloudevents::{CloudEventsSdk, Mode};
 use colloquy_tests::device::unseal;
+use colloquy_tests::feed::Feed;
 use colloquy_tests::options::ServerOptions;
+use colloquy_tests::pair::Pair;
 use colloquy_tests::raw_client::RawClient;
 use colloquy_tests::server::Server;
 use colloquy_tests::sink::Sink;
+use hyper::HeaderMap;
 use serde_json::json;
 
 #[tokio::test]
@@ -22,6 +25,34 @@ async fn the_sdk_reads_our_events_in_binary_mode_and_we_take_its_in_every_mode()
 #[tokio::test]
 async fn the_sdk_reads_our_events_in_structured_mode_and_we_take_its_in_every_mode() {
     round_trips(SinkMode::Structured).await;
+}
+
+#[tokio::test]
+async fn the_sdk_reads_what_the_feed_tells_in_either_mode() {
+    let mut sdk = CloudEventsSdk::start();
+    for mode in ["binary", "structured"] {
+        let mut feed = Feed::start().await;
+        let options = feed.subscribe(ServerOptions::default()).set("feed.mode", mode);
+        let pair = Pair::start_with(options).await;
+        let mut left = pair.connect(&pair.left).await;
+        left.send_many(&pair.left, &[&pair.right], 1).await;
+        let told = feed.next().await;
+        let understood = sdk.read(&plain(&told.headers), &told.body).await;
+        assert_eq!(understood.attributes["type"], "messaging.message.received");
+        assert_eq!(understood.attributes["id"], format!("{}/received", told.message.message_id));
+        let conversation = pair.conversation().to_string();
+        assert_eq!(understood.attributes["source"], format!("/conversations/{conversation}"));
+        assert_eq!(understood.attributes["conversationid"], conversation);
+        assert_eq!(understood.attributes["partitionkey"], conversation);
+        let message: PublishedMessage = serde_json::from_value(understood.data).expect("the data is ours");
+        assert_eq!(message, told.message, "{mode}");
+    }
+}
+
+/// Headers as the SDK is handed them.
+fn plain(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let text = headers.iter().map(|(name, value)| (name, value.to_str().expect("plain text")));
+    text.map(|(name, value)| (name.to_string(), value.to_owned())).collect()
 }
 
 async fn round_trips(sink_mode: SinkMode) {
@@ -38,12 +69,7 @@ async fn round_trips(sink_mode: SinkMode) {
         let turn_id = socket.expect_ack(&question).await.message_id;
 
         let received = sink.next().await;
-        let headers: BTreeMap<String, String> = received
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().expect("plain text").to_owned()))
-            .collect();
-        let understood = sdk.read(&headers, &received.body).await;
+        let understood = sdk.read(&plain(&received.headers), &received.body).await;
         assert_eq!(understood.attributes["type"], "agent.message");
         assert_eq!(understood.attributes["id"], turn_id.to_string());
         assert_eq!(

@@ -5,28 +5,15 @@ use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::frame::delta::TurnPlace;
 use colloquy_protocol::frame::server::ServerFrame;
 use colloquy_protocol::ids::MessageId;
-use colloquy_protocol::rest::conversations::Conversations;
 use colloquy_tests::agent::Agent;
 use colloquy_tests::cluster::{Cluster, ClusterOptions};
-use colloquy_tests::device::Device;
-use colloquy_tests::operator::{admin, complained, said};
+use colloquy_tests::operator::{complained, dead_letters, said};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::raw_client::RawClient;
 use colloquy_tests::server::Server;
 use colloquy_tests::sink::Sink;
 use colloquy_tests::talk::Talk;
 use serde_json::json;
-
-/// `colloquy admin dead-letters`.
-async fn dead_letters(server: &Server, arguments: &[&str]) -> std::process::Output {
-    admin(server, &server.data_dir(), &[&["dead-letters"], arguments].concat()).await
-}
-
-/// What somebody's list of conversations says was given up.
-async fn listed(talk: &Talk, who: &Device) -> Vec<MessageId> {
-    let list = talk.server.rest().get("/v1/conversations", &who.tokens.access_token).await;
-    list.read::<Conversations>().conversations.into_iter().flat_map(|listed| listed.given_up).collect()
-}
 
 /// A talk in which the agent does not want something, while it answers somebody else.
 async fn given_up() -> (Talk, MessageId) {
@@ -53,9 +40,9 @@ async fn given_up() -> (Talk, MessageId) {
     assert_eq!(told, TurnPlace { conversation_id, turn_id: poison });
     socket.heartbeat().await;
     assert!(!socket.has_seen(|frame| matches!(frame, ServerFrame::TurnGivenUp { .. })), "it is not theirs");
-    assert_eq!(listed(&talk, &talk.user).await, [poison]);
+    assert_eq!(talk.server.rest().given_up(&talk.user).await, [poison]);
     for other in [&other, &talk.agent.device] {
-        assert!(listed(&talk, other).await.is_empty());
+        assert!(talk.server.rest().given_up(other).await.is_empty());
     }
     (talk, poison)
 }
@@ -73,7 +60,7 @@ async fn a_message_that_its_agent_refuses_is_given_up_listed_and_replayed_and_an
     talk.server.kill_9();
     talk.server.restart().await;
     talk.socket = RawClient::connect(talk.server.address(), &talk.user).await;
-    assert_eq!(listed(&talk, &talk.user).await, [poison]);
+    assert_eq!(talk.server.rest().given_up(&talk.user).await, [poison]);
     let kept = said(&dead_letters(&talk.server, &["list", "--agent", "agent-bruno"]).await);
     assert!(kept.starts_with(&poison.to_string()) && kept.lines().count() == 1, "{kept}");
     assert!(kept.contains("refused with 422 after"), "{kept}");
@@ -87,11 +74,11 @@ async fn a_message_that_its_agent_refuses_is_given_up_listed_and_replayed_and_an
     assert_eq!(talk.sink.next().await.message.turn_id, poison);
     // Until it is answered it may be lost again, so it stays.
     assert!(said(&dead_letters(&talk.server, &["list"]).await).contains("taken again"));
-    assert_eq!(listed(&talk, &talk.user).await, [poison]);
+    assert_eq!(talk.server.rest().given_up(&talk.user).await, [poison]);
     talk.answer(poison, "after all").await;
     talk.answer(poison, "after all, I said").await;
     assert_eq!(talk.socket.expect_message().await.reply_to_message_id, Some(poison));
-    assert!(listed(&talk, &talk.user).await.is_empty());
+    assert!(talk.server.rest().given_up(&talk.user).await.is_empty());
     assert_eq!(said(&dead_letters(&talk.server, &["list"]).await), "there are no dead letters");
     let late = complained(&dead_letters(&talk.server, &["replay", &turn]).await);
     assert!(late.contains("no dead letter"), "{late}");

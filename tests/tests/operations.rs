@@ -1,23 +1,8 @@
 //! What operators see: health and metrics.
 
-use colloquy_tests::DEADLINE;
 use colloquy_tests::metrics::{Sample, sum};
 use colloquy_tests::pair::Pair;
 use colloquy_tests::rest::http_client;
-use tokio::time::timeout;
-
-/// Scrapes until `fits`: an exit is counted a moment after the socket it belonged to was closed.
-async fn scrape_until(pair: &Pair, fits: impl Fn(&[Sample]) -> bool) -> Vec<Sample> {
-    let scraping = async {
-        loop {
-            let scraped = pair.server.scrape().await;
-            if fits(&scraped) {
-                return scraped;
-            }
-        }
-    };
-    timeout(DEADLINE, scraping).await.expect("the metrics show it soon")
-}
 
 #[tokio::test]
 async fn the_health_endpoints_answer() {
@@ -37,10 +22,10 @@ async fn exits_are_counted_by_actor_kind_and_reason() {
     let mut newer = pair.connect(&pair.left).await;
     newer.send_many(&pair.left, &[&pair.right], 1).await;
     newer.close().await;
-    let scraped = scrape_until(&pair, |samples| {
-        sum(samples, "colloquy_actor_exits_total", &[("kind", "Session")]) >= 2.0
-    })
-    .await;
+    // An exit is counted a moment after the socket it belonged to was closed.
+    let is_counted =
+        |samples: &[Sample]| sum(samples, "colloquy_actor_exits_total", &[("kind", "Session")]) >= 2.0;
+    let scraped = pair.server.scrape_until(is_counted).await;
     let exits: Vec<_> = scraped.iter().filter(|s| s.name == "colloquy_actor_exits_total").collect();
     assert!(exits.iter().all(|s| s.label("kind").is_some() && s.label("reason").is_some()));
     assert!(sum(&scraped, "colloquy_messages_appended_total", &[]) >= 1.0);

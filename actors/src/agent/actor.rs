@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use colloquy_protocol::agent::WhenBusy;
 use colloquy_protocol::event::CancelReason;
-use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
+use colloquy_protocol::ids::ConversationId;
 use colloquy_storage::ambient::Entropy;
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::cursor::CursorKind;
@@ -22,10 +22,9 @@ use tokio::time::Instant;
 
 use super::cancels::Cancels;
 use super::courier::Courier;
-use super::lanes::{Lanes, Outcome};
-use super::sinks::Cancel;
-use super::turns::begins_turn;
+use super::turns::{answered_turn, begins_turn};
 use crate::metrics::{Metrics, TurnOutcome};
+use crate::outbox::{Cancel, Lanes, Outcome};
 use crate::supervision::{ActorKind, Letter, answered, befall, outcome};
 
 /// How often it is looked whether somebody has rested, or waited, for long enough.
@@ -303,11 +302,6 @@ async fn look(
             return Ok(());
         }
     }
-}
-
-/// The turn that a message of an agent answers.
-fn answered_turn(message: &Message) -> Option<MessageId> {
-    message.reply_to_message_id.filter(|turn_id| message.idempotency_key == IdempotencyKey::of_turn(*turn_id))
 }
 
 fn limits_of(agent: &Agent) -> (usize, Duration) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use colloquy_protocol::event::CancelReason;
 use colloquy_protocol::ids::ConversationId;
 
-use super::sinks::Cancel;
+use crate::outbox::Cancel;
 
 /// Conversations in which an agent is being told to stop at the same time. In one more it is not: the turn is answered to its end.
 const CANCELS_MAX: usize = 64;

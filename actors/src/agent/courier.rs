@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, UserId};
-use colloquy_protocol::limits::WINDOW_MAX;
-use colloquy_protocol::window::SequenceWindow;
 use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::cursor::CursorKind;
@@ -16,17 +14,10 @@ use colloquy_storage::ports::{Cursors, DeadLetters, MessageLog, StoreResult};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::lanes::{Outcome, Start};
-use super::sinks::{Cancel, Event, Posted, Sinks};
 use super::turns::begins_turn;
-use super::vain::{Death, Tried};
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Ephemeral, Moved};
-
-/// Messages read at once while the next turn is looked for ...
-const PAGE_MAX_MESSAGES: usize = 32;
-/// ... and bytes of weight.
-const PAGE_MAX_BYTES: usize = 1024 * 1024;
+use crate::outbox::{Cancel, Death, Event, Outcome, Page, Posted, Sinks, Start, Tried, page_after};
 
 /// A message as old as this that its agent cannot take is given up.
 const TURN_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -226,9 +217,11 @@ impl Courier {
             Some(settled) => settled,
             None => self.read_through(agent, conversation_id).await?,
         };
-        while let Ok(window) = SequenceWindow::new(settled + 1, settled + WINDOW_MAX) {
-            let page = self.log.read(conversation_id, window, PAGE_MAX_MESSAGES, PAGE_MAX_BYTES).await?;
-            let Some(last) = page.last().map(|message| message.sequence_number) else { break };
+        loop {
+            let page = match page_after(&*self.log, conversation_id, settled).await? {
+                Page::Messages(page) => page,
+                Page::Nothing { through } => return Ok(Next::Nothing { through }),
+            };
             let turns = page.iter().filter(|message| message.receiver_id == agent && begins_turn(message));
             for message in turns {
                 let key = IdempotencyKey::of_turn(message.message_id);
@@ -247,9 +240,8 @@ impl Courier {
                     self.tell_given_up(agent, message).await;
                 }
             }
-            settled = last;
+            settled = page.last().map_or(settled, |last| last.sequence_number);
         }
-        Ok(Next::Nothing { through: settled })
     }
 
     async fn read_through(&self, agent: UserId, conversation_id: ConversationId) -> StoreResult<u64> {

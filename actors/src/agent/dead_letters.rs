@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::ids::{IdempotencyKey, MessageId, UserId};
-use colloquy_protocol::limits::DEAD_LETTERS_PAGE;
 use colloquy_protocol::rest::dead_letters::Replayed;
 use colloquy_storage::ambient::Clock;
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::dead_letter::DeadLetter;
-use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{Agents, DeadLetters, MessageLog, StoreError, StoreResult};
 
-use super::sinks::{Event, Posted, Sinks};
+use crate::outbox::{Event, Sinks, message_of, next_page, what_came_of};
 
 /// Why a dead letter was not replayed.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +55,7 @@ impl DeadLetterOffice {
         agent_id: Option<&AgentId>,
         after: Option<MessageId>,
     ) -> StoreResult<(Vec<DeadLetter>, Option<MessageId>)> {
-        let page = self.letters.list(agent_id, after, DEAD_LETTERS_PAGE).await?;
-        let more = if page.len() == DEAD_LETTERS_PAGE { page.last().map(|last| last.turn_id) } else { None };
+        let (page, more) = next_page(&*self.letters, agent_id, after).await?;
         let mut open = Vec::with_capacity(page.len());
         for letter in page {
             let agent = self.agents.get(&letter.agent_id).await?;
@@ -89,20 +86,17 @@ impl DeadLetterOffice {
         if self.is_settled(Some(&agent), &letter).await? {
             return Ok(Replayed::Answered);
         }
-        let message = self.message_of(&letter).await?;
+        let message = message_of(&*self.log, &letter).await?;
         // Another agent may be called so by now (AUTHZ).
         let Some(message) = message.filter(|message| message.receiver_id == agent.user_id) else {
             return Ok(Replayed::Gone);
         };
-        match self.sinks.post(&agent.profile.sink, &Event::of_message(&agent, &message)).await {
-            Posted::Taken => {
-                self.letters.replayed(turn_id, self.clock.now()).await?;
-                Ok(Replayed::Taken)
-            }
-            Posted::Refused { status } => Ok(Replayed::Refused { status }),
-            Posted::Failed { .. } => Ok(Replayed::Failed),
-            Posted::Forbidden => Ok(Replayed::Forbidden),
+        let event = Event::of_message(&agent, &message);
+        let replayed = what_came_of(self.sinks.post(&agent.profile.sink, &event).await);
+        if replayed == Replayed::Taken {
+            self.letters.replayed(turn_id, self.clock.now()).await?;
         }
+        Ok(replayed)
     }
 
     /// Keeps it no longer: its turn will not be answered. Says whether it was there.
@@ -118,11 +112,6 @@ impl DeadLetterOffice {
             Some(agent) => is_answered(&*self.letters, &*self.log, agent.user_id, letter.turn_id).await,
             None => Ok(false),
         }
-    }
-
-    async fn message_of(&self, letter: &DeadLetter) -> StoreResult<Option<Arc<Message>>> {
-        let message = self.log.message(letter.conversation_id, letter.sequence_number).await?;
-        Ok(message.filter(|message| message.message_id == letter.turn_id))
     }
 }
 

@@ -15,8 +15,8 @@ use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, 
 
 use super::actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
 use super::routes::Routes;
-use super::sinks::Cancel;
 use crate::cluster::Placement;
+use crate::outbox::Cancel;
 use crate::supervision::{ActorKind, Children, ExitReason, Letter, Mailbox, answered, befall};
 
 /// How often it is looked which agents there are: an agent that is registered through one pod is known to all after this.

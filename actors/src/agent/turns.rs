@@ -170,6 +170,11 @@ pub(super) fn begins_turn(message: &Message) -> bool {
     message.reply_to_message_id.is_none_or(|turn_id| !message.idempotency_key.answers(turn_id))
 }
 
+/// The turn that a message of an agent answers.
+pub(crate) fn answered_turn(message: &Message) -> Option<MessageId> {
+    message.reply_to_message_id.filter(|turn_id| message.idempotency_key == IdempotencyKey::of_turn(*turn_id))
+}
+
 /// Was it written to this agent (AUTHZ)?
 fn is_theirs(message: &Message, agent: UserId) -> bool {
     #[cfg(feature = "mutations")]

@@ -48,8 +48,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
-use crate::agent::{AgentIndex, Cancel};
+use crate::agent::AgentIndex;
+use crate::feed::Feed;
 use crate::metrics::{Invariant, Metrics};
+use crate::outbox::Cancel;
 use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
 use crate::supervision::{ActorKind, Address, ExitReason, Fault, Letter, befall};
@@ -90,6 +92,8 @@ pub struct ConversationServices {
     pub reach: Reach,
     /// Which of them are programs.
     pub agents: AgentIndex,
+    /// Whoever is told of all messages.
+    pub feed: Feed,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Numbers messages in time.
@@ -426,6 +430,7 @@ impl ConversationState {
         }
         self.services.reach.log_reaches(&self.members.audience(), self.conversation_id, last_sequence);
         self.services.agents.log_reaches(self.members.participants(), self.conversation_id, last_sequence);
+        self.services.feed.log_reaches(self.conversation_id, last_sequence);
     }
 
     fn fan_out(&mut self, fresh: Vec<Arc<Message>>) {
@@ -436,6 +441,7 @@ impl ConversationState {
         let fresh: Arc<[Arc<Message>]> = fresh.into();
         self.services.reach.show(&self.members.audience(), &fresh);
         self.services.agents.stored(self.members.participants(), &fresh);
+        self.services.feed.log_reaches(self.conversation_id, self.last_sequence);
     }
 
     /// Another owner may have stored what somebody holds already. What cannot be looked up is made up for by the next

@@ -29,6 +29,8 @@ pub enum ActorKind {
     AgentRouter,
     /// Takes turns to one agent.
     Agent,
+    /// Has all messages told to whoever is to be.
+    Feed,
     /// Finds, starts and passivates conversations.
     ConversationDirectory,
     /// Owner and sequencer of one conversation.
@@ -52,6 +54,7 @@ impl ActorKind {
         Self::Reception,
         Self::AgentRouter,
         Self::Agent,
+        Self::Feed,
         Self::ConversationDirectory,
         Self::Conversation,
         Self::Listener,

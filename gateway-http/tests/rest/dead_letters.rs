@@ -1,8 +1,8 @@
-//! Messages that agents did not take, as whoever runs the installation asks for them.
+//! Messages that agents, or the feed's sink, did not take, as whoever runs the installation asks for them.
 
 use axum::http::Method;
 use colloquy_protocol::agent::AgentId;
-use colloquy_protocol::dead_letter::DeadReason;
+use colloquy_protocol::dead_letter::{DeadReason, FEED};
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::rest::dead_letters::{DeadLetterEntries, DeadLetterEntry, Replayed};
 use colloquy_storage::model::dead_letter::DeadLetter;
@@ -15,20 +15,23 @@ fn turn(n: u128) -> MessageId {
     MessageId(Uuid::from_u128(n))
 }
 
+fn letter(n: u128, agent: &str) -> DeadLetter {
+    DeadLetter {
+        turn_id: turn(n),
+        agent_id: AgentId::new(agent).unwrap(),
+        conversation_id: ConversationId(Uuid::from_u128(7)),
+        sequence_number: 1,
+        reason: DeadReason::Refused,
+        status: Some(422),
+        tries: 5,
+        died_at: 1_000,
+        replayed_at: None,
+    }
+}
+
 async fn give_up(fixture: &Fixture, turns: impl Iterator<Item = u128>, agent: &str) {
     for n in turns {
-        let letter = DeadLetter {
-            turn_id: turn(n),
-            agent_id: AgentId::new(agent).unwrap(),
-            conversation_id: ConversationId(Uuid::from_u128(7)),
-            sequence_number: 1,
-            reason: DeadReason::Refused,
-            status: Some(422),
-            tries: 5,
-            died_at: 1_000,
-            replayed_at: None,
-        };
-        assert!(fixture.store.dead_letters.put(letter).await.unwrap());
+        assert!(fixture.store.dead_letters.put(letter(n, agent)).await.unwrap());
     }
 }
 
@@ -50,7 +53,7 @@ async fn dead_letters_are_listed_a_page_at_a_time_of_one_agent_or_of_all() {
         of_b.dead_letters.iter().map(|entry| entry.turn_id).collect::<Vec<_>>(),
         [turn(200), turn(201)]
     );
-    for bad in ["?agent_id=no%20name", "?after=1", "?limit=5"] {
+    for bad in ["?agent_id=no%20name", "?after=1", "?limit=5", "?feed=maybe"] {
         let refused = fixture.get(&format!("/admin/dead-letters{bad}"), &admin).await;
         assert_eq!(refused.problem(), (422, "invalid_field".into()), "{bad}");
     }
@@ -79,6 +82,42 @@ async fn a_dead_letter_is_shown_replayed_and_dropped() {
         let answer = fixture.ask(method.clone(), &path, Some(&admin), None).await;
         assert_eq!(answer.problem(), (404, "unknown_dead_letter".into()), "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn what_the_feeds_sink_did_not_take_is_kept_apart_from_what_agents_did_not() {
+    let fixture = Fixture::open().await;
+    let admin = fixture.admin_token();
+    give_up(&fixture, 1..=2, "agent-a").await;
+    for n in 2..=3 {
+        assert!(fixture.store.untold.put(letter(n, FEED)).await.unwrap());
+    }
+    let listed = async |query: &str| -> Vec<MessageId> {
+        let page = fixture.get(&format!("/admin/dead-letters{query}"), &admin).await;
+        let page: DeadLetterEntries = page.json();
+        page.dead_letters.into_iter().map(|entry| entry.turn_id).collect()
+    };
+    assert_eq!(listed("").await, [turn(1), turn(2)]);
+    assert_eq!(listed("?feed=false").await, [turn(1), turn(2)]);
+    assert_eq!(listed("?feed=true").await, [turn(2), turn(3)]);
+    assert_eq!(listed(&format!("?feed=true&after={}", turn(2))).await, [turn(3)]);
+    let both = fixture.get("/admin/dead-letters?feed=true&agent_id=feed", &admin).await;
+    assert_eq!(both.problem(), (422, "invalid_field".into()));
+    assert_eq!(both.field().as_deref(), Some("agent_id"));
+
+    let path = format!("/admin/dead-letters/{}?feed=true", turn(2));
+    let replay = format!("/admin/dead-letters/{}/replay?feed=true", turn(2));
+    let entry: DeadLetterEntry = fixture.get(&path, &admin).await.json();
+    assert_eq!((entry.turn_id, entry.agent_id.as_str()), (turn(2), FEED));
+    let replayed = fixture.ask(Method::POST, &replay, Some(&admin), None).await;
+    assert_eq!(replayed.json::<Replayed>(), Replayed::Gone, "its message is not in the log");
+    assert_eq!(fixture.delete(&path, &admin).await.status.as_u16(), 204);
+    for (method, path) in [(Method::GET, &path), (Method::DELETE, &path), (Method::POST, &replay)] {
+        let answer = fixture.ask(method.clone(), path, Some(&admin), None).await;
+        assert_eq!(answer.problem(), (404, "unknown_dead_letter".into()), "{method} {path}");
+    }
+    assert_eq!(listed("").await, [turn(1), turn(2)], "the agent's of the same message is another");
+    assert_eq!(listed("?feed=true").await, [turn(3)]);
 }
 
 #[tokio::test]

@@ -23,9 +23,11 @@ use colloquy_accounts::registration::Registrations;
 use colloquy_accounts::signed_event::SignedEvents;
 use colloquy_accounts::signing_key::SigningKey;
 use colloquy_accounts::sink::SinkHosts;
-use colloquy_actors::agent::{DeadLetterOffice, NoSinks, Routes, RoutesArguments, Turns};
+use colloquy_actors::agent::{DeadLetterOffice, Routes, RoutesArguments, Turns};
 use colloquy_actors::conversation::{ConversationIndex, Doorway};
+use colloquy_actors::feed::FeedOffice;
 use colloquy_actors::metrics::Metrics;
+use colloquy_actors::outbox::NoSinks;
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
 use colloquy_gateway_http::{AdminDependencies, RestDependencies, RestOptions, admin_router, router};
@@ -177,6 +179,11 @@ impl Fixture {
                 log: Arc::clone(&self.store.log),
                 sinks: Arc::new(NoSinks),
                 clock: self.clock,
+            },
+            untold: FeedOffice {
+                letters: Arc::clone(&self.store.untold),
+                log: Arc::clone(&self.store.log),
+                sinks: Arc::new(NoSinks),
             },
             tokens: admin_tokens,
         });

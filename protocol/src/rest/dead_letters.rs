@@ -8,7 +8,8 @@ use crate::agent::AgentId;
 use crate::dead_letter::DeadReason;
 use crate::ids::{ConversationId, MessageId};
 
-/// What of the list is asked for: the parameters of `GET /admin/dead-letters`.
+/// What of the list is asked for: the parameters of `GET /admin/dead-letters`. The feed's are no agent's: `feed` together with
+/// `agent_id` is refused with `invalid_field`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AskDeadLetters {
@@ -18,14 +19,28 @@ pub struct AskDeadLetters {
     /// Those after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<MessageId>,
+    /// What the feed's sink did not take, in the place of what agents did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub feed: bool,
 }
 
-/// A turn that was given up. What it says is in its conversation, and nobody but its two ends can read it.
+/// Whose dead letter is meant: the parameters of `GET` and `DELETE /admin/dead-letters/{turn_id}`, and of
+/// `POST /admin/dead-letters/{turn_id}/replay`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhoseDeadLetter {
+    /// The one that the feed's sink did not take, in the place of the one that an agent did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub feed: bool,
+}
+
+/// A turn that was given up, or a message that the feed's sink is told of no more. What it says is in its conversation, and nobody
+/// but its two ends can read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadLetterEntry {
-    /// The turn.
+    /// The turn: the message's id.
     pub turn_id: MessageId,
-    /// The agent that did not take it.
+    /// The agent that did not take it; of the feed's, [`FEED`](crate::dead_letter::FEED).
     pub agent_id: AgentId,
     /// Where it was asked.
     pub conversation_id: ConversationId,
@@ -33,13 +48,13 @@ pub struct DeadLetterEntry {
     pub sequence_number: u64,
     /// Why it was given up.
     pub reason: DeadReason,
-    /// The status that the agent refused it with last, if it did.
+    /// The status that it was refused with last, if it was.
     pub status: Option<u16>,
     /// How often it was tried in a row.
     pub tries: u32,
     /// When it was given up.
     pub died_at: UnixMillis,
-    /// When the agent has taken it again. It is listed until there is an answer.
+    /// When the agent has taken it again. It is listed until there is an answer; what the feed's sink takes is listed no more.
     pub replayed_at: Option<UnixMillis>,
 }
 
@@ -56,19 +71,19 @@ pub struct DeadLetterEntries {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Replayed {
-    /// The agent has taken it, and owes an answer.
+    /// The agent has taken it, and owes an answer; or the feed's sink has, and it is no dead letter any more.
     Taken,
-    /// It has been answered since, and is no dead letter any more.
+    /// It has been answered since, and is no dead letter any more. Not of the feed's.
     Answered,
-    /// The agent does not want it.
+    /// The agent, or the feed's sink, does not want it.
     Refused {
         /// The status it says so with.
         status: u16,
     },
-    /// The agent could not be reached, or cannot take it now.
+    /// The agent, or the feed's sink, could not be reached, or cannot take it now.
     Failed,
-    /// The agent's sink is on a host that `agents.sink_hosts` does not name.
+    /// The agent's sink is on a host that `agents.sink_hosts` does not name; or the feed is off.
     Forbidden,
-    /// Its message is no longer kept, so there is nothing to take to the agent.
+    /// Its message is no longer kept, so there is nothing to be taken.
     Gone,
 }

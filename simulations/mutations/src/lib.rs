@@ -30,11 +30,13 @@ pub enum Mutation {
     AnswerByAnyone = 8,
     /// A turn that is given up is not kept.
     NoDeadLetter = 9,
+    /// A message counts as told when it was posted, whatever was answered.
+    TellOnce = 10,
 }
 
 impl Mutation {
     /// Every one of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeWrite,
         Self::NoUniqueKey,
         Self::CursorBeforeDelivery,
@@ -44,6 +46,7 @@ impl Mutation {
         Self::AnswerWithoutTurnKey,
         Self::AnswerByAnyone,
         Self::NoDeadLetter,
+        Self::TellOnce,
     ];
 
     /// Its name on a command line.
@@ -59,6 +62,7 @@ impl Mutation {
             Self::AnswerWithoutTurnKey => "answer-without-turn-key",
             Self::AnswerByAnyone => "answer-by-anyone",
             Self::NoDeadLetter => "no-dead-letter",
+            Self::TellOnce => "tell-once",
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) fn page(plan: &Plan, outcome: &Outcome) -> Page {
         ("connections", figures.connections.to_string()),
         ("forged answers", figures.forged.to_string()),
         ("turns given up and replayed", figures.replayed.to_string()),
+        ("messages told again", figures.told_again.to_string()),
+        ("messages not taken at first", figures.told_late.to_string()),
         ("text to answer, p50 / p99", format!("{} / {} ms", figures.delay_p50_ms, figures.delay_p99_ms)),
         ("its own time", format!("{:.1} s", figures.lasted_ms as f64 / 1e3)),
     ]);

@@ -35,6 +35,8 @@ pub(crate) fn page(worlds: &Worlds<'_>) -> Page {
         ("connections", sum(|it| it.figures.connections).to_string()),
         ("forged answers", sum(|it| it.figures.forged).to_string()),
         ("turns given up and replayed", sum(|it| it.figures.replayed).to_string()),
+        ("messages told again", sum(|it| it.figures.told_again).to_string()),
+        ("messages not taken at first", sum(|it| it.figures.told_late).to_string()),
         ("their own time", format!("{:.0} s", sum(|it| it.figures.lasted_ms) as f64 / 1e3)),
         ("the machine's", format!("{took:.0} s")),
     ]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use colloquy_actors::agent::{Event, Posted, Sinks};
+use colloquy_actors::outbox::{Event, Posted, Sinks};
 use colloquy_client::{AnswerStream, Client, Turn};
 use colloquy_protocol::agent::{AgentId, AgentLimits, AgentProfile};
 use colloquy_protocol::event::AgentMessage;
@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::archive::Archive;
 use super::forgery::{FORGED, Forgeries, Target};
 use super::network::{Listener, Network, Place, Stream};
 use super::people::NEEDLE;
@@ -119,6 +120,7 @@ pub(crate) fn registered(person: usize, user_id: UserId) -> Agent {
 pub(crate) struct PodSinks {
     pub(crate) network: Network,
     pub(crate) place: Place,
+    pub(crate) archive: Archive,
 }
 
 #[async_trait]
@@ -143,6 +145,10 @@ impl Sinks for PodSinks {
 
     async fn announce(&self, _: &Event) -> Posted {
         Posted::Taken
+    }
+
+    async fn publish(&self, event: &Event) -> Posted {
+        timeout(POST_PATIENCE, self.archive.take(event)).await.unwrap_or(Posted::SILENT)
     }
 }
 
@@ -240,7 +246,7 @@ impl Sink {
 }
 
 /// Is a turn among those of this share of all? The end of its id is random.
-fn is_among(turn_id: MessageId, share: f64) -> bool {
+pub(crate) fn is_among(turn_id: MessageId, share: f64) -> bool {
     let (_, random) = turn_id.0.as_u64_pair();
     ((random << 2) as f64) < share * u64::MAX as f64
 }

@@ -8,6 +8,7 @@ use colloquy_actors::supervision::{ActorKind, ExitReason};
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
 use serde::Serialize;
 
+use super::archive::Told;
 use super::forgery::Tried;
 use super::people::Record;
 
@@ -132,6 +133,7 @@ pub(crate) struct Seen<'a> {
 }
 
 /// Everything there is to look at.
+#[derive(Default)]
 pub(crate) struct Evidence<'a> {
     pub(crate) logs: BTreeMap<ConversationId, Vec<Logged>>,
     /// Users that are agents.
@@ -149,6 +151,10 @@ pub(crate) struct Evidence<'a> {
     pub(crate) seen_by_pods: Vec<(metrics::Invariant, u64)>,
     /// Answers by those whose turn it was not.
     pub(crate) forgeries: Vec<Tried>,
+    /// What whoever is told of all messages was told ...
+    pub(crate) told: Told,
+    /// ... and of which it was told late, because it had not wanted it.
+    pub(crate) told_late: BTreeSet<MessageId>,
 }
 
 /// What was looked at and found.
@@ -173,6 +179,7 @@ pub(crate) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
     numbers(evidence, findings);
     keys(evidence, findings);
     turns(evidence, findings);
+    feed(evidence, findings);
     forgeries(evidence, findings);
     for device in &evidence.devices {
         answers(device, evidence, findings);
@@ -274,6 +281,28 @@ fn turns(evidence: &Evidence<'_>, findings: &mut Findings) {
                 format!("an agent has answered message {number} of {conversation} {answers} times")
             });
         }
+    }
+}
+
+/// NOLOSS, DURABLE and ORDER: whatever was written was told, nothing else was, and in its order but for what was given up.
+fn feed(evidence: &Evidence<'_>, findings: &mut Findings) {
+    for (conversation, log) in &evidence.logs {
+        let told = evidence.told.get(conversation).map(Vec::as_slice).unwrap_or_default();
+        let known: BTreeSet<(u64, MessageId)> = told.iter().copied().collect();
+        for Logged { sequence_number, message_id, .. } in log {
+            findings.expect(Invariant::NoLoss, known.contains(&(*sequence_number, *message_id)), || {
+                format!("message {sequence_number} of {conversation} was told nobody")
+            });
+        }
+        findings.expect(Invariant::Durable, known.len() == log.len(), || {
+            format!("of {conversation} {} messages were told, and {} are there", known.len(), log.len())
+        });
+        let in_turn = told.iter().filter(|(_, message_id)| !evidence.told_late.contains(message_id));
+        let in_turn: Vec<u64> = in_turn.map(|(number, _)| *number).collect();
+        let overtaken = in_turn.windows(2).find(|pair| pair[0] >= pair[1]);
+        findings.expect(Invariant::Order, overtaken.is_none(), || {
+            format!("of {conversation} messages were first told in this order: {overtaken:?}")
+        });
     }
 }
 
@@ -524,21 +553,37 @@ mod tests {
 
     /// How often AUTHZ was looked at and how often it did not hold, where `agent` is an agent.
     fn authz(agent: UserId, logs: BTreeMap<ConversationId, Vec<Logged>>, tried: Vec<Tried>) -> (u64, usize) {
-        let evidence = Evidence {
-            logs,
-            agents: BTreeSet::from([agent]),
-            devices: Vec::new(),
-            in_clear: 0,
-            usurped: Vec::new(),
-            supervision: Vec::new(),
-            running: Vec::new(),
-            seen_by_pods: Vec::new(),
-            forgeries: tried,
-        };
+        let evidence =
+            Evidence { logs, agents: BTreeSet::from([agent]), forgeries: tried, ..Evidence::default() };
         let mut findings = Findings::default();
         check(&evidence, &mut findings);
         let broken = findings.violations.iter().filter(|it| it.invariant == Invariant::Authz).count();
         (findings.checked.get(&Invariant::Authz).copied().unwrap_or(0), broken)
+    }
+
+    /// Of a conversation of three messages: what is wrong with telling these in this order, of which some were late.
+    fn wrong_with(told: &[u64], late: &[u64]) -> Vec<Invariant> {
+        let conversation = ConversationId::of_pair(user(1), user(2));
+        let log = (1..=3).map(|n| logged(n, user(1), user(2), None)).collect();
+        let told = told.iter().map(|n| (*n, message_id(*n))).collect();
+        let evidence = Evidence {
+            logs: BTreeMap::from([(conversation, log)]),
+            told: Told::from([(conversation, told)]),
+            told_late: late.iter().map(|n| message_id(*n)).collect(),
+            ..Evidence::default()
+        };
+        let mut findings = Findings::default();
+        feed(&evidence, &mut findings);
+        findings.violations.iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[test]
+    fn every_message_is_told_in_its_order_but_for_what_was_given_up_first() {
+        assert_eq!(wrong_with(&[1, 2, 3], &[]), []);
+        assert_eq!(wrong_with(&[1, 3, 2], &[]), [Invariant::Order]);
+        assert_eq!(wrong_with(&[1, 3, 2], &[2]), []);
+        assert_eq!(wrong_with(&[1, 3], &[]), [Invariant::NoLoss, Invariant::Durable]);
+        assert_eq!(wrong_with(&[1, 2, 3, 4], &[]), [Invariant::Durable], "nobody has written that");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::agents::{MoodBoard, registered};
+use super::archive::Archive;
 use super::check::{Findings, Invariant};
 use super::evidence::is_stored;
 use super::forgery::{FORGERIES_SALT, Forgeries};
@@ -78,6 +79,9 @@ pub(crate) struct Figures {
     pub(crate) forged: u64,
     /// Turns that were given up, and answered when agents were given them once more.
     pub(crate) replayed: u64,
+    /// Messages that whoever is told of all of them was told again, though it knew them; and those that were given up first.
+    pub(crate) told_again: u64,
+    pub(crate) told_late: u64,
     /// Texts that could not be read at first, and those that were sent again for it.
     pub(crate) undecryptable: u64,
     pub(crate) repaired: u64,
@@ -123,6 +127,8 @@ pub(super) struct World {
     pub(super) usurped: Vec<(ConversationId, Vec<MessageId>)>,
     /// Turns that were given up, and that agents were given once more.
     pub(super) replayed: BTreeSet<MessageId>,
+    /// Messages that were given up, and that the archive was told of once more.
+    pub(super) told_late: BTreeSet<MessageId>,
     /// Drawn from for who forges what.
     pub(super) forging: StdRng,
     pub(super) embedded: EmbeddedStore,
@@ -149,6 +155,7 @@ impl World {
             bus: bus.clone(),
             bus_health: health,
             forgeries: forgeries.clone(),
+            archive: Archive::new(plan.seed),
             seed: plan.seed,
         };
         let pods = (1..=plan.pods).map(|number| Pod::new(number, plan, &time)).collect();
@@ -193,6 +200,7 @@ impl World {
             faults_from: Duration::ZERO,
             usurped: Vec::new(),
             replayed: BTreeSet::new(),
+            told_late: BTreeSet::new(),
             forging: StdRng::seed_from_u64(plan.seed ^ FORGERIES_SALT),
             embedded,
             folder,
@@ -305,6 +313,7 @@ impl World {
             }
         }
         self.network.mend_all();
+        self.ground.archive.becomes_whole();
         for pod in &self.pods {
             pod.set.store(0, Ordering::Relaxed);
         }
@@ -326,7 +335,8 @@ impl World {
             }
             is_quiet = self.until(Duration::from_secs(2), |world| world.lacking().is_empty())
                 && self.unreadable().is_empty()
-                && self.unanswered().is_empty();
+                && self.unanswered().is_empty()
+                && self.untold().is_empty();
             if !is_quiet {
                 self.replay();
                 self.until(REPAIR_LOOK, |_| false);
@@ -335,6 +345,7 @@ impl World {
         let mut lacking = self.lacking();
         lacking.extend(self.unreadable());
         lacking.extend(self.unanswered());
+        lacking.extend(self.untold());
         self.findings.expect(Invariant::NoLoss, is_quiet, || {
             format!("{QUIET_MAX:?} after everything was whole: {}", lacking.join("; "))
         });

@@ -12,8 +12,9 @@
 //! | [`weather`], [`store`], [`bus`] | what goes wrong with calls to the store and the bus |
 //! | [`pod`], [`people`] | the server on a host of its own; people with devices, who write to each other |
 //! | [`agents`] | people that answer when it is their turn, and how they fail to |
+//! | [`archive`] | whoever is told of every message, and how reliably |
 //! | [`forgery`] | answers to turns by those whose turns they are not |
-//! | [`operator`] | whoever has agents take once more what was given up |
+//! | [`operator`] | whoever has agents, and the archive, take once more what was given up |
 //! | [`ills`] | what is broken now, and when it is made whole |
 //! | [`course`] | the run: set-up, faults, healing, silence |
 //! | [`stories`] | worlds that have found something, kept |
@@ -22,6 +23,7 @@
 //! | [`trace`] | the record's hash, and the notable part of it |
 
 pub(crate) mod agents;
+pub(crate) mod archive;
 pub(crate) mod bus;
 pub(crate) mod check;
 pub(crate) mod course;

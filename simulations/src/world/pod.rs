@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use colloquy_accounts::signing_key::SigningKey;
-use colloquy_actors::agent::Sinks;
 use colloquy_actors::cluster::bridge::{BridgeOptions, Cookie};
 use colloquy_actors::cluster::{PROTOCOL, PodArguments};
 use colloquy_actors::metrics::Metrics;
+use colloquy_actors::outbox::Sinks;
 use colloquy_actors::supervision::{ActorKind, Doom};
 use colloquy_gateway_http::Router;
 use colloquy_gateway_http::readiness::Phase;
@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::agents::PodSinks;
+use super::archive::Archive;
 use super::bus::{BusBehind, Post};
 use super::forgery::{Forgeries, Forgery, WAITING_MAX, forge};
 use super::host::Host;
@@ -53,6 +54,7 @@ pub(crate) struct Ground {
     pub(crate) bus: LocalBus,
     pub(crate) bus_health: watch::Receiver<bool>,
     pub(crate) forgeries: Forgeries,
+    pub(crate) archive: Archive,
     /// Of the world; every incarnation of every pod draws its own from it.
     pub(crate) seed: u64,
 }
@@ -140,9 +142,10 @@ impl Pod {
         let store = behind(&self.store_weather, &ground.store);
         let (network, start) = (ground.network.clone(), GENESIS + millis(now));
         let (set, metrics, forgeries) = (self.set, Arc::clone(&self.metrics), ground.forgeries.clone());
+        let archive = ground.archive.clone();
         let process = host.spawn(async move {
             let clock = Clock::that_can_be_set(start, set);
-            let sinks: Arc<dyn Sinks> = Arc::new(PodSinks { network: network.clone(), place });
+            let sinks: Arc<dyn Sinks> = Arc::new(PodSinks { network: network.clone(), place, archive });
             let (workers, cache) = (Workers::InPlace, Arc::new(LocalCache::new()));
             let pod = Some(pod);
             let parts = Parts { store, key, pod, clock, entropy, workers, sinks, cache, classifier: None };
@@ -211,6 +214,8 @@ fn config() -> Config {
     // The least that argon2 takes.
     (config.accounts.password_memory_kib, config.accounts.password_iterations) = (8, 1);
     config.limits.logins_per_minute = 0;
+    // Nothing is posted there: it goes to the archive.
+    (config.feed.enabled, config.feed.url) = (true, "http://archive.example/".to_owned());
     config
 }
 

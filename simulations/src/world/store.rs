@@ -18,9 +18,10 @@ use colloquy_storage::model::device::{
 };
 use colloquy_storage::model::login::{Login, Presented, Rotation};
 use colloquy_storage::model::message::Message;
+use colloquy_storage::model::outgoing::Outgoing;
 use colloquy_storage::ports::message_log::{Append, Appended, Located, Ownership};
 use colloquy_storage::ports::{
-    Accounts, Agents, Conversations, Cursors, DeadLetters, KeyDirectory, Logins, MessageLog, Store,
+    Accounts, Agents, Conversations, Cursors, DeadLetters, KeyDirectory, Logins, MessageLog, Outbox, Store,
     StoreResult,
 };
 
@@ -43,6 +44,8 @@ pub(crate) fn behind(weather: &Weather, store: &Store) -> Store {
         keys: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.keys) }),
         agents: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.agents) }),
         dead_letters: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.dead_letters) }),
+        outbox: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.outbox) }),
+        untold: Arc::new(Behind { weather: weather.clone(), port: Arc::clone(&store.untold) }),
     }
 }
 
@@ -147,4 +150,10 @@ behind!(DeadLetters {
     of_conversations(conversation_ids: &[ConversationId], limit: usize) -> Vec<DeadLetter>;
     replayed(turn_id: MessageId, now: UnixMillis) -> ();
     remove(turn_id: MessageId) -> bool;
+});
+
+behind!(Outbox {
+    walk(after: Option<ConversationId>, limit: usize) -> Vec<Outgoing>;
+    told(conversation_id: ConversationId) -> u64;
+    advance(told: Vec<(ConversationId, u64)>) -> ();
 });

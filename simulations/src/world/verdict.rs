@@ -9,7 +9,7 @@ use colloquy_client::Client;
 use colloquy_protocol::ids::{ConversationId, UserId};
 use futures_util::FutureExt;
 
-use super::check::{Content, Evidence, Seen, answers_by_turn, check, not_restored};
+use super::check::{Content, Evidence, Logged, Seen, answers_by_turn, check, not_restored};
 use super::course::{Figures, Outcome, World};
 use super::evidence::{at_rest, histories, whole_log};
 use super::people::{Delay, Device};
@@ -103,6 +103,34 @@ impl World {
         unanswered
     }
 
+    /// Conversations in which something was written that the archive does not know.
+    pub(super) fn untold(&self) -> Vec<String> {
+        let mut untold = Vec::new();
+        for (conversation, log) in self.logs() {
+            let count = log.iter().filter(|logged| !self.ground.archive.knows(logged.message_id)).count();
+            if count > 0 {
+                untold.push(format!("{count} messages of {conversation} were told nobody"));
+            }
+        }
+        untold
+    }
+
+    /// All conversations in which something was written.
+    fn logs(&self) -> BTreeMap<ConversationId, Vec<Logged>> {
+        let users: Vec<UserId> = self.users().into_values().collect();
+        let mut logs = BTreeMap::new();
+        for (index, one) in users.iter().enumerate() {
+            for other in &users[..index] {
+                let conversation = ConversationId::of_pair(*one, *other);
+                let log = whole_log(&self.ground.store, conversation);
+                if !log.is_empty() {
+                    logs.insert(conversation, log);
+                }
+            }
+        }
+        logs
+    }
+
     /// The users that are agents, by the number of the person.
     pub(super) fn agents(&self) -> BTreeMap<usize, UserId> {
         self.users().into_iter().filter(|(person, _)| self.around.agents[*person]).collect()
@@ -122,18 +150,8 @@ impl World {
 
     /// Looks at everything, and ends the world.
     pub(super) fn judge(mut self) -> Outcome {
-        let users: Vec<UserId> = self.users().into_values().collect();
         let agents: BTreeSet<UserId> = self.agents().into_values().collect();
-        let mut logs = BTreeMap::new();
-        for (index, one) in users.iter().enumerate() {
-            for other in &users[..index] {
-                let conversation = ConversationId::of_pair(*one, *other);
-                let log = whole_log(&self.ground.store, conversation);
-                if !log.is_empty() {
-                    logs.insert(conversation, log);
-                }
-            }
-        }
+        let logs = self.logs();
         let mut figures = Figures {
             messages: logs.values().map(|log| log.len() as u64).sum(),
             planned_faults: self.planned_faults,
@@ -175,7 +193,8 @@ impl World {
                 history: histories(client).unwrap_or_default(),
             });
         }
-        let in_clear = self.network.overheard() + at_rest(self.folder.path());
+        let in_clear =
+            self.network.overheard() + at_rest(self.folder.path()) + self.ground.archive.in_clear();
         let counted: Vec<Arc<Metrics>> = self
             .pods
             .iter()
@@ -186,6 +205,7 @@ impl World {
         let forgeries = self.ground.forgeries.take_tried();
         figures.forged = forgeries.iter().filter(|tried| tried.was_heard()).count() as u64;
         figures.replayed = self.replayed.len() as u64;
+        (figures.told_again, figures.told_late) = (self.ground.archive.again(), self.told_late.len() as u64);
         let usurped = std::mem::take(&mut self.usurped);
         let evidence = Evidence {
             logs,
@@ -197,6 +217,8 @@ impl World {
             running,
             seen_by_pods,
             forgeries,
+            told: self.ground.archive.told(),
+            told_late: std::mem::take(&mut self.told_late),
         };
         check(&evidence, &mut self.findings);
         for violation in &self.findings.violations {

@@ -19,6 +19,7 @@ pub mod live;
 pub mod log_model;
 pub mod logins;
 pub mod message_log;
+pub mod outbox;
 
 use colloquy_protocol::envelope::{Algorithm, CiphertextKind, DeviceCiphertext, Envelope};
 use colloquy_protocol::frame::MessageType;
@@ -79,6 +80,12 @@ macro_rules! conformance_suite {
                 a_dead_letter_that_is_replayed_says_when
                 dead_letters_are_listed_by_age_of_one_agent_or_of_all_page_by_page
                 the_newest_dead_letters_of_each_of_many_conversations_are_found_at_once
+                what_is_in_one_list_is_not_in_the_other
+            }
+            outbox {
+                positions_only_move_forward_in_whatever_order_they_come
+                a_walk_visits_every_conversation_with_messages_once_with_its_end_and_position
+                a_walk_shows_what_was_written_after_it_was_told
             }
             logins {
                 of_fifty_concurrent_refreshes_one_rotates_and_the_others_are_retries

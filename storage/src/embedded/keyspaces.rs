@@ -56,6 +56,12 @@ pub(super) enum Space {
     DeadLetters,
     /// `conversation | turn` -> nothing; the turn has a dead letter
     DeadLetterPlaces,
+    /// `conversation` -> number up to which its messages have been told
+    Told,
+    /// `message` -> dead letter; the message could not be told
+    Untold,
+    /// `conversation | message` -> nothing; the message could not be told
+    UntoldPlaces,
     /// name -> what the database says of itself
     Meta,
 }
@@ -65,7 +71,7 @@ impl Space {
     pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Messages come first: fjall applies a batch in this order, so no index ever points ahead of its row.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::Messages,
         Self::MessageIds,
         Self::IdempotencyKeys,
@@ -90,6 +96,9 @@ impl Space {
         Self::AgentUsers,
         Self::DeadLetters,
         Self::DeadLetterPlaces,
+        Self::Told,
+        Self::Untold,
+        Self::UntoldPlaces,
         Self::Meta,
     ];
 
@@ -119,6 +128,9 @@ impl Space {
             Self::AgentUsers => "agent_users",
             Self::DeadLetters => "dead_letters",
             Self::DeadLetterPlaces => "dead_letter_places",
+            Self::Told => "told",
+            Self::Untold => "untold",
+            Self::UntoldPlaces => "untold_places",
             Self::Meta => "meta",
         }
     }

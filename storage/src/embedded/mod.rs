@@ -29,6 +29,7 @@ mod keyspaces;
 mod log_ends;
 mod logins;
 mod message_log;
+mod outbox;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -45,13 +46,14 @@ use accounts::EmbeddedAccounts;
 use agents::EmbeddedAgents;
 use conversations::EmbeddedConversations;
 use cursors::EmbeddedCursors;
-use dead_letters::EmbeddedDeadLetters;
+use dead_letters::{EmbeddedDeadLetters, GIVEN_UP, UNTOLD};
 use directory::{DirectoryLock, open_database};
 use group::Group;
 use key_directory::EmbeddedKeyDirectory;
 use keyspaces::Keyspaces;
 use logins::EmbeddedLogins;
 use message_log::EmbeddedMessageLog;
+use outbox::EmbeddedOutbox;
 use snapshot::Snapshot;
 use writer::Writer;
 
@@ -102,7 +104,9 @@ impl EmbeddedStore {
             logins: Arc::new(EmbeddedLogins(engine())),
             keys: Arc::new(EmbeddedKeyDirectory(engine())),
             agents: Arc::new(EmbeddedAgents(engine())),
-            dead_letters: Arc::new(EmbeddedDeadLetters(engine())),
+            dead_letters: Arc::new(EmbeddedDeadLetters(engine(), GIVEN_UP)),
+            outbox: Arc::new(EmbeddedOutbox(engine())),
+            untold: Arc::new(EmbeddedDeadLetters(engine(), UNTOLD)),
         }
     }
 

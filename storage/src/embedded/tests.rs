@@ -12,6 +12,7 @@ use crate::model::login::Login;
 use crate::ports::Store;
 use crate::ports::message_log::{Append, Appended};
 use colloquy_protocol::ids::{LoginId, MessageId, UserId};
+use colloquy_protocol::limits::DEAD_LETTERS_MAX;
 use uuid::Uuid;
 
 async fn open() -> (Store, (EmbeddedStore, TempDir)) {
@@ -109,6 +110,21 @@ async fn dead_letters_of_before_there_was_an_index_are_found_by_conversation_onc
     let again = EmbeddedStore::open(folder.path(), &EmbeddedOptions::default()).unwrap();
     let letters = again.store().dead_letters;
     assert_eq!(letters.of_conversations(&[conversation_id], 1).await.unwrap(), [letter]);
+}
+
+#[tokio::test]
+async fn a_list_of_dead_letters_that_is_full_leaves_room_in_the_other() {
+    let (store, (opened, _folder)) = open().await;
+    let filled = opened.0.write(|group| {
+        for n in 0..DEAD_LETTERS_MAX as u128 {
+            group.put(Space::Untold, n.to_be_bytes(), *b"whatever it says");
+        }
+        Ok(())
+    });
+    filled.await.unwrap();
+    let one_more = || letter(u128::MAX, "agent-a");
+    assert!(!store.untold.put(one_more()).await.unwrap());
+    assert!(store.dead_letters.put(one_more()).await.unwrap());
 }
 
 #[tokio::test]

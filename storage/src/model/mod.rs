@@ -9,3 +9,4 @@ pub mod device;
 pub mod live;
 pub mod login;
 pub mod message;
+pub mod outgoing;

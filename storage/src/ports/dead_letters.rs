@@ -1,4 +1,7 @@
-//! Turns that were given up.
+//! Turns that were given up, and messages that could not be told.
+//!
+//! A store keeps a list of each: [`dead_letters`](super::Store::dead_letters) and [`untold`](super::Store::untold). They
+//! behave alike and know nothing of each other: what is in one is not in the other, and each is full by itself.
 
 use async_trait::async_trait;
 use colloquy_protocol::UnixMillis;

@@ -15,6 +15,7 @@ pub mod key_directory;
 pub mod live;
 pub mod logins;
 pub mod message_log;
+pub mod outbox;
 pub mod signals;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use key_directory::KeyDirectory;
 pub use live::LiveDirectory;
 pub use logins::Logins;
 pub use message_log::MessageLog;
+pub use outbox::Outbox;
 
 /// Every port of one store. The composition root hands each part of the program the ports it uses.
 #[derive(Clone)]
@@ -49,6 +51,10 @@ pub struct Store {
     pub agents: Arc<dyn Agents>,
     /// What they did not take.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// How far messages have been told.
+    pub outbox: Arc<dyn Outbox>,
+    /// Messages that whoever is told of all of them did not take.
+    pub untold: Arc<dyn DeadLetters>,
 }
 
 /// Why the store did not do what it was asked.

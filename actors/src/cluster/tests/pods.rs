@@ -32,6 +32,7 @@ use crate::cluster::{
 use crate::conversation::{
     ConversationDirectory, ConversationIndex, ConversationServices, DirectoryArguments, Doorway, Submission,
 };
+use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::session::{LiveSessions, Reach};
 use crate::store_writer::{StoreWriter, StoreWriterArguments, StoreWriters};
@@ -226,6 +227,7 @@ impl World {
         }
         let services = ConversationServices {
             agents: AgentIndex::default(),
+            feed: Feed::default(),
             writers,
             log,
             cursors,

@@ -1,4 +1,4 @@
-//! Dead letters. A document is a turn, so that each is there once.
+//! Dead letters: two collections of them. A document is a turn or a message, so that each is there once.
 
 use std::sync::Arc;
 
@@ -17,26 +17,36 @@ use super::error::{is_duplicate, unavailable};
 use super::index::{Index, index};
 use super::row::{Fields, date, malformed, number, uuid};
 
-const DEAD_LETTERS: &str = "dead_letters";
+/// Turns that were given up.
+pub(in crate::mongo) const GIVEN_UP: &str = "dead_letters";
+/// Messages that could not be told.
+pub(in crate::mongo) const UNTOLD: &str = "untold";
 
 pub(in crate::mongo) fn indexes() -> Vec<Index> {
-    vec![
-        index(DEAD_LETTERS, "of_agent", doc! { "agent_id": 1, "_id": 1 }).build(),
-        index(DEAD_LETTERS, "of_conversation", doc! { "conversation_id": 1, "_id": -1 }).build(),
-    ]
+    let indexes_of = |collection: &'static str| {
+        [
+            index(collection, "of_agent", doc! { "agent_id": 1, "_id": 1 }).build(),
+            index(collection, "of_conversation", doc! { "conversation_id": 1, "_id": -1 }).build(),
+        ]
+    };
+    [GIVEN_UP, UNTOLD].into_iter().flat_map(indexes_of).collect()
 }
 
-pub(in crate::mongo) struct MongoDeadLetters(pub(in crate::mongo) Arc<Engine>);
+pub(in crate::mongo) struct MongoDeadLetters {
+    pub(in crate::mongo) engine: Arc<Engine>,
+    /// Where they are kept: [`GIVEN_UP`] or [`UNTOLD`].
+    pub(in crate::mongo) collection: &'static str,
+}
 
 #[async_trait]
 impl DeadLetters for MongoDeadLetters {
     async fn put(&self, letter: DeadLetter) -> StoreResult<bool> {
-        let (letters, row) = (self.0.db.collection::<Document>(DEAD_LETTERS), write(&letter)?);
-        let kept = self.0.ask(|| letters.estimated_document_count()).await?;
+        let (letters, row) = (self.engine.db.collection::<Document>(self.collection), write(&letter)?);
+        let kept = self.engine.ask(|| letters.estimated_document_count()).await?;
         if usize::try_from(kept).is_ok_and(|kept| kept >= DEAD_LETTERS_MAX) {
             return Ok(self.get(letter.turn_id).await?.is_some());
         }
-        match self.0.run(|| letters.insert_one(&row)).await {
+        match self.engine.run(|| letters.insert_one(&row)).await {
             Ok(_) => Ok(true),
             Err(error) if is_duplicate(&error) => Ok(true),
             Err(error) => Err(unavailable(&error)),
@@ -44,8 +54,8 @@ impl DeadLetters for MongoDeadLetters {
     }
 
     async fn get(&self, turn_id: MessageId) -> StoreResult<Option<DeadLetter>> {
-        let letters = self.0.collection(DEAD_LETTERS);
-        let row = self.0.ask(|| letters.find_one(doc! { "_id": uuid(turn_id.0) })).await?;
+        let letters = self.engine.collection(self.collection);
+        let row = self.engine.ask(|| letters.find_one(doc! { "_id": uuid(turn_id.0) })).await?;
         row.map(|row| read(&row)).transpose()
     }
 
@@ -55,7 +65,7 @@ impl DeadLetters for MongoDeadLetters {
         after: Option<MessageId>,
         limit: usize,
     ) -> StoreResult<Vec<DeadLetter>> {
-        let letters = self.0.collection(DEAD_LETTERS);
+        let letters = self.engine.collection(self.collection);
         let mut filter = Document::new();
         if let Some(agent_id) = agent_id {
             filter.insert("agent_id", agent_id.as_str());
@@ -65,7 +75,7 @@ impl DeadLetters for MongoDeadLetters {
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let find = || letters.find(filter.clone()).sort(doc! { "_id": 1 }).limit(limit);
-        self.0.all(find).await?.iter().map(|row| read(row)).collect()
+        self.engine.all(find).await?.iter().map(|row| read(row)).collect()
     }
 
     async fn of_conversations(
@@ -85,7 +95,7 @@ impl DeadLetters for MongoDeadLetters {
             doc! { "$group": { "_id": "$conversation_id", "letters": { "$push": "$$ROOT" } } },
             doc! { "$project": { "letters": { "$slice": ["$letters", limit] } } },
         ];
-        let groups = self.0.all_of(&self.0.collection(DEAD_LETTERS), &stages).await?;
+        let groups = self.engine.all_of(&self.engine.collection(self.collection), &stages).await?;
         let mut letters = Vec::new();
         for group in &groups {
             for letter in group.get_array("letters").map_err(|_| malformed("letters"))? {
@@ -97,17 +107,17 @@ impl DeadLetters for MongoDeadLetters {
     }
 
     async fn replayed(&self, turn_id: MessageId, now: UnixMillis) -> StoreResult<()> {
-        let letters = self.0.collection(DEAD_LETTERS);
+        let letters = self.engine.collection(self.collection);
         let change = doc! { "$set": { "replayed_at": date(now) } };
-        self.0.ask(|| letters.update_one(doc! { "_id": uuid(turn_id.0) }, change.clone())).await?;
+        self.engine.ask(|| letters.update_one(doc! { "_id": uuid(turn_id.0) }, change.clone())).await?;
         Ok(())
     }
 
     async fn remove(&self, turn_id: MessageId) -> StoreResult<bool> {
         // Looked for first: a deletion that is repeated because its answer was lost finds nothing.
         let is_there = self.get(turn_id).await?.is_some();
-        let letters = self.0.collection(DEAD_LETTERS);
-        self.0.ask(|| letters.delete_one(doc! { "_id": uuid(turn_id.0) })).await?;
+        let letters = self.engine.collection(self.collection);
+        self.engine.ask(|| letters.delete_one(doc! { "_id": uuid(turn_id.0) })).await?;
         Ok(is_there)
     }
 }

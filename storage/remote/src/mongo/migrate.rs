@@ -18,7 +18,7 @@ use super::index::{Index, age_of, flaw, name_of};
 use super::options::MongoOptions;
 use super::{
     OpenError, accounts, agents, conversations, cursors, dead_letters, key_directory, logins, message_log,
-    planned,
+    outbox, planned,
 };
 
 /// Where it is written that a database was migrated.
@@ -74,7 +74,12 @@ fn indexes(options: &MongoOptions) -> Vec<Index> {
 
 /// Collections whose documents are found by their ids alone.
 fn plain_collections() -> Vec<&'static str> {
-    [message_log::COLLECTIONS.as_slice(), key_directory::COLLECTIONS.as_slice()].concat()
+    [
+        message_log::COLLECTIONS.as_slice(),
+        key_directory::COLLECTIONS.as_slice(),
+        outbox::COLLECTIONS.as_slice(),
+    ]
+    .concat()
 }
 
 /// Makes what is missing, and returns when it is there. May be run again, and by several at once. Says in the log that

@@ -36,6 +36,7 @@ mod message_row;
 mod migrate;
 mod one_time_keys;
 mod options;
+mod outbox;
 mod placing;
 mod planned;
 mod refusal;
@@ -56,11 +57,12 @@ use accounts::MongoAccounts;
 use agents::MongoAgents;
 use conversations::MongoConversations;
 use cursors::MongoCursors;
-use dead_letters::MongoDeadLetters;
+use dead_letters::{GIVEN_UP, MongoDeadLetters, UNTOLD};
 use engine::Engine;
 use key_directory::MongoKeyDirectory;
 use logins::MongoLogins;
 use message_log::MongoMessageLog;
+use outbox::MongoOutbox;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +129,9 @@ impl MongoStore {
             logins: Arc::new(MongoLogins(engine())),
             keys: Arc::new(MongoKeyDirectory(engine())),
             agents: Arc::new(MongoAgents(engine())),
-            dead_letters: Arc::new(MongoDeadLetters(engine())),
+            dead_letters: Arc::new(MongoDeadLetters { engine: engine(), collection: GIVEN_UP }),
+            outbox: Arc::new(MongoOutbox(engine())),
+            untold: Arc::new(MongoDeadLetters { engine: engine(), collection: UNTOLD }),
         }
     }
 

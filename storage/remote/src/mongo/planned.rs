@@ -13,8 +13,6 @@ use super::index::{Index, index};
 const GROUPS: &str = "groups";
 /// What is known of media: the files are elsewhere.
 const MEDIA: &str = "media";
-/// Events on their way to agents.
-const OUTBOX: &str = "outbox";
 /// Requests that make no message, by their keys (ONCE): messages have their own.
 const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 
@@ -26,9 +24,6 @@ pub(in crate::mongo) fn indexes(keep_keys: Duration) -> Vec<Index> {
             .build(),
         index(GROUPS, "of_participant", doc! { "participants": 1, "_id": 1 }).build(),
         index(MEDIA, "of_owner", doc! { "owner_id": 1, "created_at": -1 }).build(),
-        // What is to be sent next, and what of one conversation comes before it.
-        index(OUTBOX, "due", doc! { "due_at": 1 }).only_with("due_at").build(),
-        index(OUTBOX, "in_order", doc! { "conversation_id": 1, "sequence_number": 1 }).build(),
         index(IDEMPOTENCY_KEYS, "retention", doc! { "created_at": 1 }).expires_after(keep_keys).build(),
     ]
 }

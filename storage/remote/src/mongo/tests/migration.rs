@@ -34,8 +34,10 @@ async fn two_migrations_at_once_make_everything_and_another_finds_nothing_to_do(
         "agents.capability",
         "dead_letters.of_agent",
         "dead_letters.of_conversation",
+        "untold.of_agent",
+        "untold.of_conversation",
         "media.of_owner",
-        "outbox.due",
+        "outbox",
         "idempotency_keys.retention",
     ] {
         assert!(made.iter().any(|made| made == name), "{name}: {made:?}");

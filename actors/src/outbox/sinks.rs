@@ -1,4 +1,4 @@
-//! Where agents take their messages: the port, which the composition root puts an HTTP client behind.
+//! Events, and where they are taken: the port, which the composition root puts an HTTP client behind.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::{AgentId, SinkMode};
 use colloquy_protocol::event::{
     AGENT_CANCEL, AGENT_MESSAGE, AGENT_MESSAGE_DEAD, AgentCancel, AgentMessage, AgentMessageDead,
-    CancelReason,
+    CancelReason, MESSAGE_RECEIVED, PublishedMessage,
 };
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_storage::model::agent::Agent;
@@ -16,21 +16,23 @@ use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
 use serde::Serialize;
 
-/// A CloudEvent on its way to an agent. `source` and `id` are the same for every try.
+use crate::agent::answered_turn;
+
+/// A CloudEvent on its way out. `source` and `id` are the same for every try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What it is: see [`colloquy_protocol::event`].
     pub kind: &'static str,
-    /// Unique among those of its source: begins with the turn's id.
+    /// Unique among those of its source: begins with the message's id, which is the turn's.
     pub id: String,
     /// Which conversation it comes from.
     pub source: String,
     /// The conversation: events of one are delivered in order.
     pub conversation_id: ConversationId,
-    /// The agent.
-    pub agent_id: AgentId,
-    /// How it is put into the request.
-    pub mode: SinkMode,
+    /// The agent it is for; none, if it is for somebody else: a broker takes to an agent whatever names it.
+    pub agent_id: Option<AgentId>,
+    /// How it is put into the request; none, if that is for whoever posts it to say.
+    pub mode: Option<SinkMode>,
     /// When what it tells of happened.
     pub time: UnixMillis,
     /// JSON.
@@ -59,7 +61,7 @@ impl Event {
             timestamp: message.created_at,
         };
         let id = message.message_id.to_string();
-        Self::of(agent, AGENT_MESSAGE, id, message.conversation_id, message.created_at, &data)
+        Self::of(AGENT_MESSAGE, id, message.conversation_id, message.created_at, &data).to(agent)
     }
 
     /// Says that an agent is to stop answering.
@@ -73,7 +75,7 @@ impl Event {
         let data = AgentCancel { turn_id, conversation_id, agent_id, reason, timestamp: now };
         // Whoever has heard of one reason is to hear of the other.
         let id = format!("{turn_id}/{}", reason.as_str());
-        Self::of(agent, AGENT_CANCEL, id, conversation_id, now, &data)
+        Self::of(AGENT_CANCEL, id, conversation_id, now, &data).to(agent)
     }
 
     /// Says that a turn was given up.
@@ -93,11 +95,36 @@ impl Event {
             timestamp: letter.died_at,
         };
         let id = format!("{}/dead", letter.turn_id);
-        Self::of(agent, AGENT_MESSAGE_DEAD, id, letter.conversation_id, letter.died_at, &data)
+        let event = Self::of(AGENT_MESSAGE_DEAD, id, letter.conversation_id, letter.died_at, &data);
+        Self { mode: Some(agent.profile.sink_mode), ..event }
+    }
+
+    /// Says that a message is in its conversation's log, to whoever is told of all of them. As it is stored: encrypted (E2EE).
+    ///
+    /// # Panics
+    /// Never: plain data is JSON.
+    #[must_use]
+    pub fn of_stored(message: &Message) -> Self {
+        let data = PublishedMessage {
+            message_id: message.message_id,
+            conversation_id: message.conversation_id,
+            sequence_number: message.sequence_number,
+            sender_id: message.sender_id,
+            sender_device_id: message.sender_device_id.clone(),
+            receiver_id: message.receiver_id,
+            r#type: message.r#type,
+            content: message.content.clone(),
+            media_url: message.media_url.clone(),
+            reply_to_message_id: message.reply_to_message_id,
+            turn_id: answered_turn(message),
+            timestamp: message.created_at,
+        };
+        // An agent is told of the same message under its id alone.
+        let id = format!("{}/received", message.message_id);
+        Self::of(MESSAGE_RECEIVED, id, message.conversation_id, message.created_at, &data)
     }
 
     fn of(
-        agent: &Agent,
         kind: &'static str,
         id: String,
         conversation_id: ConversationId,
@@ -109,11 +136,16 @@ impl Event {
             id,
             source: format!("/conversations/{conversation_id}"),
             conversation_id,
-            agent_id: agent.agent_id.clone(),
-            mode: agent.profile.sink_mode,
+            agent_id: None,
+            mode: None,
             time,
             data: serde_json::to_vec(data).expect("plain data is json").into(),
         }
+    }
+
+    fn to(self, agent: &Agent) -> Self {
+        let (agent_id, mode) = (Some(agent.agent_id.clone()), Some(agent.profile.sink_mode));
+        Self { agent_id, mode, ..self }
     }
 }
 
@@ -163,6 +195,9 @@ pub trait Sinks: Send + Sync + 'static {
     /// Posts an event that is for whoever looks after the installation: an agent's message that was given up. Taken, if
     /// nobody wants to hear of it.
     async fn announce(&self, event: &Event) -> Posted;
+
+    /// Posts an event that is for whoever is told of all messages. Forbidden, if nobody is to be.
+    async fn publish(&self, event: &Event) -> Posted;
 }
 
 /// Takes nothing: for nodes without agents.
@@ -177,5 +212,9 @@ impl Sinks for NoSinks {
 
     async fn announce(&self, _: &Event) -> Posted {
         Posted::Taken
+    }
+
+    async fn publish(&self, _: &Event) -> Posted {
+        Posted::Forbidden
     }
 }

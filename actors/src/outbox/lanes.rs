@@ -189,6 +189,18 @@ impl Lanes {
         self.ready.push_back(conversation_id);
     }
 
+    /// Conversations in which something is to be done or under way.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Is something to be done or under way in a conversation?
+    #[must_use]
+    pub fn has(&self, conversation_id: ConversationId) -> bool {
+        self.lanes.contains_key(&conversation_id)
+    }
+
     /// The next lane to start, if one may: each that is started has to [end](Self::ended).
     pub fn start(&mut self, now: Instant) -> Option<Start> {
         if self.under_way >= self.at_once || self.ready.is_empty() || !self.breaker.lets_through(now) {
