@@ -83,7 +83,7 @@ pub struct NodeArguments {
     pub hooks: NodeHooks,
     /// Makes it one pod of several.
     pub pod: Option<PodArguments>,
-    /// Where agents take their messages.
+    /// Where events are taken: agents', and the feed's.
     pub sinks: Arc<dyn Sinks>,
     /// Which agent a message goes to.
     pub routes: Routes,

@@ -12,7 +12,7 @@
 //! | [`openapi`] | the description of the interface at `/openapi.json` |
 //! | [`operations`] | `/metrics`, `/livez`, `/readyz`, `/startupz` |
 //! | [`admin`] | `/admin`: what whoever runs the installation may do to it |
-//! | `dead_letters` | its routes for turns that were given up |
+//! | `dead_letters` | its routes for turns, and messages of the feed, that were given up |
 //! | [`readiness`] | whether traffic should come here |
 
 pub mod admin;

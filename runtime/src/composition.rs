@@ -69,7 +69,7 @@ pub struct Parts {
     pub entropy: Entropy,
     /// Where passwords are checked.
     pub workers: Workers,
-    /// Where agents take their messages.
+    /// Where events are taken: agents', and the feed's.
     pub sinks: Arc<dyn Sinks>,
     /// What is kept for a while.
     pub cache: Arc<dyn Cache>,
@@ -117,8 +117,8 @@ pub enum ComposeError {
     /// The node cannot be made a pod.
     #[error(transparent)]
     Pod(#[from] OpenPodError),
-    /// Nothing can be posted to agents.
-    #[error("the HTTP client for agents' sinks cannot be made: {0}")]
+    /// Nothing can be posted to anybody.
+    #[error("the HTTP client for sinks cannot be made: {0}")]
     Sinks(#[from] reqwest::Error),
     /// Nobody can be asked what people want.
     #[error(transparent)]

@@ -98,7 +98,7 @@ pub struct Agents {
     /// Hosts that agents' messages may be posted to: names, addresses, or `*.` and a domain for all names beneath it.
     pub sink_hosts: Vec<String>,
     /// Takes all agents' events instead of their sinks: a Knative broker, or another that speaks CloudEvents over HTTP. The
-    /// variable `K_SINK` sets it too.
+    /// variable `K_SINK` sets it too. It is told of all messages as well where `feed.enabled` is set and `feed.url` is not.
     pub broker_url: String,
     /// Told of every message that its agent does not take and that is given up, `agent.message.dead`; the broker is, if nothing
     /// is set.

@@ -25,7 +25,7 @@ use crate::process::{cpu_seconds, raise_file_limit, resident_kib};
 use crate::report::{LoadReport, ProcessFigures, write};
 use crate::stages::{between, scrape};
 use crate::tally::{Course, Latency, Phase, Tally};
-use crate::target::{Target, TargetOptions};
+use crate::target::{Listener, Target, TargetOptions};
 use crate::template::Template;
 use crate::traffic::{Pace, Traffic};
 
@@ -209,12 +209,14 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
     let client_before = cpu_seconds(own)?;
     let acked_before = course.acked.load(Ordering::Acquire);
     let delivered_before = course.delivered.load(Ordering::Acquire);
+    let told_before = target.listener.as_ref().map_or(0, Listener::told);
     let started = Instant::now();
     course.enter(Phase::Measuring);
     let each_second = show_progress(options.seconds, course).await;
     let seconds = started.elapsed().as_secs_f64();
     let messages = course.acked.load(Ordering::Acquire) - acked_before;
     let deliveries = course.delivered.load(Ordering::Acquire) - delivered_before;
+    let told = target.listener.as_ref().map(|listener| listener.told() - told_before);
     let client_cpu_seconds = cpu_seconds(own)? - client_before;
     let server = if target.pids.is_empty() {
         None
@@ -243,6 +245,7 @@ async fn measure(options: &LoadOptions, target: &Target, course: &Course) -> Res
         texts_per_second: messages as f64 / seconds / options.group().others() as f64,
         deliveries,
         deliveries_per_second: deliveries as f64 / seconds,
+        told_per_second: told.map(|told| told as f64 / seconds),
         send_to_ack: none,
         send_to_delivery: none,
         due_to_written: None,

@@ -32,6 +32,8 @@ pub(crate) struct LoadReport {
     /// Messages that were read from a recipient's socket in the measured time.
     pub(crate) deliveries: u64,
     pub(crate) deliveries_per_second: f64,
+    /// Messages that whoever is told of every message was told in the measured time.
+    pub(crate) told_per_second: Option<f64>,
     pub(crate) send_to_ack: Latency,
     pub(crate) send_to_delivery: Latency,
     /// From when a message was due until there was room for it in the kernel.
@@ -120,6 +122,9 @@ impl LoadReport {
             row("texts/s to a whole group", format!("{:.0}", self.texts_per_second));
         }
         row("deliveries/s", format!("{:.0}", self.deliveries_per_second));
+        if let Some(told) = self.told_per_second {
+            row("told/s", format!("{told:.0}"));
+        }
         latency("send to durable ack", &self.send_to_ack);
         latency("send to delivery", &self.send_to_delivery);
         if let Some(late) = &self.due_to_written {

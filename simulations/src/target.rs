@@ -1,9 +1,13 @@
 //! The server under load: spawned from the same build as this program, or one that is running.
 
+use std::future::ready;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use colloquy_tests::cluster::{Cluster, ClusterOptions};
+use colloquy_tests::http_server::{FREE_PORT, HttpServer, Reply};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::rest::Rest;
 use colloquy_tests::secrets::Secrets;
@@ -24,6 +28,9 @@ pub(crate) struct TargetOptions {
     /// So many pods are started instead, on a MongoDB and a Redis of their own.
     #[arg(long, value_name = "PODS", conflicts_with = "url", value_parser = clap::value_parser!(u8).range(1..=9))]
     pods: Option<u8>,
+    /// What is started tells every message to this program (the server's `feed`).
+    #[arg(long, conflicts_with = "url")]
+    feed: bool,
 }
 
 /// The server, or the pods, and what is known of them.
@@ -36,8 +43,38 @@ pub(crate) struct Target {
     pub(crate) pids: Vec<u32>,
     /// The REST interface of the first.
     pub(crate) rest: Rest,
+    /// Whoever is told of every message, if anybody is.
+    pub(crate) listener: Option<Listener>,
     /// What was spawned ends with this value.
     _spawned: Spawned,
+}
+
+/// Takes whatever it is told, and counts it.
+pub(crate) struct Listener {
+    server: HttpServer,
+    told: Arc<AtomicU64>,
+}
+
+impl Listener {
+    async fn start() -> Self {
+        let told = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&told);
+        let take = move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            ready(Reply::status(202))
+        };
+        Self { server: HttpServer::start(FREE_PORT, take).await, told }
+    }
+
+    /// How many messages it was told so far.
+    pub(crate) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// The options of a server that tells it.
+    fn subscribe(&self, options: ServerOptions) -> ServerOptions {
+        options.set("feed.enabled", true).set("feed.url", format!("http://{}/", self.server.address()))
+    }
 }
 
 enum Spawned {
@@ -55,19 +92,27 @@ impl Target {
                 operations: options.operations,
                 pids: options.server_pid.into_iter().collect(),
                 rest: Rest::new(address, Secrets::default()),
+                listener: None,
                 _spawned: Spawned::Nothing,
             };
         }
+        let listener = if options.feed { Some(Listener::start().await) } else { None };
+        let subscribed = |options| match &listener {
+            Some(listener) => listener.subscribe(options),
+            None => options,
+        };
         if let Some(pods) = options.pods {
-            let options = ClusterOptions { pods: pods.into(), ..ClusterOptions::default() };
-            return Self::cluster(Cluster::start(options).await);
+            let ClusterOptions { server, .. } = ClusterOptions::default();
+            let options = ClusterOptions { pods: pods.into(), server: subscribed(server) };
+            return Self { listener, ..Self::cluster(Cluster::start(options).await) };
         }
-        let server = Server::start(ServerOptions::default()).await;
+        let server = Server::start(subscribed(ServerOptions::default())).await;
         Self {
             addresses: vec![server.address()],
             operations: Some(server.operations()),
             pids: vec![server.pid()],
             rest: server.rest(),
+            listener,
             _spawned: Spawned::Server(Box::new(server)),
         }
     }
@@ -78,6 +123,7 @@ impl Target {
             operations: None,
             pids: cluster.pods().iter().map(Server::pid).collect(),
             rest: cluster.rest(0),
+            listener: None,
             _spawned: Spawned::Cluster(Box::new(cluster)),
         }
     }

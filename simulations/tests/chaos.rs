@@ -53,6 +53,9 @@ fn no_invariant_is_broken_in_worlds_that_are_known_and_in_some_that_are_new() {
     assert!(known.contains("forged ") && !known.contains("forged 0 times"), "nobody has forged: {known}");
     let is_replayed = known.contains("given up and replayed") && !known.contains(" 0 turns given up");
     assert!(is_replayed, "no agent was given a turn once more: {known}");
+    let is_told_again = known.contains("messages told again") && !known.contains("; 0 messages told again");
+    let is_told_late = known.contains("not taken at first") && !known.contains(", 0 not taken at first");
+    assert!(is_told_again && is_told_late, "the archive took everything at once: {known}");
     run(fresh, fresh + FRESH - 1);
 }
 

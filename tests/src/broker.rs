@@ -2,18 +2,17 @@
 //! type, in binary mode and without the `Authorization` it came with, again and again while that fails in a way that may
 //! pass, and more often than once.
 
-use std::collections::BTreeMap;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::DEADLINE;
+use crate::event::CloudEvent;
 use crate::http_server::{FREE_PORT, HttpServer, Posted, Reply};
 
 /// Events that may wait to be passed on, and passed on that may wait for the test.
@@ -26,38 +25,6 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Statuses that may pass: those of Knative's data plane ("Event Acknowledgement and Delivery Retry"), and 408, which its code adds.
 const MAY_PASS: [u16; 4] = [404, 408, 409, 429];
-
-/// An event on its way.
-#[derive(Clone, Debug)]
-struct Passing {
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Passing {
-    /// Takes it out of a request in binary or structured mode.
-    fn of(headers: BTreeMap<String, String>, body: String) -> Option<Self> {
-        let kind = headers.get("content-type").cloned().unwrap_or_default();
-        if !kind.starts_with("application/cloudevents+json") {
-            let is_its = |name: &str| name.starts_with("ce-") || name == "content-type";
-            let headers: BTreeMap<_, _> = headers.into_iter().filter(|(name, _)| is_its(name)).collect();
-            return headers.contains_key("ce-type").then_some(Self { headers, body });
-        }
-        let event: BTreeMap<String, Value> = serde_json::from_str(&body).ok()?;
-        let mut passing = Self { headers: BTreeMap::new(), body: String::new() };
-        for (name, value) in event {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            match name.as_str() {
-                "data" => passing.body = text,
-                // It would have to be decoded; nobody here sends it.
-                "data_base64" => return None,
-                "datacontenttype" => drop(passing.headers.insert("content-type".to_owned(), text)),
-                _ => drop(passing.headers.insert(format!("ce-{name}"), text)),
-            }
-        }
-        passing.headers.contains_key("ce-type").then_some(passing)
-    }
-}
 
 /// Which events go where.
 type Triggers = Arc<Mutex<Vec<(&'static str, String)>>>;
@@ -113,26 +80,21 @@ impl Broker {
     }
 }
 
-fn take(posted: &Posted, taken: &mpsc::Sender<Passing>) -> Reply {
-    let headers = posted
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().map(str::to_owned).unwrap_or_default()));
-    let passing = Passing::of(headers.collect(), String::from_utf8_lossy(&posted.body).into_owned());
-    Reply::status(match passing {
-        Some(passing) => taken.try_send(passing).map_or(429, |()| 202),
-        None => 400,
+fn take(posted: &Posted, taken: &mpsc::Sender<CloudEvent>) -> Reply {
+    Reply::status(match CloudEvent::of(posted) {
+        Ok(event) => taken.try_send(event).map_or(429, |()| 202),
+        Err(_) => 400,
     })
 }
 
 async fn pass_on(
-    mut passing: mpsc::Receiver<Passing>,
+    mut passing: mpsc::Receiver<CloudEvent>,
     triggers: Triggers,
     told: mpsc::Sender<(String, u16)>,
 ) {
     let http = crate::rest::http_client();
     while let Some(event) = passing.recv().await {
-        let event_type = event.headers["ce-type"].clone();
+        let event_type = event.attributes["type"].clone();
         let subscribers: Vec<String> = {
             let triggers = triggers.lock().unwrap_or_else(PoisonError::into_inner);
             triggers.iter().filter(|(of, _)| *of == event_type).map(|(_, to)| to.clone()).collect()
@@ -147,13 +109,13 @@ async fn pass_on(
 }
 
 /// Until it is taken or refused for good; 0 if nobody was ever there.
-async fn deliver(http: &reqwest::Client, subscriber: &str, event: &Passing) -> u16 {
+async fn deliver(http: &reqwest::Client, subscriber: &str, event: &CloudEvent) -> u16 {
     let mut status = 0;
     let mut again = interval(PAUSE);
     for _ in 0..TRIES {
         again.tick().await;
-        let mut request = http.post(subscriber).body(event.body.clone());
-        for (name, value) in &event.headers {
+        let mut request = http.post(subscriber).body(event.data.clone());
+        for (name, value) in event.headers() {
             request = request.header(name, value);
         }
         status = request.send().await.map_or(0, |response| response.status().as_u16());

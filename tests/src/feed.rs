@@ -10,21 +10,17 @@ use std::net::SocketAddr;
 use colloquy_protocol::event::{MESSAGE_RECEIVED, PublishedMessage};
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use hyper::header::HeaderMap;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::DEADLINE;
+use crate::event::CloudEvent;
 use crate::http_server::{FREE_PORT, HttpServer, Posted, Reply};
 use crate::manner::Manner;
 use crate::options::ServerOptions;
 
 /// Events that may wait for the test.
 const WAITING_MAX: usize = 4096;
-/// Says in which mode an event is, and what its data is.
-const CONTENT_TYPE: &str = "content-type";
-/// The content type of an event in structured mode.
-const STRUCTURED: &str = "application/cloudevents+json";
 
 /// A message that was told.
 #[derive(Clone, Debug)]
@@ -46,22 +42,15 @@ pub struct Told {
 impl Told {
     /// Reads an event; nothing, if it is of another type.
     fn of(posted: &Posted) -> Result<Option<Self>, String> {
-        let Posted { headers, body } = posted;
-        let body = String::from_utf8(body.to_vec()).map_err(|error| error.to_string())?;
-        let content_type = text(headers, CONTENT_TYPE);
-        let (attributes, data) = if content_type.starts_with(STRUCTURED) {
-            structured(&body)?
-        } else {
-            let data = serde_json::from_str(&body).map_err(|error| error.to_string())?;
-            (binary(headers), data)
-        };
+        let CloudEvent { attributes, data } = CloudEvent::of(posted)?;
         let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
         if attribute("type") != MESSAGE_RECEIVED {
             return Ok(None);
         }
-        let message = serde_json::from_value(data).map_err(|error| error.to_string())?;
+        let message = serde_json::from_str(&data).map_err(|error| error.to_string())?;
         let name = (attribute("source"), attribute("id"));
-        Ok(Some(Self { at: Instant::now(), headers: headers.clone(), body, attributes, name, message }))
+        let (headers, body) = (posted.headers.clone(), String::from_utf8_lossy(&posted.body).into_owned());
+        Ok(Some(Self { at: Instant::now(), headers, body, attributes, name, message }))
     }
 
     /// One attribute's text; empty if it is not there.
@@ -71,35 +60,13 @@ impl Told {
     }
 }
 
-fn text(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-}
-
-/// The attributes of an event in binary mode.
-fn binary(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let names = headers.keys().filter_map(|header| Some((header, header.as_str().strip_prefix("ce-")?)));
-    let attributes = names.map(|(header, name)| (name.to_owned(), text(headers, header.as_str())));
-    let content_type = ("datacontenttype".to_owned(), text(headers, CONTENT_TYPE));
-    attributes.chain([content_type]).collect()
-}
-
-/// The attributes and the data of an event in structured mode.
-fn structured(body: &str) -> Result<(BTreeMap<String, String>, Value), String> {
-    let mut event: BTreeMap<String, Value> = serde_json::from_str(body).map_err(|error| error.to_string())?;
-    let data = event.remove("data").ok_or("an event without data")?;
-    let attributes = event
-        .into_iter()
-        .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-    Ok((attributes.collect(), data))
-}
-
 /// The server. Dropping it closes the port.
 pub struct Feed {
-    address: SocketAddr,
-    server: Option<HttpServer>,
+    /// How it answers.
+    pub manner: Manner,
+    server: HttpServer,
     teller: mpsc::Sender<Result<Told, String>>,
     told: mpsc::Receiver<Result<Told, String>>,
-    manner: Manner,
     heard: Heard,
 }
 
@@ -109,47 +76,29 @@ impl Feed {
         let (teller, told) = mpsc::channel(WAITING_MAX);
         let manner = Manner::default();
         let server = listen(FREE_PORT, &teller, &manner).await;
-        let address = server.address();
-        Self { address, server: Some(server), teller, told, manner, heard: Heard::default() }
+        Self { manner, server, teller, told, heard: Heard::default() }
     }
 
     /// Ends the server, as if it had died. What has come before is still there for the test.
     pub async fn stop(&mut self) {
-        let server = self.server.take().expect("it runs");
-        server.stop().await;
+        self.server.stop().await;
     }
 
     /// Starts it again, where it was.
     pub async fn restart(&mut self) {
-        assert!(self.server.is_none(), "stop it before restarting it");
-        self.server = Some(listen(self.address, &self.teller, &self.manner).await);
+        self.server = listen(self.server.address(), &self.teller, &self.manner).await;
     }
 
     /// Where messages are posted to.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/feed", self.address)
+        format!("http://{}/feed", self.server.address())
     }
 
     /// The options of a server that tells it.
     #[must_use]
     pub fn subscribe(&self, options: ServerOptions) -> ServerOptions {
         options.set("feed.enabled", true).set("feed.url", self.url())
-    }
-
-    /// From now on it answers so.
-    pub fn answers(&self, status: u16, headers: Vec<(&'static str, String)>) {
-        self.manner.answers(status, headers);
-    }
-
-    /// From now on it does not want this message, or wants it again.
-    pub fn refuses(&self, message_id: MessageId, is_refused: bool) {
-        self.manner.refuses(message_id, is_refused);
-    }
-
-    /// From now on messages come, and are not answered; or are again, those that wait as well.
-    pub fn holds(&self, is_held: bool) {
-        self.manner.holds(is_held);
     }
 
     /// What a conversation has said up to here was written before anybody wanted to be told.
@@ -298,7 +247,7 @@ impl Heard {
 mod tests {
     use super::*;
     use hyper::header::{HeaderName, HeaderValue};
-    use serde_json::json;
+    use serde_json::{Value, json};
     use uuid::Uuid;
 
     fn data(sequence_number: u64) -> Value {
@@ -321,28 +270,6 @@ mod tests {
     fn told(id: &'static str, sequence_number: u64) -> Told {
         let headers = [("ce-type", MESSAGE_RECEIVED), ("ce-source", "/x"), ("ce-id", id)];
         Told::of(&posted(&headers, &data(sequence_number))).unwrap().unwrap()
-    }
-
-    #[test]
-    fn an_event_is_the_same_in_either_mode() {
-        let headers = [
-            ("content-type", "application/json"),
-            ("ce-specversion", "1.0"),
-            ("ce-type", MESSAGE_RECEIVED),
-            ("ce-source", "/x"),
-            ("ce-id", "1/received"),
-        ];
-        let binary = Told::of(&posted(&headers, &data(1))).unwrap().unwrap();
-        let event = json!({
-            "specversion": "1.0", "type": MESSAGE_RECEIVED, "source": "/x", "id": "1/received",
-            "datacontenttype": "application/json", "data": data(1),
-        });
-        let headers = [("content-type", "application/cloudevents+json; charset=utf-8")];
-        let structured = Told::of(&posted(&headers, &event)).unwrap().unwrap();
-        assert_eq!(binary.name, ("/x".to_owned(), "1/received".to_owned()));
-        assert_eq!((&binary.name, &binary.attributes), (&structured.name, &structured.attributes));
-        assert_eq!(binary.message, structured.message);
-        assert_eq!(binary.attribute("specversion"), "1.0");
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl HttpServer {
         self.address
     }
 
-    /// Ends it, and every connection to it, as if it had died.
-    pub async fn stop(mut self) {
+    /// Ends it, and every connection to it, as if it had died. Another one may be started in its place.
+    pub async fn stop(&mut self) {
         self.task.abort();
         // The port is free when the task is gone.
         let _ = (&mut self.task).await;

@@ -22,6 +22,7 @@
 //! | [`broker`] | passes events on as a broker does, and brings no token along |
 //! | [`feed`] | whoever is told of all messages, and whether each came in its turn and stayed what it was |
 //! | [`http_server`], [`manner`] | what sinks and brokers listen with, and how a sink answers |
+//! | [`event`] | an event as it stands in a request |
 //! | [`talk`] | somebody who writes to an agent whose messages the test reads and answers |
 //! | [`pair`] | two registered people on a fresh server |
 //! | [`metrics`] | the text a scrape gives |
@@ -42,6 +43,7 @@ pub mod courier;
 pub mod device;
 pub mod dialogue;
 pub mod edges;
+pub mod event;
 pub mod feed;
 pub mod fleet;
 pub mod forgery;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use colloquy_protocol::event::{
     AGENT_CANCEL, AGENT_MESSAGE_DEAD, AgentCancel, AgentMessage, AgentMessageDead,
 };
-use colloquy_protocol::ids::MessageId;
 use hyper::header::HeaderMap;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -44,35 +43,35 @@ impl Received {
 
 /// The server. Dropping it closes the port.
 pub struct Sink {
+    /// How it answers.
+    pub manner: Manner,
     server: HttpServer,
+    told: Told,
     received: mpsc::Receiver<Received>,
     cancels: mpsc::Receiver<AgentCancel>,
     deaths: mpsc::Receiver<AgentMessageDead>,
-    manner: Manner,
 }
 
 impl Sink {
     /// Starts one that takes everything.
     pub async fn start() -> Self {
-        Self::start_at(FREE_PORT).await
-    }
-
-    /// As [`Self::start`], where one was before.
-    pub async fn start_at(address: SocketAddr) -> Self {
         let (sender, received) = mpsc::channel(WAITING_MAX);
         let (cancel, cancels) = mpsc::channel(WAITING_MAX);
         let (death, deaths) = mpsc::channel(WAITING_MAX);
         let manner = Manner::default();
         let told = Told { received: sender, cancels: cancel, deaths: death, manner: manner.clone() };
-        let server = HttpServer::start(address, move |posted| answer(posted, told.clone())).await;
-        Self { server, received, cancels, deaths, manner }
+        let server = listen(FREE_PORT, &told).await;
+        Self { manner, server, told, received, cancels, deaths }
     }
 
-    /// Ends it, as if it had died; says where it was.
-    pub async fn stop(self) -> SocketAddr {
-        let address = self.server.address();
+    /// Ends the server, as if it had died. What has come before is still there for the test.
+    pub async fn stop(&mut self) {
         self.server.stop().await;
-        address
+    }
+
+    /// Starts it again, where it was.
+    pub async fn restart(&mut self) {
+        self.server = listen(self.address(), &self.told).await;
     }
 
     /// Where it listens.
@@ -85,21 +84,6 @@ impl Sink {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/events", self.address())
-    }
-
-    /// From now on it answers so.
-    pub fn answers(&self, status: u16, headers: Vec<(&'static str, String)>) {
-        self.manner.answers(status, headers);
-    }
-
-    /// From now on it does not want this turn, or wants it again.
-    pub fn refuses(&self, turn_id: MessageId, is_refused: bool) {
-        self.manner.refuses(turn_id, is_refused);
-    }
-
-    /// From now on messages come, and are not answered; or are again, those that wait as well.
-    pub fn holds(&self, is_held: bool) {
-        self.manner.holds(is_held);
     }
 
     /// The next event.
@@ -138,6 +122,11 @@ struct Told {
     cancels: mpsc::Sender<AgentCancel>,
     deaths: mpsc::Sender<AgentMessageDead>,
     manner: Manner,
+}
+
+async fn listen(address: SocketAddr, told: &Told) -> HttpServer {
+    let told = told.clone();
+    HttpServer::start(address, move |posted| answer(posted, told.clone())).await
 }
 
 async fn answer(posted: Posted, told: Told) -> Reply {

@@ -301,12 +301,12 @@ async fn an_agent_that_is_answered_by_another_is_not_asked_to_answer_that() {
 #[tokio::test]
 async fn an_agent_that_cannot_take_a_message_gets_it_again_under_the_same_name() {
     let mut talk = Talk::begun().await;
-    talk.sink.answers(503, Vec::new());
+    talk.sink.manner.answers(503, Vec::new());
     let turn_id = talk.ask("are you there?").await;
     let first = talk.sink.next().await;
     let again = talk.sink.next().await;
     assert_eq!(first.name(), again.name());
-    talk.sink.answers(202, Vec::new());
+    talk.sink.manner.answers(202, Vec::new());
     let taken = talk.sink.next().await;
     assert_eq!((taken.name(), taken.message.turn_id), (first.name(), turn_id));
     talk.answer(turn_id, "now I am").await;
@@ -317,13 +317,13 @@ async fn an_agent_that_cannot_take_a_message_gets_it_again_under_the_same_name()
 async fn a_redirect_is_not_followed() {
     let mut talk = Talk::begun().await;
     let elsewhere = Sink::start().await;
-    talk.sink.answers(307, vec![("location", elsewhere.url())]);
+    talk.sink.manner.answers(307, vec![("location", elsewhere.url())]);
     talk.ask("go there").await;
     talk.sink.next().await;
     talk.sink.next().await;
     assert!(elsewhere.is_empty());
     // Nothing was wrong with it but the way.
-    talk.sink.answers(202, Vec::new());
+    talk.sink.manner.answers(202, Vec::new());
     talk.sink.next().await;
     assert!(elsewhere.is_empty());
 }
@@ -331,12 +331,11 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn an_agent_that_was_gone_and_a_server_that_was_killed_lose_no_turn() {
     let mut talk = Talk::begun().await;
-    let address = talk.sink.address();
-    drop(std::mem::replace(&mut talk.sink, Sink::start().await));
+    talk.sink.stop().await;
     let turn_id = talk.ask("anybody?").await;
     talk.server.kill_9();
     talk.server.restart().await;
-    talk.sink = Sink::start_at(address).await;
+    talk.sink.restart().await;
     assert_eq!(talk.sink.next().await.message.turn_id, turn_id);
     // Killed again after the agent has taken it: it is told once more, under the same name, and has answered once.
     talk.server.kill_9();

@@ -21,10 +21,10 @@ async fn given_up() -> (Talk, MessageId) {
     let options = ServerOptions::default().set("agents.dead_letter_url", office.url());
     let mut talk = Talk::begun_on(Server::start(options).await).await;
     assert_eq!(said(&dead_letters(&talk.server, &["list"]).await), "there are no dead letters");
-    talk.sink.answers(422, Vec::new());
+    talk.sink.manner.answers(422, Vec::new());
     let poison = talk.ask("poison").await;
-    talk.sink.refuses(poison, true);
-    talk.sink.answers(202, Vec::new());
+    talk.sink.manner.refuses(poison, true);
+    talk.sink.manner.answers(202, Vec::new());
     assert_eq!(talk.sink.next().await.message.turn_id, poison);
     let other = talk.server.rest().register_user("Bob", "phone").await;
     let mut socket = RawClient::connect(talk.server.address(), &other).await;
@@ -67,7 +67,7 @@ async fn a_message_that_its_agent_refuses_is_given_up_listed_and_replayed_and_an
     let again = complained(&dead_letters(&talk.server, &["replay", "--all"]).await);
     assert!(again.contains("1 of 1 were not taken"), "{again}");
     assert_eq!(talk.sink.next().await.message.turn_id, poison);
-    talk.sink.refuses(poison, false);
+    talk.sink.manner.refuses(poison, false);
     let turn = poison.to_string();
     let taken = said(&dead_letters(&talk.server, &["replay", &turn]).await);
     assert!(taken.contains("is taken"), "{taken}");
@@ -93,7 +93,7 @@ async fn a_message_that_its_agent_refuses_is_given_up_listed_and_replayed_and_an
 async fn whoever_asked_is_told_on_another_pod_also_if_the_pod_that_gave_up_died_before_it_could_say_so() {
     let cluster = Cluster::start(ClusterOptions::default()).await;
     let mut sink = Sink::start().await;
-    sink.answers(503, Vec::new());
+    sink.manner.answers(503, Vec::new());
     let agent = Agent::register(cluster.pod(0), "agent-far", &sink.url()).await;
     let user = cluster.rest(1).register_user("Ann", "phone").await;
     let mut sockets = Vec::new();
@@ -148,7 +148,8 @@ async fn where_a_broker_is_named_all_events_go_to_it_and_come_back_if_it_forgets
     assert_eq!(event.header("ce-partitionkey"), event.message.conversation_id.to_string());
     // It has taken the event, dies, and forgets it.
     let name = event.name();
-    let mut broker = Sink::start_at(broker.stop().await).await;
+    broker.stop().await;
+    broker.restart().await;
     assert_eq!(broker.next().await.name(), name, "the same event, for whoever has had it");
     let event = agent.event(&agent.answer(turn_id, &[&user], "through a broker, too"));
     for _ in 0..2 {

@@ -153,12 +153,12 @@ async fn what_is_written_while_a_turn_is_being_posted_interrupts_it_as_soon_as_t
     let mut turn = Turn::begun(WhenBusy::Interrupt).await;
     let answer = turn.agent.event(&turn.agent.answer(turn.turn_id, &[&turn.user], "It is."));
     assert_eq!(turn.agent.post(&turn.server, &answer).await.status, 202);
-    turn.sink.holds(true);
+    turn.sink.manner.holds(true);
     turn.socket.send_message(&turn.user, &[&turn.agent.device], "and what else?").await;
     let posted = turn.sink.next().await.message.turn_id;
     let newer = turn.socket.send_message(&turn.user, &[&turn.agent.device], "never mind").await;
     turn.socket.expect_ack(&newer).await;
-    turn.sink.holds(false);
+    turn.sink.manner.holds(false);
     let cancel = turn.sink.next_cancel().await;
     assert_eq!((cancel.turn_id, cancel.reason), (posted, CancelReason::Interrupted));
 }

@@ -13,7 +13,7 @@ use colloquy_tests::broker::Broker;
 use colloquy_tests::cluster::{Cluster, ClusterOptions};
 use colloquy_tests::device::Device;
 use colloquy_tests::feed::{Feed, Told};
-use colloquy_tests::metrics::sum;
+use colloquy_tests::metrics::{Sample, sum};
 use colloquy_tests::operator::{complained, dead_letters, said};
 use colloquy_tests::options::ServerOptions;
 use colloquy_tests::pair::Pair;
@@ -26,6 +26,8 @@ use tokio::time::interval;
 const TEXT: &str = "this is between the two of us";
 /// Counts what came of telling messages.
 const FEED_MESSAGES: &str = "colloquy_feed_messages_total";
+/// How many conversations have something that is not told yet.
+const FEED_CONVERSATIONS: &str = "colloquy_feed_conversations";
 /// What the command line says when everything was told.
 const NO_LETTERS: &str = "there are no dead letters of the feed";
 /// How long a sink asks to be left alone for: longer than a second try is put off anyway.
@@ -66,7 +68,6 @@ fn assert_is_event(server: &Server, told: &Told) {
     let found = server.secrets().found_in(&told.body);
     let is_known = |what: &&str| ["user id", "ciphertext"].contains(what);
     assert!(found.iter().all(is_known), "PRIVATE: it holds a {found:?}");
-    assert!(!told.body.contains(TEXT), "E2EE: {}", told.body);
 }
 
 /// The event tells of what was sent, as it was sent.
@@ -77,7 +78,7 @@ fn assert_tells_of(told: &Told, sender: &Device, (sent, ack): &(SendMessage, Mes
     assert_eq!(message.conversation_id, payload.conversation_id);
     assert_eq!((message.sender_id, &message.sender_device_id), (sender.user_id, &sender.device_id));
     assert_eq!((message.receiver_id, message.r#type), (payload.receiver_id, payload.r#type));
-    assert_eq!(message.content, payload.content, "the ciphertexts for all devices, and nothing else");
+    assert_eq!(message.content, payload.content, "E2EE: the ciphertexts for all devices, and nothing else");
     assert_eq!((&message.media_url, message.reply_to_message_id), (&None, None));
 }
 
@@ -186,20 +187,20 @@ async fn what_a_broker_brings_back_of_the_feed_is_refused_and_stored_nowhere() {
 async fn a_message_that_cannot_be_taken_is_told_again_under_its_name_and_what_follows_waits() {
     let mut feed = Feed::start().await;
     let pair = Pair::start_with(feed.subscribe(ServerOptions::default())).await;
-    feed.answers(429, vec![("retry-after", RETRY_AFTER.as_secs().to_string())]);
+    feed.manner.answers(429, vec![("retry-after", RETRY_AFTER.as_secs().to_string())]);
     let mut left = pair.connect(&pair.left).await;
     let (_, ack) = say(&mut left, &pair.left, &[&pair.right]).await;
     left.send_many(&pair.left, &[&pair.right], MESSAGES - 1).await;
     let first = feed.next().await;
     assert_eq!(first.message.message_id, ack.message_id);
-    feed.answers(503, Vec::new());
+    feed.manner.answers(503, Vec::new());
     let again = feed.next().await;
     assert_eq!(again.name, first.name);
     let waited = again.at - first.at;
     assert!(waited >= RETRY_AFTER, "told again after {waited:?}");
-    feed.answers(500, Vec::new());
+    feed.manner.answers(500, Vec::new());
     assert_eq!(feed.next().await.name, first.name);
-    feed.answers(202, Vec::new());
+    feed.manner.answers(202, Vec::new());
     assert_eq!(feed.next().await.name, first.name);
     assert_eq!(feed.next().await.message.sequence_number, 2);
     feed.expect_in_order(&[(pair.conversation(), MESSAGES)]).await;
@@ -212,7 +213,7 @@ async fn conversations_are_told_side_by_side_and_each_one_message_after_the_othe
     let pair = Pair::start_with(feed.subscribe(ServerOptions::default())).await;
     let (mut left, mut right) = pair.connect_both().await;
     let ann = pair.rest.register_user("Ann", "phone").await;
-    feed.holds(true);
+    feed.manner.holds(true);
     left.send_many(&pair.left, &[&pair.right], MESSAGES).await;
     right.send_many(&pair.right, &[&ann], 1).await;
     let mut held = [feed.next().await, feed.next().await].map(|told| told.message.conversation_id);
@@ -221,7 +222,7 @@ async fn conversations_are_told_side_by_side_and_each_one_message_after_the_othe
     conversations.sort_unstable();
     assert_eq!(held, conversations);
     assert!(feed.is_empty(), "of each conversation one message is under way");
-    feed.holds(false);
+    feed.manner.holds(false);
     feed.expect_in_order(&[(pair.conversation(), MESSAGES), (pair.right.conversation_with(&ann), 1)]).await;
 }
 
@@ -282,15 +283,36 @@ async fn what_was_stored_while_nobody_listened_is_told_though_the_server_was_kil
     }
 }
 
+#[tokio::test]
+async fn a_server_that_is_stopped_in_order_has_written_how_far_it_has_told() {
+    let mut feed = Feed::start().await;
+    let mut pair = Pair::start_with(feed.subscribe(ServerOptions::default())).await;
+    let mut left = pair.connect(&pair.left).await;
+    left.send_many(&pair.left, &[&pair.right], MESSAGES).await;
+    left.close().await;
+    feed.expect_in_order(&[(pair.conversation(), MESSAGES)]).await;
+    // It knows that the last one is taken, too.
+    let has_told =
+        |scraped: &[Sample]| sum(scraped, FEED_MESSAGES, &[("outcome", "Told")]) >= MESSAGES as f64;
+    let is_done = |scraped: &[Sample]| has_told(scraped) && sum(scraped, FEED_CONVERSATIONS, &[]) < 0.5;
+    pair.server.scrape_until(is_done).await;
+    assert_eq!(pair.server.terminate().await, Some(0));
+    pair.server.restart().await;
+    let mut left = pair.connect(&pair.left).await;
+    let (_, ack) = say(&mut left, &pair.left, &[&pair.right]).await;
+    assert_eq!(feed.next().await.message.message_id, ack.message_id, "what was told is not told again");
+    assert!(feed.is_empty());
+}
+
 /// A feed that does not want a message to an agent, while it takes others, until that is given up; and the first event of it.
 async fn given_up() -> (Talk, Feed, Told) {
     let mut feed = Feed::start().await;
     let server = Server::start(feed.subscribe(ServerOptions::default())).await;
     let mut talk = Talk::begun_on(server).await;
-    feed.holds(true);
+    feed.manner.holds(true);
     let poison = talk.ask("poison").await;
-    feed.refuses(poison, true);
-    feed.holds(false);
+    feed.manner.refuses(poison, true);
+    feed.manner.holds(false);
     let first = feed.next_of(poison).await;
     // When it comes again it has been refused once.
     assert_eq!(feed.next_of(poison).await.name, first.name);
@@ -322,6 +344,10 @@ async fn a_message_that_is_refused_while_others_are_taken_is_given_up_listed_and
 
     talk.server.kill_9();
     talk.server.restart().await;
+    // Killed just now, it may not have noted what it has passed over, and tell it again before it tells what is new.
+    talk.socket = RawClient::connect(talk.server.address(), &talk.user).await;
+    talk.ask("and this?").await;
+    feed.expect_in_order(&[(first.message.conversation_id, 3)]).await;
     let kept = said(&dead_letters(&talk.server, &["list", "--feed"]).await);
     let mut columns = kept.split_whitespace();
     assert_eq!((columns.next(), columns.next()), (Some(id.as_str()), Some("feed")), "{kept}");
@@ -329,7 +355,7 @@ async fn a_message_that_is_refused_while_others_are_taken_is_given_up_listed_and
     let again = complained(&dead_letters(&talk.server, &["replay", "--feed", "--all"]).await);
     assert!(again.contains("1 of 1 were not taken"), "{again}");
     assert_eq!(feed.next_of(poison).await.name, first.name);
-    feed.refuses(poison, false);
+    feed.manner.refuses(poison, false);
     said(&dead_letters(&talk.server, &["replay", "--feed", &id]).await);
     assert_eq!(feed.next_of(poison).await.name, first.name);
     assert_eq!(said(&dead_letters(&talk.server, &["list", "--feed"]).await), NO_LETTERS);
@@ -426,13 +452,14 @@ async fn each_pod_tells_of_its_conversations_and_of_those_of_a_pod_that_has_died
     for pod in cluster.pods() {
         told.push(sum(&pod.scrape().await, FEED_MESSAGES, &[]));
     }
+    assert!(told.iter().filter(|told| **told > 0.0).count() > 1, "one pod tells of everything: {told:?}");
     let busiest = (0..pods).max_by(|one, other| told[*one].total_cmp(&told[*other]));
     let busiest = busiest.expect("there are pods");
-    feed.holds(true);
+    feed.manner.holds(true);
     for (socket, sender) in &mut senders {
         socket.send_many(sender, &[&receiver], MESSAGES).await;
     }
     cluster.kill_9(busiest);
-    feed.holds(false);
+    feed.manner.holds(false);
     feed.expect_in_order(&ends(2 * MESSAGES)).await;
 }

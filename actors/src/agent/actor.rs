@@ -20,20 +20,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
-use super::cancels::Cancels;
+use super::cancels::{Cancel, Cancels};
 use super::courier::Courier;
-use super::turns::{answered_turn, begins_turn};
 use crate::metrics::{Metrics, TurnOutcome};
-use crate::outbox::{Cancel, Lanes, Outcome};
+use crate::outbox::{Lanes, Outcome, Rounds};
 use crate::supervision::{ActorKind, Letter, answered, befall, outcome};
 
 /// How often it is looked whether somebody has rested, or waited, for long enough.
 const TICK: Duration = Duration::from_millis(250);
 /// How often all of the agent's conversations are looked through for what was told nobody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(300);
-/// After conversations have come to this pod they are looked through a second time, as much later: what another pod had handed
-/// to the store may not have been there yet at the first.
-const AFTERMATH: Duration = Duration::from_secs(10);
 /// Conversations that are looked through at once.
 const LOOK_PAGE: usize = 256;
 /// How long reading and posting one turn may take, whatever either's own bound is.
@@ -100,9 +96,7 @@ pub struct AgentState {
     rng: StdRng,
     /// A look is under way.
     is_looking: bool,
-    look_at: Instant,
-    /// A second look is due.
-    aftermath: Option<Instant>,
+    rounds: Rounds,
 }
 
 impl Actor for AgentActor {
@@ -126,9 +120,7 @@ impl Actor for AgentActor {
             services,
             missed,
             is_looking: false,
-            // A predecessor, or a pod that is gone, may have owed something.
-            look_at: Instant::now(),
-            aftermath: Some(Instant::now() + AFTERMATH),
+            rounds: Rounds::new(LOOK_INTERVAL, Instant::now()),
         })
     }
 
@@ -154,17 +146,14 @@ impl Actor for AgentActor {
                     state.tell_to_stop(&myself, next);
                 }
             }
-            AgentMessage::Look => {
-                state.look_at = Instant::now();
-                state.aftermath = Some(Instant::now() + AFTERMATH);
-            }
+            AgentMessage::Look => state.rounds.placed_anew(Instant::now()),
             AgentMessage::Owed(owed) => {
                 owed.into_iter().for_each(|(conversation_id, end)| state.lanes.found(conversation_id, end));
             }
             AgentMessage::Looked(is_done) => {
                 state.is_looking = false;
                 if !is_done {
-                    state.look_at = Instant::now() + TICK;
+                    state.rounds.missed(Instant::now());
                 }
             }
             AgentMessage::Carried(conversation_id, outcome) => {
@@ -183,9 +172,8 @@ impl Actor for AgentActor {
             }
             AgentMessage::Tick => {
                 state.lanes.tick(Instant::now(), &mut state.rng);
-                let is_aftermath = state.aftermath.take_if(|at| *at <= Instant::now()).is_some();
-                if state.missed.swap(false, Ordering::SeqCst) || is_aftermath {
-                    state.look_at = Instant::now();
+                if state.missed.swap(false, Ordering::SeqCst) {
+                    state.rounds.missed(Instant::now());
                 }
                 state.look_if_due(&myself);
             }
@@ -200,13 +188,13 @@ impl AgentState {
         for message in messages {
             let conversation_id = message.conversation_id;
             if message.sender_id != self.agent.user_id {
-                if begins_turn(message) {
+                if message.begins_turn() {
                     self.lanes.asked(conversation_id, message.sequence_number);
                     self.interrupt(myself, conversation_id);
                 } else {
                     self.lanes.told(conversation_id, message.sequence_number);
                 }
-            } else if let Some(turn_id) = answered_turn(message) {
+            } else if let Some(turn_id) = message.answered_turn() {
                 let settled = self.lanes.answered(conversation_id, turn_id);
                 self.settled(conversation_id, settled);
             }
@@ -263,11 +251,10 @@ impl AgentState {
     }
 
     fn look_if_due(&mut self, myself: &ActorRef<Letter<AgentMessage>>) {
-        if self.is_looking || self.look_at > Instant::now() {
+        if self.is_looking || !self.rounds.begin_if_due(Instant::now()) {
             return;
         }
         self.is_looking = true;
-        self.look_at = Instant::now() + LOOK_INTERVAL;
         let (services, agent, myself) = (self.services.clone(), Arc::clone(&self.agent), myself.clone());
         tokio::spawn(async move {
             let looked = look(&services, &agent, &myself).await;

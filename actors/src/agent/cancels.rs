@@ -5,14 +5,23 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use colloquy_protocol::event::CancelReason;
-use colloquy_protocol::ids::ConversationId;
-
-use crate::outbox::Cancel;
+use colloquy_protocol::ids::{ConversationId, MessageId};
 
 /// Conversations in which an agent is being told to stop at the same time. In one more it is not: the turn is answered to its end.
 const CANCELS_MAX: usize = 64;
 /// What waits in one conversation, the newest. Before it gets to what is older, that has its answer.
 const WAITING_MAX: usize = 8;
+
+/// A turn that is to be answered no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Which.
+    pub turn_id: MessageId,
+    /// Why.
+    pub reason: CancelReason,
+}
 
 /// What an agent is being told.
 #[derive(Debug, Default)]

@@ -14,10 +14,10 @@ use colloquy_storage::ports::{Cursors, DeadLetters, MessageLog, StoreResult};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::turns::begins_turn;
+use super::cancels::Cancel;
 use crate::cluster::Cluster;
 use crate::conversation::{Doorway, Ephemeral, Moved};
-use crate::outbox::{Cancel, Death, Event, Outcome, Page, Posted, Sinks, Start, Tried, page_after};
+use crate::outbox::{Death, Event, Outcome, Page, Posted, Sinks, Start, Tried, buried, page_after};
 
 /// A message as old as this that its agent cannot take is given up.
 const TURN_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -60,9 +60,7 @@ impl Courier {
     /// Takes the next turn of a conversation to the agent, if there is one.
     pub(super) async fn carry(&self, agent: &Agent, start: Start) -> Outcome {
         let conversation_id = start.conversation_id;
-        let is_elsewhere =
-            self.cluster.as_ref().is_some_and(|cluster| cluster.elsewhere(conversation_id).is_some());
-        if is_elsewhere && !start.insists {
+        if !start.insists && Cluster::is_elsewhere(self.cluster.as_ref(), conversation_id) {
             return Outcome::NotOurs;
         }
         let message = match self.next(agent.user_id, start).await {
@@ -118,31 +116,12 @@ impl Courier {
         tries: u32,
         was_posted: bool,
     ) -> Option<Outcome> {
-        match self.kept(agent, message, death, tries).await {
-            Ok(true) => Some(Outcome::Buried { sequence_number: message.sequence_number, was_posted }),
-            Ok(false) => {
-                tracing::warn!("there are too many dead letters: a turn is tried on");
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a dead letter cannot be kept");
-                Some(Outcome::Unread)
-            }
-        }
+        let kept = self.kept(agent, message, death, tries).await;
+        buried(kept, message, was_posted)
     }
 
     async fn kept(&self, agent: &Agent, message: &Message, death: Death, tries: u32) -> StoreResult<bool> {
-        let letter = DeadLetter {
-            turn_id: message.message_id,
-            agent_id: agent.agent_id.clone(),
-            conversation_id: message.conversation_id,
-            sequence_number: message.sequence_number,
-            reason: death.reason,
-            status: death.status,
-            tries,
-            died_at: self.clock.now(),
-            replayed_at: None,
-        };
+        let letter = death.letter(agent.agent_id.clone(), message, tries, self.clock.now());
         if !self.is_put(&letter).await? {
             return Ok(false);
         }
@@ -222,7 +201,7 @@ impl Courier {
                 Page::Messages(page) => page,
                 Page::Nothing { through } => return Ok(Next::Nothing { through }),
             };
-            let turns = page.iter().filter(|message| message.receiver_id == agent && begins_turn(message));
+            let turns = page.iter().filter(|message| message.receiver_id == agent && message.begins_turn());
             for message in turns {
                 let key = IdempotencyKey::of_turn(message.message_id);
                 let is_answered =

@@ -5,6 +5,7 @@
 //! | `router` | the parent of all agents' actors |
 //! | `actor` | the actor of one agent |
 //! | `cancels` | turns that an agent is being told to stop (pure) |
+//! | `events` | what agents are told, and what is said of them |
 //! | `courier` | finds the next turn in the log, and takes it to the agent |
 //! | `dead_letters` | turns that were given up: listed, and taken to their agents once more |
 //! | `routes` | which agent a message goes to |
@@ -20,15 +21,16 @@ mod actor;
 mod cancels;
 mod courier;
 mod dead_letters;
+mod events;
 mod router;
 mod routes;
 mod turns;
 
 pub use actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
+pub use cancels::Cancel;
 pub use colloquy_routing::Request as RouteRequest;
 pub use courier::{ANNOUNCEMENTS_MAX, Courier};
 pub use dead_letters::{DeadLetterOffice, ReplayError, is_answered};
 pub use router::{AgentIndex, AgentRouter, AgentRouterArguments, AgentRouterMessage};
 pub use routes::{ClassifierFailed, IntentClassifier, RouteError, Routes, RoutesArguments};
-pub(crate) use turns::answered_turn;
 pub use turns::{AnswerError, TurnAnswered, Turns};

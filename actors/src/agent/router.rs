@@ -14,9 +14,9 @@ use colloquy_storage::ports::{Agents, StoreResult};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::actor::{AgentActor, AgentArguments, AgentMessage, AgentServices};
+use super::cancels::Cancel;
 use super::routes::Routes;
 use crate::cluster::Placement;
-use crate::outbox::Cancel;
 use crate::supervision::{ActorKind, Children, ExitReason, Letter, Mailbox, answered, befall};
 
 /// How often it is looked which agents there are: an agent that is registered through one pod is known to all after this.

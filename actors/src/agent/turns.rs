@@ -164,22 +164,11 @@ impl Turns {
     }
 }
 
-/// Does a message begin a turn, if it is for an agent? An answer does not, nor what it goes on with: two agents would answer
-/// each other for ever.
-pub(super) fn begins_turn(message: &Message) -> bool {
-    message.reply_to_message_id.is_none_or(|turn_id| !message.idempotency_key.answers(turn_id))
-}
-
-/// The turn that a message of an agent answers.
-pub(crate) fn answered_turn(message: &Message) -> Option<MessageId> {
-    message.reply_to_message_id.filter(|turn_id| message.idempotency_key == IdempotencyKey::of_turn(*turn_id))
-}
-
 /// Was it written to this agent (AUTHZ)?
 fn is_theirs(message: &Message, agent: UserId) -> bool {
     #[cfg(feature = "mutations")]
     if colloquy_mutations::is(colloquy_mutations::Mutation::AnswerByAnyone) {
         return true;
     }
-    message.receiver_id == agent && begins_turn(message)
+    message.receiver_id == agent && message.begins_turn()
 }

@@ -136,6 +136,12 @@ impl Cluster {
         placement.owner_of(conversation_id).filter(|owner| **owner != self.0.own).cloned()
     }
 
+    /// Does a conversation belong to another pod? Never, where there are no others.
+    #[must_use]
+    pub fn is_elsewhere(cluster: Option<&Self>, conversation_id: ConversationId) -> bool {
+        cluster.is_some_and(|cluster| cluster.elsewhere(conversation_id).is_some())
+    }
+
     /// Gives up waiting for what has not been answered for too long.
     pub fn expire(&self, now: Instant) {
         self.0.forwarding.expire(now);

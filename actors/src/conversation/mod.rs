@@ -48,10 +48,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
-use crate::agent::AgentIndex;
+use crate::agent::{AgentIndex, Cancel};
 use crate::feed::Feed;
 use crate::metrics::{Invariant, Metrics};
-use crate::outbox::Cancel;
 use crate::session::Reach;
 use crate::store_writer::{OwedToOwner, StoreWriterMessage, StoreWriters};
 use crate::supervision::{ActorKind, Address, ExitReason, Fault, Letter, befall};
@@ -369,8 +368,8 @@ impl ConversationState {
             }
         }
         if let Some(append) = self.sequencer.next_batch(self.services.clock.now(), &mut self.rng) {
-            let unshown =
-                Unshown::new(self.conversation_id, self.members.audience(), self.services.reach.clone());
+            let (reach, feed) = (self.services.reach.clone(), self.services.feed.clone());
+            let unshown = Unshown::new(self.conversation_id, self.members.audience(), reach, feed);
             let owner = OwedToOwner::new(myself.clone(), unshown);
             let message = StoreWriterMessage::Append { append, owner };
             // Refused, the message is dropped, and with it the answer owed to us: it arrives as an error.

@@ -16,16 +16,16 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::positions::Positions;
-use super::publisher::Publisher;
-use crate::cluster::Placement;
-use crate::outbox::{Lanes, Outcome};
+use super::publisher::{Published, Publisher};
+use crate::cluster::{Cluster, Placement};
+use crate::outbox::{Lanes, Outcome, Rounds};
 use crate::supervision::{ActorKind, Address, Letter, Mailbox, answered, befall, outcome};
 
 /// Letters that may wait. One more is dropped, and all conversations are walked through instead.
 const MAILBOX_CAPACITY: usize = 65_536;
 /// Conversations that are told at the same time.
 const AT_ONCE: usize = 32;
-/// Conversations that may wait for it. Of more it is found by walking that they do.
+/// Conversations that may wait for it. Of more it is found by walking that they do, for which there is always room for a page.
 const LANES_MAX: usize = 16_384;
 /// Before a conversation that another pod is to see to is looked after here: it was told of here.
 const HANDED_OVER: Duration = Duration::from_secs(30);
@@ -35,9 +35,6 @@ const TICK: Duration = Duration::from_millis(250);
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often all conversations are walked through for what was told nobody.
 const WALK_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// After conversations have come to this pod they are walked through a second time, as much later: what another pod had handed
-/// to the store may not have been there yet at the first.
-const AFTERMATH: Duration = Duration::from_secs(10);
 /// Conversations that are looked at at once.
 const WALK_PAGE: usize = 256;
 /// How long reading and posting a page may take, whatever either's own bound is.
@@ -93,7 +90,7 @@ pub enum FeedMessage {
     /// A page of the walk is read, or could not be.
     Walked(StoreResult<Vec<Outgoing>>),
     /// A lane has come to this.
-    Published(ConversationId, Outcome),
+    Published(ConversationId, Published),
     /// Positions are written, or could not be.
     Written(bool),
     /// Time has passed.
@@ -111,9 +108,7 @@ pub struct FeedState {
     rng: StdRng,
     write_at: Instant,
     walk: Option<Walk>,
-    walk_at: Instant,
-    /// A second walk is due.
-    aftermath: Option<Instant>,
+    rounds: Rounds,
     /// How conversations were placed when it was looked last: with another placement, others belong to this pod.
     placement: Option<Arc<Placement>>,
 }
@@ -161,9 +156,7 @@ impl Actor for FeedActor {
             arguments,
             write_at: now + WRITE_INTERVAL,
             walk: None,
-            // A predecessor, or a pod that is gone, may have owed something.
-            walk_at: now,
-            aftermath: Some(now + AFTERMATH),
+            rounds: Rounds::new(WALK_INTERVAL, now),
             placement: None,
         })
     }
@@ -178,11 +171,11 @@ impl Actor for FeedActor {
         let (message, _handling) = letter.open();
         match message {
             FeedMessage::LogReaches(conversation_id, end) => {
-                if state.lanes.has(conversation_id) || state.lanes.count() < LANES_MAX {
+                if state.lanes.has(conversation_id) || state.lanes.count() + WALK_PAGE < LANES_MAX {
                     state.lanes.told(conversation_id, end);
                 } else {
                     // The walk finds it.
-                    state.walk_at = Instant::now();
+                    state.rounds.missed(Instant::now());
                 }
             }
             FeedMessage::Walked(Ok(page)) => state.walked(&myself, &page),
@@ -191,8 +184,14 @@ impl Actor for FeedActor {
                 // The next tick is soon enough.
                 state.walk.iter_mut().for_each(|walk| walk.is_reading = false);
             }
-            FeedMessage::Published(conversation_id, outcome) => state.published(conversation_id, outcome),
-            FeedMessage::Written(is_done) => state.positions.written(is_done),
+            FeedMessage::Published(conversation_id, published) => state.published(conversation_id, published),
+            FeedMessage::Written(is_done) => {
+                state.positions.written(is_done);
+                if is_done {
+                    // As much as one write takes may not have been all.
+                    state.write(&myself);
+                }
+            }
             FeedMessage::Tick => state.tick(&myself),
         }
         state.start(&myself);
@@ -215,19 +214,15 @@ impl Actor for FeedActor {
 }
 
 impl FeedState {
-    fn published(&mut self, conversation_id: ConversationId, outcome: Outcome) {
-        self.lanes.ended(conversation_id, outcome, Instant::now(), &mut self.rng);
-        match outcome {
-            Outcome::Taken { turn_id, sequence_number } => {
-                // Nothing is owed for it.
-                self.lanes.answered(conversation_id, turn_id);
-                self.positions.told(conversation_id, sequence_number);
-            }
-            Outcome::Nothing { through } | Outcome::Buried { sequence_number: through, .. } => {
-                self.positions.told(conversation_id, through);
-            }
-            Outcome::NotOurs | Outcome::Unread | Outcome::Failed { .. } | Outcome::Refused { .. } => {}
+    fn published(&mut self, conversation_id: ConversationId, published: Published) {
+        let Published { told, passed_over, outcome } = published;
+        if let Some(through) = told {
+            self.lanes.progressed(conversation_id, through);
         }
+        if let Some(through) = told.max(passed_over) {
+            self.positions.told(conversation_id, through);
+        }
+        self.lanes.ended(conversation_id, outcome, Instant::now(), &mut self.rng);
     }
 
     fn start(&mut self, myself: &ActorRef<Letter<FeedMessage>>) {
@@ -240,7 +235,8 @@ impl FeedState {
             let (publisher, myself) = (self.arguments.publisher.clone(), myself.clone());
             tokio::spawn(async move {
                 let published = outcome(PUBLISH_PATIENCE, publisher.publish(start)).await;
-                let published = FeedMessage::Published(conversation_id, published.unwrap_or(Outcome::Unread));
+                let published = published.unwrap_or(Outcome::Unread.into());
+                let published = FeedMessage::Published(conversation_id, published);
                 // One that has ended finds out anew.
                 let _ = myself.cast(Letter::uncounted(published));
             });
@@ -252,15 +248,13 @@ impl FeedState {
         let now = Instant::now();
         self.lanes.tick(now, &mut self.rng);
         if self.is_placed_anew() {
-            (self.walk_at, self.aftermath) = (now, Some(now + AFTERMATH));
+            self.rounds.placed_anew(now);
         }
-        let is_aftermath = self.aftermath.take_if(|at| *at <= now).is_some();
-        if self.arguments.feed.has_missed() || is_aftermath {
-            self.walk_at = now;
+        if self.arguments.feed.has_missed() {
+            self.rounds.missed(now);
         }
-        if self.walk.is_none() && self.walk_at <= now {
+        if self.walk.is_none() && self.rounds.begin_if_due(now) {
             self.walk = Some(Walk::default());
-            self.walk_at = now + WALK_INTERVAL;
         }
         self.walk_on(myself);
         if self.write_at <= now {
@@ -294,14 +288,14 @@ impl FeedState {
     fn walked(&mut self, myself: &ActorRef<Letter<FeedMessage>>, page: &[Outgoing]) {
         let Some(last) = page.last() else {
             self.walk = None;
+            self.rounds.ended(Instant::now());
             return;
         };
         self.walk = Some(Walk { after: Some(last.conversation_id), is_reading: false });
         let Publisher { cluster, since, .. } = &self.arguments.publisher;
-        let is_elsewhere = |id| cluster.as_ref().is_some_and(|cluster| cluster.elsewhere(id).is_some());
         for Outgoing { conversation_id, end, told } in page {
             let is_due = end.last_sequence > *told && end.last_message_at.is_none_or(|at| at >= *since);
-            if is_due && !is_elsewhere(*conversation_id) {
+            if is_due && !Cluster::is_elsewhere(cluster.as_ref(), *conversation_id) {
                 self.lanes.found(*conversation_id, end.last_sequence);
             }
         }
@@ -323,4 +317,56 @@ impl FeedState {
 
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use colloquy_storage::ambient::Clock;
+    use prometheus_client::registry::Registry;
+    use tokio::sync::oneshot;
+
+    use super::super::stage::{Sink, store_of};
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::outbox::Sinks;
+    use crate::supervision::{
+        ChildSpec, RestartIntensity, Supervisor, SupervisorArguments, SupervisorMessage,
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn more_conversations_than_may_wait_are_all_told_once() {
+        let conversations = LANES_MAX + 2 * WALK_PAGE;
+        let (store, _folder) = store_of(conversations as u128).await;
+        let (sink, metrics) = (Sink::saying([]), Arc::new(Metrics::register(&mut Registry::default())));
+        let publisher = Publisher {
+            log: store.log,
+            outbox: store.outbox,
+            untold: store.untold,
+            cluster: None,
+            sinks: Arc::clone(&sink) as Arc<dyn Sinks>,
+            metrics: Arc::clone(&metrics),
+            clock: Clock::System,
+            since: 0,
+        };
+        let arguments = FeedArguments { feed: Feed::new(), publisher, entropy: Entropy::from_seed(1) };
+        let feed = arguments.feed.clone();
+        let child =
+            ChildSpec::permanent(ActorKind::Feed, move |parent| FeedActor::start(arguments.clone(), parent));
+        let (children, intensity) = (vec![child], RestartIntensity::default());
+        let arguments = SupervisorArguments { children, intensity, metrics };
+        let (root, root_ended) = Actor::spawn(None, Supervisor, arguments).await.unwrap();
+        // So do those that are told of: there is room for some of them only.
+        for n in (1..=conversations as u128).rev() {
+            feed.log_reaches(ConversationId(uuid::Uuid::from_u128(n)), 1);
+        }
+        sink.is_told(conversations).await;
+        let (stopped, is_stopped) = oneshot::channel();
+        root.cast(SupervisorMessage::Stop(stopped)).unwrap();
+        is_stopped.await.unwrap();
+        root_ended.await.unwrap();
+        let ids: BTreeSet<String> = sink.told().into_iter().map(|event| event.id).collect();
+        assert_eq!((ids.len(), sink.told().len()), (conversations, conversations), "each once");
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `actor` | the feed's actor, and the way to it |
 //! | `publisher` | reads on in a conversation's log, and publishes what it finds |
+//! | `events` | what is told of a message |
 //! | `dead_letters` | messages that were not taken: listed, and told once more |
 //! | `positions` | how far conversations have been told, until that is written (pure) |
 //!
@@ -13,10 +14,11 @@
 
 mod actor;
 mod dead_letters;
+mod events;
 mod positions;
 mod publisher;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 
 pub use actor::{Feed, FeedActor, FeedArguments, FeedMessage};
 pub use dead_letters::FeedOffice;

@@ -2,19 +2,21 @@
 //!
 //! One that is lost on the way means that something is told again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use colloquy_protocol::ids::ConversationId;
 
 /// Positions that may wait. While there are as many, nothing is told (BOUND).
 const WAITING_MAX: usize = 65_536;
+/// Positions that are written at once.
+const WRITE_MAX: usize = 4_096;
 
 /// Positions that are not written yet.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
-    waiting: HashMap<ConversationId, u64>,
+    waiting: BTreeMap<ConversationId, u64>,
     /// Those that are being written.
-    under_way: HashMap<ConversationId, u64>,
+    under_way: BTreeMap<ConversationId, u64>,
 }
 
 impl Positions {
@@ -27,7 +29,7 @@ impl Positions {
 
     /// Up to where a conversation has been told, if it is known here. What is written is known to the store alone.
     pub(super) fn of(&self, conversation_id: ConversationId) -> Option<u64> {
-        let known = |positions: &HashMap<_, u64>| positions.get(&conversation_id).copied();
+        let known = |positions: &BTreeMap<_, u64>| positions.get(&conversation_id).copied();
         known(&self.waiting).max(known(&self.under_way))
     }
 
@@ -36,12 +38,17 @@ impl Positions {
         self.waiting.len() < WAITING_MAX
     }
 
-    /// What is to be written now: nothing, while something is being written. [`Self::written`] has to follow.
+    /// What is to be written now, as much as one write takes: nothing, while something is being written. [`Self::written`] has to
+    /// follow.
     pub(super) fn take(&mut self) -> Option<Vec<(ConversationId, u64)>> {
         if self.waiting.is_empty() || !self.under_way.is_empty() {
             return None;
         }
-        self.under_way = std::mem::take(&mut self.waiting);
+        while self.under_way.len() < WRITE_MAX
+            && let Some((conversation_id, through)) = self.waiting.pop_first()
+        {
+            self.under_way.insert(conversation_id, through);
+        }
         Some(self.under_way.iter().map(|(conversation_id, through)| (*conversation_id, *through)).collect())
     }
 
@@ -101,7 +108,7 @@ mod tests {
         assert!(positions.have_room());
         positions.told(conversation(u128::MAX), 1);
         assert!(!positions.have_room());
-        positions.take();
+        assert_eq!(positions.take().map(|taken| taken.len()), Some(WRITE_MAX));
         assert!(positions.have_room());
     }
 }

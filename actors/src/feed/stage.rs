@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use colloquy_protocol::envelope::{Algorithm, Envelope};
@@ -12,11 +13,16 @@ use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::Store;
 use colloquy_storage::ports::message_log::Append;
 use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::outbox::{Event, Posted, Sinks};
 
-pub(super) const CONVERSATION: ConversationId = ConversationId(Uuid::from_u128(7));
+/// How long a test waits.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) const CONVERSATION: ConversationId = ConversationId(Uuid::from_u128(7));
 
 pub(super) fn message_id(n: u128) -> MessageId {
     MessageId(Uuid::from_u128(n))
@@ -29,20 +35,39 @@ pub(super) fn time_of(n: u128) -> u64 {
 
 /// A store with messages 1 to `count`, and the folder it is in.
 pub(super) async fn store_with(count: u128) -> (Store, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path(), &EmbeddedOptions::default()).unwrap().store();
-    let owned = store.log.take_ownership(CONVERSATION).await.unwrap();
-    let append = Append {
-        conversation_id: CONVERSATION,
-        epoch: owned.epoch,
-        after_sequence: owned.last_sequence,
-        messages: (1..=count).map(message).collect(),
-    };
-    store.log.append(vec![append]).await.unwrap();
+    let (store, folder) = empty_store();
+    write(&store, vec![(1..=count).map(message).collect()]).await;
     (store, folder)
 }
 
-fn message(n: u128) -> Message {
+/// A store with so many conversations of one message each, and the folder it is in.
+pub(super) async fn store_of(conversations: u128) -> (Store, TempDir) {
+    let (store, folder) = empty_store();
+    let alone = |n| Message { conversation_id: ConversationId(Uuid::from_u128(n)), ..message(n) };
+    write(&store, (1..=conversations).map(|n| vec![alone(n)]).collect()).await;
+    (store, folder)
+}
+
+fn empty_store() -> (Store, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (EmbeddedStore::open(folder.path(), &EmbeddedOptions::default()).unwrap().store(), folder)
+}
+
+/// Writes the first messages of conversations.
+async fn write(store: &Store, logs: Vec<Vec<Message>>) {
+    let append = |messages: Vec<Message>| {
+        let conversation_id = messages[0].conversation_id;
+        Append { conversation_id, epoch: 1, after_sequence: 0, messages }
+    };
+    let appends: Vec<Append> = logs.into_iter().map(append).collect();
+    for append in &appends {
+        assert_eq!(store.log.take_ownership(append.conversation_id).await.unwrap().epoch, 1);
+    }
+    store.log.append(appends).await.unwrap();
+}
+
+/// Message `n`, whose number is given by whoever stores it.
+pub(crate) fn message(n: u128) -> Message {
     Message {
         message_id: message_id(n),
         sequence_number: 0,
@@ -69,16 +94,23 @@ fn message(n: u128) -> Message {
 pub(super) struct Sink {
     says: Mutex<VecDeque<Posted>>,
     told: Mutex<Vec<Event>>,
+    count: watch::Sender<usize>,
 }
 
 impl Sink {
     pub(super) fn saying(says: impl IntoIterator<Item = Posted>) -> Arc<Self> {
-        Arc::new(Self { says: Mutex::new(says.into_iter().collect()), told: Mutex::default() })
+        Arc::new(Self { says: Mutex::new(says.into_iter().collect()), ..Self::default() })
     }
 
     /// What it was told so far.
     pub(super) fn told(&self) -> Vec<Event> {
         self.told.lock().unwrap().clone()
+    }
+
+    /// Waits until it has been told so often.
+    pub(super) async fn is_told(&self, times: usize) {
+        let is_reached = |count: &usize| *count >= times;
+        timeout(DEADLINE, self.count.subscribe().wait_for(is_reached)).await.unwrap().unwrap();
     }
 }
 
@@ -94,6 +126,7 @@ impl Sinks for Sink {
 
     async fn publish(&self, event: &Event) -> Posted {
         self.told.lock().unwrap().push(event.clone());
+        self.count.send_modify(|count| *count += 1);
         self.says.lock().unwrap().pop_front().unwrap_or(Posted::Taken)
     }
 }

@@ -1,4 +1,4 @@
-//! A circuit breaker (Nygard, "Release It!", 2007): an agent that fails again and again is left alone for a while, and then
+//! A circuit breaker (Nygard, "Release It!", 2007): a sink that fails again and again is left alone for a while, and then
 //! asked once. Pure.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ const OPEN_MIN: Duration = Duration::from_secs(1);
 /// ... and at most this.
 const OPEN_MAX: Duration = Duration::from_secs(60);
 
-/// Whether an agent is asked.
+/// Whether a sink is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
     state: State,
@@ -37,7 +37,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// May the agent be asked now? Whoever is told so has to report back.
+    /// May the sink be asked now? Whoever is told so has to report back.
     pub fn lets_through(&mut self, now: Instant) -> bool {
         match self.state {
             State::Closed(_) => true,

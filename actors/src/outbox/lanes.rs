@@ -1,4 +1,4 @@
-//! What is under way to one agent: each conversation is a lane, one turn after the other; many lanes at once. Pure.
+//! What is under way to one sink, an agent's or the feed's: each conversation is a lane, one turn after the other; many lanes at once. Pure.
 //!
 //! ```text
 //! noted ──> waiting ──> posting ──> answering ──> (next turn) waiting, or nothing left: the lane is forgotten
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A turn that is in vain again and again is given up: the lane is started once more, to put it among the dead letters, and goes
-//! on with the next. Not because the agent is away or busy, though: only what is in vain while others go well, and what is
+//! on with the next. Not because whoever is behind the sink is away or busy, though: only what is in vain while others go well, and what is
 //! refused for long.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,7 +34,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
 /// Answers noted while a turn is being posted. More than its own come only where dead letters are replayed.
 const EARLY_MAX: usize = 4;
 
-/// What an agent is given, and how much of it at once.
+/// What a sink is given, and how much of it at once.
 #[derive(Debug)]
 pub struct Lanes {
     at_once: usize,
@@ -55,6 +55,8 @@ struct Lane {
     asked: u64,
     /// Everything up to here is settled, if that is known.
     settled: Option<u64>,
+    /// The same, when the lane was started last.
+    from: Option<u64>,
     /// This pod owned the conversation when something was written in it, and was told: it may be the only one that knows.
     is_told: bool,
     /// It is another pod's to see to, which has had its time.
@@ -79,6 +81,8 @@ enum State {
 pub struct Start {
     /// Which.
     pub conversation_id: ConversationId,
+    /// The newest number known to be in the log.
+    pub end: u64,
     /// Everything up to here is settled, if that is known.
     pub settled: Option<u64>,
     /// Whoever else it belongs to.
@@ -97,7 +101,7 @@ pub enum Outcome {
     },
     /// It is another pod's to do.
     NotOurs,
-    /// The agent has taken it, and owes an answer.
+    /// An agent has taken it, and owes an answer.
     Taken {
         /// The turn.
         turn_id: MessageId,
@@ -106,7 +110,7 @@ pub enum Outcome {
     },
     /// The store did not say what is next.
     Unread,
-    /// The agent could not take it.
+    /// It could not be taken.
     Failed {
         /// The turn.
         turn_id: MessageId,
@@ -115,7 +119,7 @@ pub enum Outcome {
         /// It says that it has too much to do, which is not the turn's fault.
         is_busy: bool,
     },
-    /// The agent does not want it.
+    /// It is not wanted.
     Refused {
         /// The turn.
         turn_id: MessageId,
@@ -126,13 +130,13 @@ pub enum Outcome {
     Buried {
         /// Its message's number.
         sequence_number: u64,
-        /// The agent was asked once more before, and failed.
+        /// It was posted once more before, in vain.
         was_posted: bool,
     },
 }
 
 impl Lanes {
-    /// Of an agent that takes so many turns at once, and has so long for each.
+    /// Of a sink that takes so many turns at once; an agent has so long for each.
     #[must_use]
     pub fn new(at_once: usize, timeout: Duration) -> Self {
         Self {
@@ -179,6 +183,7 @@ impl Lanes {
             end,
             asked: 0,
             settled: None,
+            from: None,
             is_told,
             insists: false,
             vain: Vain::default(),
@@ -209,10 +214,19 @@ impl Lanes {
         let conversation_id = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&conversation_id)?;
         lane.state = State::Posting;
+        lane.from = lane.settled;
         lane.early.clear();
         self.under_way += 1;
-        let (settled, insists, tried) = (lane.settled, lane.insists, lane.vain.tried());
-        Some(Start { conversation_id, settled, insists, tried })
+        let (end, settled, insists, tried) = (lane.end, lane.settled, lane.insists, lane.vain.tried());
+        Some(Start { conversation_id, end, settled, insists, tried })
+    }
+
+    /// A lane that was started has come so far, and has not ended: for what was taken nothing is owed.
+    pub fn progressed(&mut self, conversation_id: ConversationId, through: u64) {
+        let Some(lane) = self.lanes.get_mut(&conversation_id) else { return };
+        self.breaker.succeeded();
+        lane.settle(through);
+        self.answers += 1;
     }
 
     /// What a lane that was started has come to. Says up to where the conversation is settled by it, if that is news.
@@ -234,8 +248,13 @@ impl Lanes {
             }
             Outcome::Nothing { through } => {
                 self.breaker.unused(now);
-                lane.settle(through);
-                self.go_on(conversation_id);
+                if lane.from.is_some_and(|from| from >= through) && through < lane.end {
+                    // What it was told of cannot be found: it would look for it for ever.
+                    lane.rest(now, None, rng);
+                } else {
+                    lane.settle(through);
+                    self.go_on(conversation_id);
+                }
             }
             Outcome::NotOurs => {
                 self.breaker.unused(now);
@@ -454,8 +473,43 @@ mod tests {
         assert_eq!(trial.started(), [3], "whoever has waited longest");
         trial.ended(2, Outcome::Nothing { through: 2 });
         let start = trial.lanes.start(trial.now);
-        let begun = Start { conversation_id: conversation(1), settled: Some(1), insists: false, tried: None };
+        let conversation_id = conversation(1);
+        let begun = Start { conversation_id, end: 3, settled: Some(1), insists: false, tried: None };
         assert_eq!(start, Some(begun));
+    }
+
+    #[test]
+    fn what_owes_no_answer_goes_on_until_it_fails() {
+        let mut trial = Trial::of(1);
+        trial.lanes.told(conversation(1), 9);
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.progressed(conversation(1), 4);
+        trial.ended(1, FAILED);
+        assert_eq!(trial.started(), [] as [u128; 0], "it rests");
+        trial.pass(BACKOFF_MIN);
+        let start = trial.lanes.start(trial.now).unwrap();
+        assert_eq!((start.settled, start.tried.map(|tried| tried.posts)), (Some(4), Some(1)));
+        trial.lanes.progressed(conversation(1), 8);
+        trial.ended(1, Outcome::Nothing { through: 8 });
+        assert_eq!(trial.started(), [1]);
+        trial.lanes.progressed(conversation(1), 9);
+        trial.ended(1, Outcome::Nothing { through: 9 });
+        assert!(trial.lanes.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_found_is_not_looked_for_again_at_once() {
+        let mut trial = Trial::of(1);
+        trial.lanes.told(conversation(1), 9);
+        assert_eq!(trial.started(), [1]);
+        trial.ended(1, Outcome::Nothing { through: 5 });
+        assert_eq!(trial.started(), [1], "it may have come meanwhile");
+        for _ in 0..3 {
+            trial.ended(1, Outcome::Nothing { through: 5 });
+            assert_eq!(trial.started(), [] as [u128; 0]);
+            trial.pass(BACKOFF_MAX);
+            assert_eq!(trial.started(), [1]);
+        }
     }
 
     #[test]

@@ -6,17 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::{AgentId, SinkMode};
-use colloquy_protocol::event::{
-    AGENT_CANCEL, AGENT_MESSAGE, AGENT_MESSAGE_DEAD, AgentCancel, AgentMessage, AgentMessageDead,
-    CancelReason, MESSAGE_RECEIVED, PublishedMessage,
-};
-use colloquy_protocol::ids::{ConversationId, MessageId};
+use colloquy_protocol::ids::ConversationId;
 use colloquy_storage::model::agent::Agent;
-use colloquy_storage::model::dead_letter::DeadLetter;
-use colloquy_storage::model::message::Message;
 use serde::Serialize;
-
-use crate::agent::answered_turn;
 
 /// A CloudEvent on its way out. `source` and `id` are the same for every try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,91 +32,11 @@ pub struct Event {
 }
 
 impl Event {
-    /// Says that a message was written to an agent. Holds the ciphertexts for the agent's devices only (E2EE, AUTHZ).
+    /// Of this kind and id, from this conversation, with `data` as JSON: for nobody in particular.
     ///
     /// # Panics
     /// Never: plain data is JSON.
-    #[must_use]
-    pub fn of_message(agent: &Agent, message: &Message) -> Self {
-        let mut content = message.content.clone();
-        content.ciphertexts.retain(|ciphertext| ciphertext.user_id == agent.user_id);
-        let data = AgentMessage {
-            turn_id: message.message_id,
-            conversation_id: message.conversation_id,
-            sequence_number: message.sequence_number,
-            agent_id: agent.agent_id.clone(),
-            sender_id: message.sender_id,
-            sender_device_id: message.sender_device_id.clone(),
-            r#type: message.r#type,
-            content,
-            reply_to_message_id: message.reply_to_message_id,
-            timestamp: message.created_at,
-        };
-        let id = message.message_id.to_string();
-        Self::of(AGENT_MESSAGE, id, message.conversation_id, message.created_at, &data).to(agent)
-    }
-
-    /// Says that an agent is to stop answering.
-    ///
-    /// # Panics
-    /// Never: plain data is JSON.
-    #[must_use]
-    pub fn of_cancel(agent: &Agent, cancel: Cancel, now: UnixMillis) -> Self {
-        let Cancel { conversation_id, turn_id, reason } = cancel;
-        let agent_id = agent.agent_id.clone();
-        let data = AgentCancel { turn_id, conversation_id, agent_id, reason, timestamp: now };
-        // Whoever has heard of one reason is to hear of the other.
-        let id = format!("{turn_id}/{}", reason.as_str());
-        Self::of(AGENT_CANCEL, id, conversation_id, now, &data).to(agent)
-    }
-
-    /// Says that a turn was given up.
-    ///
-    /// # Panics
-    /// Never: plain data is JSON.
-    #[must_use]
-    pub fn of_dead_letter(agent: &Agent, letter: &DeadLetter) -> Self {
-        let data = AgentMessageDead {
-            turn_id: letter.turn_id,
-            conversation_id: letter.conversation_id,
-            sequence_number: letter.sequence_number,
-            agent_id: letter.agent_id.clone(),
-            reason: letter.reason,
-            status: letter.status,
-            tries: letter.tries,
-            timestamp: letter.died_at,
-        };
-        let id = format!("{}/dead", letter.turn_id);
-        let event = Self::of(AGENT_MESSAGE_DEAD, id, letter.conversation_id, letter.died_at, &data);
-        Self { mode: Some(agent.profile.sink_mode), ..event }
-    }
-
-    /// Says that a message is in its conversation's log, to whoever is told of all of them. As it is stored: encrypted (E2EE).
-    ///
-    /// # Panics
-    /// Never: plain data is JSON.
-    #[must_use]
-    pub fn of_stored(message: &Message) -> Self {
-        let data = PublishedMessage {
-            message_id: message.message_id,
-            conversation_id: message.conversation_id,
-            sequence_number: message.sequence_number,
-            sender_id: message.sender_id,
-            sender_device_id: message.sender_device_id.clone(),
-            receiver_id: message.receiver_id,
-            r#type: message.r#type,
-            content: message.content.clone(),
-            media_url: message.media_url.clone(),
-            reply_to_message_id: message.reply_to_message_id,
-            turn_id: answered_turn(message),
-            timestamp: message.created_at,
-        };
-        // An agent is told of the same message under its id alone.
-        let id = format!("{}/received", message.message_id);
-        Self::of(MESSAGE_RECEIVED, id, message.conversation_id, message.created_at, &data)
-    }
-
-    fn of(
+    pub(crate) fn new(
         kind: &'static str,
         id: String,
         conversation_id: ConversationId,
@@ -143,21 +55,11 @@ impl Event {
         }
     }
 
-    fn to(self, agent: &Agent) -> Self {
+    /// For this agent, as it wants to have its events.
+    pub(crate) fn to(self, agent: &Agent) -> Self {
         let (agent_id, mode) = (Some(agent.agent_id.clone()), Some(agent.profile.sink_mode));
         Self { agent_id, mode, ..self }
     }
-}
-
-/// A turn that is to be answered no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cancel {
-    /// Where.
-    pub conversation_id: ConversationId,
-    /// Which.
-    pub turn_id: MessageId,
-    /// Why.
-    pub reason: CancelReason,
 }
 
 /// What a sink has said.
@@ -200,7 +102,7 @@ pub trait Sinks: Send + Sync + 'static {
     async fn publish(&self, event: &Event) -> Posted;
 }
 
-/// Takes nothing: for nodes without agents.
+/// Takes nothing: for nodes that tell nobody.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoSinks;
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Refusals of one turn in a row after which it is given up, if another turn has been answered since the first of them, ...
 pub(super) const REFUSALS_MAX: u32 = 5;
-/// ... or if that is so long ago. It is longer than it takes to replace an agent, and to mend the way to it.
+/// ... or if that is so long ago. It is longer than it takes to replace whoever is behind a sink, and to mend the way to it.
 pub(super) const REFUSED_MAX: Duration = Duration::from_secs(10 * 60);
 /// Failures of one turn in a row, each with another turn answered since the one before, after which it is given up.
 pub(super) const OWN_FAILURES_MAX: u32 = 10;

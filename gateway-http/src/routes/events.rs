@@ -59,7 +59,8 @@ fn unprocessable(code: ErrorCode) -> Refusal {
 ///
 /// `agent.response` answers a turn. It is stored when this returns; a second answer to the same turn is dropped, and taken
 /// all the same. `agent.response.delta` is a piece of an answer that is being written: it is passed on to whoever is there, and
-/// not stored. `messaging.message.received` is a message, from whoever says it, agent or person. Of a batch, what comes before
+/// not stored. `messaging.message.received` is a message, from whoever says it, agent or person; what the feed tells under that
+/// type is signed by nobody, and refused (401). Of a batch, what comes before
 /// an event that is refused has been taken, and the whole of it may be sent again.
 ///
 /// Whoever posts an event answers for it with its access token. One that comes through a broker, such as a trigger of Knative,

@@ -1,7 +1,6 @@
 //! Opening, listing and reading back conversations.
 
 use colloquy_protocol::agent::{AgentId, AgentProfile};
-use colloquy_protocol::dead_letter::DeadReason;
 use colloquy_protocol::envelope::{Algorithm, CiphertextKind, DeviceCiphertext, Envelope};
 use colloquy_protocol::frame::{MessageStatus, MessageType};
 use colloquy_protocol::ids::{ConversationId, IdempotencyKey, MessageId};
@@ -9,13 +8,12 @@ use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::conversations::{Conversation, Conversations, History};
 use colloquy_storage::model::agent::Agent;
 use colloquy_storage::model::cursor::{Cursor, CursorKind};
-use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::message_log::{Append, Appended};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::fixture::{Answer, Device, Fixture, START};
+use crate::fixture::{Answer, Device, Fixture, START, dead_letter};
 
 struct Pair {
     fixture: Fixture,
@@ -97,17 +95,8 @@ impl Pair {
     }
 
     async fn give_up_of(&self, agent: &str, turn: u64, number: u64) {
-        let letter = DeadLetter {
-            turn_id: MessageId(Uuid::from_u128(u128::from(turn))),
-            agent_id: AgentId::new(agent).unwrap(),
-            conversation_id: self.id,
-            sequence_number: number,
-            reason: DeadReason::Refused,
-            status: Some(422),
-            tries: 5,
-            died_at: START,
-            replayed_at: None,
-        };
+        let turn_id = MessageId(Uuid::from_u128(u128::from(turn)));
+        let letter = dead_letter(turn_id, agent, self.id, number);
         assert!(self.fixture.store.dead_letters.put(letter).await.unwrap());
     }
 

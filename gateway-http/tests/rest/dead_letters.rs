@@ -1,7 +1,6 @@
 //! Messages that agents, or the feed's sink, did not take, as whoever runs the installation asks for them.
 
 use axum::http::Method;
-use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::dead_letter::{DeadReason, FEED};
 use colloquy_protocol::ids::{ConversationId, MessageId};
 use colloquy_protocol::rest::dead_letters::{DeadLetterEntries, DeadLetterEntry, Replayed};
@@ -9,24 +8,14 @@ use colloquy_storage::model::dead_letter::DeadLetter;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, dead_letter};
 
 fn turn(n: u128) -> MessageId {
     MessageId(Uuid::from_u128(n))
 }
 
 fn letter(n: u128, agent: &str) -> DeadLetter {
-    DeadLetter {
-        turn_id: turn(n),
-        agent_id: AgentId::new(agent).unwrap(),
-        conversation_id: ConversationId(Uuid::from_u128(7)),
-        sequence_number: 1,
-        reason: DeadReason::Refused,
-        status: Some(422),
-        tries: 5,
-        died_at: 1_000,
-        replayed_at: None,
-    }
+    dead_letter(turn(n), agent, ConversationId(Uuid::from_u128(7)), 1)
 }
 
 async fn give_up(fixture: &Fixture, turns: impl Iterator<Item = u128>, agent: &str) {

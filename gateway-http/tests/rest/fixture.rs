@@ -31,13 +31,16 @@ use colloquy_actors::outbox::NoSinks;
 use colloquy_gateway_http::observe::HttpMetrics;
 use colloquy_gateway_http::rate_limit::{Allowance, RateLimitOptions};
 use colloquy_gateway_http::{AdminDependencies, RestDependencies, RestOptions, admin_router, router};
-use colloquy_protocol::ids::{DeviceId, UserId};
+use colloquy_protocol::agent::AgentId;
+use colloquy_protocol::dead_letter::DeadReason;
+use colloquy_protocol::ids::{ConversationId, DeviceId, MessageId, UserId};
 use colloquy_protocol::rest::accounts::Tokens;
 use colloquy_protocol::rest::devices::{RegisterDevice, SignedKey};
 use colloquy_protocol::signing::{KeyPurpose, key_message};
 use colloquy_storage::ambient::{Clock, Entropy, Workers};
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::local::LocalCache;
+use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::ports::Store;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -291,6 +294,26 @@ impl Fixture {
         let answer = self.put(&path, &tokens.access_token, &device.registration()).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         device
+    }
+}
+
+/// What an agent, or the feed's sink, has refused: the message of that number.
+pub(crate) fn dead_letter(
+    turn_id: MessageId,
+    agent: &str,
+    conversation_id: ConversationId,
+    sequence_number: u64,
+) -> DeadLetter {
+    DeadLetter {
+        turn_id,
+        agent_id: AgentId::new(agent).unwrap(),
+        conversation_id,
+        sequence_number,
+        reason: DeadReason::Refused,
+        status: Some(422),
+        tries: 5,
+        died_at: START,
+        replayed_at: None,
     }
 }
 

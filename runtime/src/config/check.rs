@@ -40,6 +40,7 @@ impl Config {
         let why = "must be an http or https address without user, password and fragment";
         refuse_if(is_wrong(&self.agents.broker_url), "agents.broker_url (or K_SINK)", why)?;
         refuse_if(is_wrong(&self.agents.dead_letter_url), "agents.dead_letter_url", why)?;
+        refuse_if(is_wrong(&self.feed.url), "feed.url", why)?;
         self.check_feed()?;
         self.cluster.check()?;
         let is_shared = self.store.backend == Backend::Mongodb;

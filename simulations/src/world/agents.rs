@@ -36,7 +36,7 @@ use super::wires::ask;
 
 /// How long a pod waits for a sink, and a sink that hangs makes it wait.
 const POST_PATIENCE: Duration = Duration::from_secs(10);
-const HANG: Duration = Duration::from_secs(15);
+pub(crate) const HANG: Duration = Duration::from_secs(15);
 /// After how long without an answer a turn is posted again. Short: a world lives for minutes.
 const TURN_TIMEOUT: Duration = Duration::from_secs(8);
 /// Answers that come late.
@@ -148,7 +148,7 @@ impl Sinks for PodSinks {
     }
 
     async fn publish(&self, event: &Event) -> Posted {
-        timeout(POST_PATIENCE, self.archive.take(event)).await.unwrap_or(Posted::SILENT)
+        timeout(POST_PATIENCE, self.archive.take(self.place, event)).await.unwrap_or(Posted::SILENT)
     }
 }
 
@@ -245,9 +245,9 @@ impl Sink {
     }
 }
 
-/// Is a turn among those of this share of all? The end of its id is random.
-pub(crate) fn is_among(turn_id: MessageId, share: f64) -> bool {
-    let (_, random) = turn_id.0.as_u64_pair();
+/// Is a message among those of this share of all? The end of its id is random.
+pub(crate) fn is_among(message_id: MessageId, share: f64) -> bool {
+    let (_, random) = message_id.0.as_u64_pair();
     ((random << 2) as f64) < share * u64::MAX as f64
 }
 

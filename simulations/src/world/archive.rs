@@ -12,20 +12,23 @@ use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::agents::is_among;
+use super::agents::{HANG, is_among};
+use super::network::Place;
 use super::people::NEEDLE;
+use super::time::WorldTime;
+use super::trace::Trace;
 
 /// What is drawn from a seed for nothing else.
 const ARCHIVE_SALT: u64 = 0x6172_6368_6976_6521;
 /// The longest that it takes to take a message, and to say so.
 const PAUSE: Duration = Duration::from_millis(40);
-/// How long nothing is heard of it, when it hangs: as long as a post waits.
-const HANG: Duration = Duration::from_secs(15);
+/// Where it is: nowhere else is anybody.
+const PLACE: Place = Place(u16::MAX - 1);
 /// Share of times that it takes nothing and says so ...
 const FAILS: f64 = 0.02;
 /// ... that it takes a message and says that it could not ...
 const DENIES: f64 = 0.02;
-/// ... and that nothing is heard of it, whether it took the message or not.
+/// ... and that nothing is heard of it, though it took the message.
 const HANGS: f64 = 0.002;
 /// Share of messages that it does not want, however often it is told.
 const LOATHES: f64 = 0.01;
@@ -35,7 +38,11 @@ pub(crate) type Told = BTreeMap<ConversationId, Vec<(u64, MessageId)>>;
 
 /// Whoever is told. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Archive(Arc<Mutex<Inner>>);
+pub(crate) struct Archive {
+    time: WorldTime,
+    trace: Trace,
+    inner: Arc<Mutex<Inner>>,
+}
 
 struct Inner {
     rng: StdRng,
@@ -65,15 +72,16 @@ struct Heard {
 
 impl Archive {
     /// Of the world of this seed.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+    pub(crate) fn new(seed: u64, time: WorldTime, trace: Trace) -> Self {
+        let inner = Inner {
             rng: StdRng::seed_from_u64(seed ^ ARCHIVE_SALT),
             is_whole: false,
             told: Told::new(),
             known: BTreeSet::new(),
             again: 0,
             in_clear: 0,
-        })))
+        };
+        Self { time, trace, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// From now on it takes everything.
@@ -82,7 +90,8 @@ impl Archive {
     }
 
     /// A post to it. Whoever posts may be gone at any time.
-    pub(crate) async fn take(&self, event: &Event) -> Posted {
+    pub(crate) async fn take(&self, from: Place, event: &Event) -> Posted {
+        self.trace.sent(self.time.now(), from, PLACE, &event.data);
         let Ok(heard) = serde_json::from_slice::<Heard>(&event.data) else {
             return Posted::Refused { status: 400 };
         };
@@ -118,7 +127,7 @@ impl Archive {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

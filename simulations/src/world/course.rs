@@ -155,7 +155,7 @@ impl World {
             bus: bus.clone(),
             bus_health: health,
             forgeries: forgeries.clone(),
-            archive: Archive::new(plan.seed),
+            archive: Archive::new(plan.seed, time.clone(), trace.clone()),
             seed: plan.seed,
         };
         let pods = (1..=plan.pods).map(|number| Pod::new(number, plan, &time)).collect();
@@ -336,7 +336,7 @@ impl World {
             is_quiet = self.until(Duration::from_secs(2), |world| world.lacking().is_empty())
                 && self.unreadable().is_empty()
                 && self.unanswered().is_empty()
-                && self.untold().is_empty();
+                && self.unknown_to_archive().is_empty();
             if !is_quiet {
                 self.replay();
                 self.until(REPAIR_LOOK, |_| false);
@@ -345,7 +345,7 @@ impl World {
         let mut lacking = self.lacking();
         lacking.extend(self.unreadable());
         lacking.extend(self.unanswered());
-        lacking.extend(self.untold());
+        lacking.extend(self.unknown_to_archive());
         self.findings.expect(Invariant::NoLoss, is_quiet, || {
             format!("{QUIET_MAX:?} after everything was whole: {}", lacking.join("; "))
         });

@@ -103,16 +103,16 @@ impl World {
         unanswered
     }
 
-    /// Conversations in which something was written that the archive does not know.
-    pub(super) fn untold(&self) -> Vec<String> {
-        let mut untold = Vec::new();
+    /// What of the conversations the archive does not know.
+    pub(super) fn unknown_to_archive(&self) -> Vec<String> {
+        let mut unknown = Vec::new();
         for (conversation, log) in self.logs() {
             let count = log.iter().filter(|logged| !self.ground.archive.knows(logged.message_id)).count();
             if count > 0 {
-                untold.push(format!("{count} messages of {conversation} were told nobody"));
+                unknown.push(format!("{count} messages of {conversation} were told nobody"));
             }
         }
-        untold
+        unknown
     }
 
     /// All conversations in which something was written.
@@ -152,6 +152,8 @@ impl World {
     pub(super) fn judge(mut self) -> Outcome {
         let agents: BTreeSet<UserId> = self.agents().into_values().collect();
         let logs = self.logs();
+        // What a pod tells once more by itself, when the archive is whole, stays among the dead letters.
+        self.told_late.extend(self.not_taken());
         let mut figures = Figures {
             messages: logs.values().map(|log| log.len() as u64).sum(),
             planned_faults: self.planned_faults,
@@ -217,7 +219,7 @@ impl World {
             running,
             seen_by_pods,
             forgeries,
-            told: self.ground.archive.told(),
+            archived: self.ground.archive.told(),
             told_late: std::mem::take(&mut self.told_late),
         };
         check(&evidence, &mut self.findings);

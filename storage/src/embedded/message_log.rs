@@ -178,7 +178,12 @@ fn read_window(
         if number != expected {
             break;
         }
-        let message = decode_message(&value, number)?;
+        let message = match decode_message(&value, number) {
+            Ok(message) => message,
+            // It keeps nobody from what comes before it.
+            Err(_) if !messages.is_empty() => break,
+            Err(error) => return Err(error),
+        };
         bytes += message.weight();
         if bytes > max_bytes && !messages.is_empty() {
             break;

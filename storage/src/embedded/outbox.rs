@@ -12,6 +12,7 @@ use super::group::Group;
 use super::keyspaces::Space;
 use super::log_ends::LogEndRecord;
 use super::snapshot::{Rows, Snapshot};
+use crate::model::conversation::LogEnd;
 use crate::model::outgoing::Outgoing;
 use crate::ports::{Outbox, StoreResult};
 
@@ -39,7 +40,11 @@ fn walk(rows: &Snapshot, after: Option<ConversationId>, limit: usize) -> StoreRe
     let outgoing = ends.take(limit).map(|row| {
         let (key, end) = row?;
         let conversation_id = ConversationId(read_uuid(&key)?);
-        let end = LogEndRecord::decode(&end)?.end();
+        // One that cannot be read keeps nobody from the others (ISOLATE).
+        let end = LogEndRecord::decode(&end).map(LogEndRecord::end).unwrap_or_else(|error| {
+            tracing::error!(%error, "where a log ends cannot be read: its messages are not told");
+            LogEnd::default()
+        });
         Ok(Outgoing { conversation_id, end, told: told(rows, conversation_id)? })
     });
     outgoing.collect()
@@ -47,7 +52,8 @@ fn walk(rows: &Snapshot, after: Option<ConversationId>, limit: usize) -> StoreRe
 
 fn told(rows: &impl Rows, conversation_id: ConversationId) -> StoreResult<u64> {
     let stored = rows.get(Space::Told, conversation_id.0.as_bytes())?;
-    stored.map_or(Ok(0), |bytes| read_u64(&bytes))
+    // One that cannot be read is lost: what was told is told again.
+    Ok(stored.and_then(|bytes| read_u64(&bytes).ok()).unwrap_or(0))
 }
 
 fn advance(group: &mut Group, positions: &[(ConversationId, u64)]) -> StoreResult<()> {

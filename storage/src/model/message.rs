@@ -77,6 +77,19 @@ impl Message {
             && self.reply_to_message_id == other.reply_to_message_id
     }
 
+    /// Does it begin a turn, if it is for an agent? An answer does not, nor what it goes on with: two agents would answer each other
+    /// for ever.
+    #[must_use]
+    pub fn begins_turn(&self) -> bool {
+        self.reply_to_message_id.is_none_or(|turn_id| !self.idempotency_key.answers(turn_id))
+    }
+
+    /// The turn that it ends, if it is an agent's answer.
+    #[must_use]
+    pub fn answered_turn(&self) -> Option<MessageId> {
+        self.reply_to_message_id.filter(|turn_id| self.idempotency_key == IdempotencyKey::of_turn(*turn_id))
+    }
+
     /// The message as one device may see it: its own ciphertext only.
     #[must_use]
     pub fn for_device(&self, user_id: UserId, device_id: &DeviceId, status: MessageStatus) -> MessageOut<'_> {

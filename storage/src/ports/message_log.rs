@@ -89,7 +89,7 @@ pub trait MessageLog: Send + Sync + 'static {
 
     /// Reads messages from the start of `window` on, in order, without a hole; stops at its end, at the log's
     /// end, after `max_messages`, or before the message that would go over `max_bytes` of
-    /// [`Message::weight`] (the first is always read).
+    /// [`Message::weight`] (the first is always read), or before one that cannot be read back; if that is the first, it fails.
     ///
     /// Retention takes the oldest, by `created_at`, which owners let rise with the numbers: messages that are gone from the front are passed over, so the first one read may stand
     /// behind the window's start, but only if nothing that stood before it is left. A window of which nothing is left

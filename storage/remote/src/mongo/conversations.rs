@@ -82,7 +82,7 @@ impl Conversations for MongoConversations {
         loop {
             // What this process knows and the database does not yet would be out of order.
             self.0.log_ends.flush_of(&self.0, user_id).await?;
-            let (page, moved) = page(&self.0, &filter, &order, limit).await?;
+            let (page, moved) = self.page(&filter, &order, limit).await?;
             // The next page starts where this one ends: each must stand where it says it does.
             if !moved || round >= LIST_ROUNDS_MAX {
                 return Ok(page);
@@ -101,7 +101,7 @@ impl Conversations for MongoConversations {
         if let Some(after) = after {
             filter.insert("_id", doc! { "$gt": uuid(after.0) });
         }
-        Ok(page(&self.0, &filter, &doc! { "_id": 1 }, limit).await?.0)
+        Ok(self.page(&filter, &doc! { "_id": 1 }, limit).await?.0)
     }
 
     async fn share_one(&self, a: UserId, b: UserId) -> StoreResult<bool> {
@@ -110,31 +110,33 @@ impl Conversations for MongoConversations {
     }
 }
 
-/// A page of conversations, and whether any log in it ends elsewhere than was written.
-pub(in crate::mongo) async fn page(
-    engine: &Engine,
-    filter: &Document,
-    order: &Document,
-    limit: usize,
-) -> StoreResult<(Vec<ConversationAtEnd>, bool)> {
-    if limit == 0 {
-        return Ok((Vec::new(), false));
+impl MongoConversations {
+    /// A page, and whether any log in it ends elsewhere than was written.
+    async fn page(
+        &self,
+        filter: &Document,
+        order: &Document,
+        limit: usize,
+    ) -> StoreResult<(Vec<ConversationAtEnd>, bool)> {
+        if limit == 0 {
+            return Ok((Vec::new(), false));
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let collection = self.0.collection(CONVERSATIONS);
+        let rows = self.0.all(|| collection.find(filter.clone()).sort(order.clone()).limit(limit)).await?;
+        let mut conversations = Vec::with_capacity(rows.len());
+        let mut written = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let conversation = conversation(row)?;
+            written.push((conversation.conversation_id, written_end(row)?));
+            conversations.push(conversation);
+        }
+        let ends = log_ends::exact(&self.0, &written).await?;
+        let moved =
+            written.iter().zip(&ends).any(|((_, written), end)| written.last_sequence != end.last_sequence);
+        let page = conversations.into_iter().zip(ends);
+        Ok((page.map(|(conversation, end)| ConversationAtEnd { conversation, end }).collect(), moved))
     }
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let collection = engine.collection(CONVERSATIONS);
-    let rows = engine.all(|| collection.find(filter.clone()).sort(order.clone()).limit(limit)).await?;
-    let mut conversations = Vec::with_capacity(rows.len());
-    let mut written = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let conversation = conversation(row)?;
-        written.push((conversation.conversation_id, written_end(row)?));
-        conversations.push(conversation);
-    }
-    let ends = log_ends::exact(engine, &written).await?;
-    let moved =
-        written.iter().zip(&ends).any(|((_, written), end)| written.last_sequence != end.last_sequence);
-    let page = conversations.into_iter().zip(ends);
-    Ok((page.map(|(conversation, end)| ConversationAtEnd { conversation, end }).collect(), moved))
 }
 
 async fn find(engine: &Engine, conversation_id: ConversationId) -> StoreResult<Option<RawDocumentBuf>> {
@@ -188,7 +190,7 @@ fn conversation(row: &RawDocument) -> StoreResult<Conversation> {
     })
 }
 
-fn written_end(row: &RawDocument) -> StoreResult<LogEnd> {
+pub(in crate::mongo) fn written_end(row: &RawDocument) -> StoreResult<LogEnd> {
     Ok(LogEnd {
         last_sequence: row.number("last_sequence_number")?,
         last_message_at: row.optional_date("last_message_at")?,

@@ -13,7 +13,7 @@ use colloquy_protocol::ids::{ConversationId, UserId};
 use colloquy_storage::model::conversation::LogEnd;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::StoreResult;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 
 use super::conversations::CONVERSATIONS;
 use super::engine::{Engine, majority};
@@ -196,9 +196,11 @@ async fn newest_of(
         find.projection(doc! { "_id": 0, "conversation_id": 1, "created_at": 1 })
     };
     let rows = engine.all(find).await?;
-    rows.iter()
-        .map(|row| Ok((ConversationId(row.uuid("conversation_id")?), row.date("created_at")?)))
-        .collect()
+    let read = |row: &RawDocumentBuf| -> StoreResult<(ConversationId, UnixMillis)> {
+        Ok((ConversationId(row.uuid("conversation_id")?), row.date("created_at")?))
+    };
+    // Of one that cannot be read there is no time to tell (ISOLATE).
+    Ok(rows.iter().filter_map(|row| read(row).ok()).collect())
 }
 
 /// The end of one log, however far beyond its hint.

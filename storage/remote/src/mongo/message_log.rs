@@ -205,6 +205,8 @@ impl MongoMessageLog {
         while cursor.advance().await? {
             let message = match message_row::read(cursor.current()) {
                 Ok(message) => message,
+                // It keeps nobody from what comes before it.
+                Err(_) if !read.is_empty() => break,
                 Err(error) => return Ok(Err(error)),
             };
             let is_next = read.last().is_none_or(|last| last.sequence_number + 1 == message.sequence_number);

@@ -1,7 +1,8 @@
-//! What was given up, and is posted once more by whoever runs the installation.
+//! What was given up: put among the dead letters, and posted once more by whoever runs the installation.
 
 use std::sync::Arc;
 
+use colloquy_protocol::UnixMillis;
 use colloquy_protocol::agent::AgentId;
 use colloquy_protocol::ids::MessageId;
 use colloquy_protocol::limits::DEAD_LETTERS_PAGE;
@@ -10,7 +11,48 @@ use colloquy_storage::model::dead_letter::DeadLetter;
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::{DeadLetters, MessageLog, StoreResult};
 
+use super::lanes::Outcome;
 use super::sinks::Posted;
+use super::vain::Death;
+
+impl Death {
+    /// The dead letter of a message that `name` was posted in vain so often.
+    pub(crate) fn letter(
+        self,
+        name: AgentId,
+        message: &Message,
+        tries: u32,
+        died_at: UnixMillis,
+    ) -> DeadLetter {
+        DeadLetter {
+            turn_id: message.message_id,
+            agent_id: name,
+            conversation_id: message.conversation_id,
+            sequence_number: message.sequence_number,
+            reason: self.reason,
+            status: self.status,
+            tries,
+            died_at,
+            replayed_at: None,
+        }
+    }
+}
+
+/// What a lane comes to whose message was to be put among the dead letters, by whether it was; nothing, if there was no room: then it
+/// is tried on.
+pub(crate) fn buried(kept: StoreResult<bool>, message: &Message, was_posted: bool) -> Option<Outcome> {
+    match kept {
+        Ok(true) => Some(Outcome::Buried { sequence_number: message.sequence_number, was_posted }),
+        Ok(false) => {
+            tracing::warn!("there are too many dead letters: a message is tried on");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a dead letter cannot be kept");
+            Some(Outcome::Unread)
+        }
+    }
+}
 
 /// The next page of those that are kept, of one agent or of all, and after which there are more.
 pub(crate) async fn next_page(
