@@ -187,8 +187,7 @@ impl Actor for FeedActor {
             FeedMessage::Published(conversation_id, published) => state.published(conversation_id, published),
             FeedMessage::Written(is_done) => {
                 state.positions.written(is_done);
-                if is_done {
-                    // As much as one write takes may not have been all.
+                if is_done && state.positions.are_many() {
                     state.write(&myself);
                 }
             }
@@ -205,9 +204,13 @@ impl Actor for FeedActor {
     ) -> Result<(), ActorProcessingErr> {
         // What is being written is, or comes again.
         state.positions.written(false);
-        if let Some(positions) = state.positions.take() {
-            // In vain, it is told again.
-            let _ = answered(state.arguments.publisher.outbox.advance(positions)).await;
+        while let Some(positions) = state.positions.take() {
+            let written = answered(state.arguments.publisher.outbox.advance(positions)).await;
+            if written.is_err() {
+                // It is told again.
+                break;
+            }
+            state.positions.written(true);
         }
         Ok(())
     }

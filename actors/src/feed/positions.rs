@@ -38,6 +38,11 @@ impl Positions {
         self.waiting.len() < WAITING_MAX
     }
 
+    /// Do more wait than one write takes?
+    pub(super) fn are_many(&self) -> bool {
+        self.waiting.len() > WRITE_MAX
+    }
+
     /// What is to be written now, as much as one write takes: nothing, while something is being written. [`Self::written`] has to
     /// follow.
     pub(super) fn take(&mut self) -> Option<Vec<(ConversationId, u64)>> {
@@ -109,6 +114,13 @@ mod tests {
         positions.told(conversation(u128::MAX), 1);
         assert!(!positions.have_room());
         assert_eq!(positions.take().map(|taken| taken.len()), Some(WRITE_MAX));
-        assert!(positions.have_room());
+        assert!(positions.have_room() && positions.are_many());
+        let mut written = WRITE_MAX;
+        positions.written(true);
+        while let Some(taken) = positions.take() {
+            written += taken.len();
+            positions.written(true);
+        }
+        assert_eq!((written, positions.are_many()), (WAITING_MAX, false));
     }
 }
