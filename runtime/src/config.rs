@@ -427,6 +427,14 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The defaults, but for a change.
+#[cfg(test)]
+fn with(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::default();
+    change(&mut config);
+    config
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -326,14 +326,10 @@ fn gauge(count: usize) -> i64 {
 mod tests {
     use std::collections::BTreeSet;
 
-    use colloquy_storage::ambient::Clock;
-    use prometheus_client::registry::Registry;
     use tokio::sync::oneshot;
 
     use super::super::stage::{Sink, store_of};
     use super::*;
-    use crate::metrics::Metrics;
-    use crate::outbox::Sinks;
     use crate::supervision::{
         ChildSpec, RestartIntensity, Supervisor, SupervisorArguments, SupervisorMessage,
     };
@@ -342,17 +338,9 @@ mod tests {
     async fn more_conversations_than_may_wait_are_all_told_once() {
         let conversations = LANES_MAX + 2 * WALK_PAGE;
         let (store, _folder) = store_of(conversations as u128).await;
-        let (sink, metrics) = (Sink::saying([]), Arc::new(Metrics::register(&mut Registry::default())));
-        let publisher = Publisher {
-            log: store.log,
-            outbox: store.outbox,
-            untold: store.untold,
-            cluster: None,
-            sinks: Arc::clone(&sink) as Arc<dyn Sinks>,
-            metrics: Arc::clone(&metrics),
-            clock: Clock::System,
-            since: 0,
-        };
+        let sink = Sink::saying([]);
+        let publisher = sink.publisher(store);
+        let metrics = Arc::clone(&publisher.metrics);
         let arguments = FeedArguments { feed: Feed::new(), publisher, entropy: Entropy::from_seed(1) };
         let feed = arguments.feed.clone();
         let child =

@@ -213,7 +213,6 @@ fn passed_over(message: &Message) -> Outcome {
 #[cfg(test)]
 mod tests {
     use colloquy_protocol::dead_letter::DeadReason;
-    use prometheus_client::registry::Registry;
     use tempfile::TempDir;
 
     use super::super::stage::{CONVERSATION, Sink, message_id, store_with, time_of};
@@ -230,17 +229,7 @@ mod tests {
         async fn of(messages: u128, says: impl IntoIterator<Item = Posted>) -> Self {
             let (store, folder) = store_with(messages).await;
             let sink = Sink::saying(says);
-            let publisher = Publisher {
-                log: store.log,
-                outbox: store.outbox,
-                untold: store.untold,
-                cluster: None,
-                sinks: Arc::clone(&sink) as Arc<dyn Sinks>,
-                metrics: Arc::new(Metrics::register(&mut Registry::default())),
-                clock: Clock::System,
-                since: 0,
-            };
-            Self { publisher, sink, _folder: folder }
+            Self { publisher: sink.publisher(store), sink, _folder: folder }
         }
 
         async fn publish(&self, settled: Option<u64>, tried: Option<Tried>) -> Published {

@@ -8,15 +8,19 @@ use async_trait::async_trait;
 use colloquy_protocol::envelope::{Algorithm, Envelope};
 use colloquy_protocol::frame::MessageType;
 use colloquy_protocol::ids::{ConversationId, DeviceId, IdempotencyKey, MessageId, UserId};
+use colloquy_storage::ambient::Clock;
 use colloquy_storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use colloquy_storage::model::message::Message;
 use colloquy_storage::ports::Store;
 use colloquy_storage::ports::message_log::Append;
+use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::publisher::Publisher;
+use crate::metrics::Metrics;
 use crate::outbox::{Event, Posted, Sinks};
 
 /// How long a test waits.
@@ -100,6 +104,20 @@ pub(super) struct Sink {
 impl Sink {
     pub(super) fn saying(says: impl IntoIterator<Item = Posted>) -> Arc<Self> {
         Arc::new(Self { says: Mutex::new(says.into_iter().collect()), ..Self::default() })
+    }
+
+    /// Tells it of everything in a store.
+    pub(super) fn publisher(self: &Arc<Self>, store: Store) -> Publisher {
+        Publisher {
+            log: store.log,
+            outbox: store.outbox,
+            untold: store.untold,
+            cluster: None,
+            sinks: Arc::clone(self) as Arc<dyn Sinks>,
+            metrics: Arc::new(Metrics::register(&mut Registry::default())),
+            clock: Clock::System,
+            since: 0,
+        }
     }
 
     /// What it was told so far.

@@ -1,4 +1,5 @@
-//! What is under way to one sink, an agent's or the feed's: each conversation is a lane, one turn after the other; many lanes at once. Pure.
+//! What is under way to one sink, an agent's or the feed's: each conversation is a lane, one turn after the other; many lanes at
+//! once. Pure.
 //!
 //! ```text
 //! noted ──> waiting ──> posting ──> answering ──> (next turn) waiting, or nothing left: the lane is forgotten
@@ -7,8 +8,8 @@
 //! ```
 //!
 //! A turn that is in vain again and again is given up: the lane is started once more, to put it among the dead letters, and goes
-//! on with the next. Not because whoever is behind the sink is away or busy, though: only what is in vain while others go well, and what is
-//! refused for long.
+//! on with the next. Not because whoever is behind the sink is away or busy, though: only what is in vain while others go well,
+//! and what is refused for long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -158,13 +158,8 @@ mod tests {
     use colloquy_accounts::password::Passwords;
     use colloquy_storage::ambient::{Entropy, Workers};
 
+    use super::super::with;
     use super::*;
-
-    fn with(change: impl FnOnce(&mut Config)) -> Config {
-        let mut config = Config::default();
-        change(&mut config);
-        config
-    }
 
     #[track_caller]
     fn assert_refused(field: &str, change: impl FnOnce(&mut Config)) {

@@ -60,13 +60,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use super::super::with;
     use super::*;
-
-    fn with(change: impl FnOnce(&mut Config)) -> Config {
-        let mut config = Config::default();
-        change(&mut config);
-        config
-    }
 
     #[test]
     fn nobody_is_told_unless_it_is_said() {
